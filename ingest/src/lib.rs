@@ -1,0 +1,3 @@
+//! From a socket's bytes to a clean, measured chunk of columns.
+
+pub mod decode;

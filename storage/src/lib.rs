@@ -1,0 +1,21 @@
+//! What Floodmark keeps, and the promise it keeps it under.
+//!
+//! Three nouns: a [`record::Clean`] chunk is what ingest hands over; a [`Writer`] makes it survive a crash
+//! ([`Writer::append`] returning *is* the acknowledgement); a [`reader::Snapshot`] is one table at one version
+//! together with the chunks that are not in it yet. [`Storage`] owns the rest: it seals chunks into Parquet,
+//! commits them to one Delta table per tenant and dataset, and trims the log behind them.
+
+mod deployment;
+mod error;
+pub mod latency;
+mod options;
+mod principal;
+pub mod reader;
+pub mod record;
+mod writer;
+
+pub use deployment::{Check, Recovery, Storage};
+pub use error::{Error, Kind as ErrorKind, Result};
+pub use options::Options;
+pub use principal::{Acknowledgement, Principal, Role, Roles};
+pub use writer::{Idempotency, Known, Receipt, Writer};

@@ -1,0 +1,96 @@
+//! What an operator may set about storage.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+
+/// Bounds and places of storage. Every bound has a unit in its name or type (B1).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The data folder: the write-ahead log, and the tables where no bucket is configured.
+    pub data: PathBuf,
+    /// URL of the object store (`s3://bucket/prefix`, `az://…`, `gs://…`); `None` = `data/store`.
+    pub store_url: Option<String>,
+    /// Length of one log segment, preallocated.
+    pub wal_segment_bytes: u64,
+    /// All log segments together; at this mark ingest answers 503.
+    pub wal_bytes_max: u64,
+    /// Rows that wait in the hot buffer of one table before they are sealed.
+    pub seal_rows: u64,
+    /// Bytes that wait in the hot buffer of one table before they are sealed.
+    pub seal_bytes: u64,
+    /// How long a row waits in the hot buffer at most, in milliseconds.
+    pub seal_age_ms: u64,
+    /// Hot bytes of all tables together; above half of it the largest is sealed early, at it ingest
+    /// answers 503.
+    pub hot_bytes_max: u64,
+    /// Free disk bytes below which ingest answers 503 (the smaller of this and 5 % of the disk).
+    pub disk_free_bytes_min: u64,
+    /// Rows in one row group of a segment.
+    pub row_group_rows: usize,
+    /// Commits between two checkpoints of a table.
+    pub checkpoint_commits: u64,
+    /// How long an idempotency key is remembered, in hours.
+    pub idempotency_hours: u64,
+    /// Idempotency keys remembered per tenant.
+    pub idempotency_keys_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("floodmark-data"),
+            store_url: None,
+            wal_segment_bytes: 64 << 20,
+            wal_bytes_max: 4 << 30,
+            seal_rows: 500_000,
+            seal_bytes: 128 << 20,
+            seal_age_ms: 10_000,
+            hot_bytes_max: 512 << 20,
+            disk_free_bytes_min: 1 << 30,
+            row_group_rows: 64 * 1024,
+            checkpoint_commits: 20,
+            idempotency_hours: 24,
+            idempotency_keys_max: 100_000,
+        }
+    }
+}
+
+impl Options {
+    /// Explains the first relation between the options that cannot hold.
+    ///
+    /// # Errors
+    /// `Kind::Invalid` naming both options.
+    pub fn validate(&self) -> Result<()> {
+        let broken = |text: String| Err(Error::new(Kind::Invalid, text));
+        if self.wal_segment_bytes < 1 << 20 {
+            return broken("wal_segment_bytes must be at least 1048576".into());
+        }
+        if self.wal_bytes_max < 4 * self.wal_segment_bytes {
+            return broken(format!(
+                "wal_bytes_max {} must hold at least four segments of wal_segment_bytes {}",
+                self.wal_bytes_max, self.wal_segment_bytes
+            ));
+        }
+        if self.seal_bytes > self.hot_bytes_max / 2 {
+            return broken(format!(
+                "seal_bytes {} must be at most half of hot_bytes_max {}",
+                self.seal_bytes, self.hot_bytes_max
+            ));
+        }
+        if self.seal_rows == 0 || self.row_group_rows == 0 || self.checkpoint_commits == 0 {
+            return broken("seal_rows, row_group_rows and checkpoint_commits must be at least 1".into());
+        }
+        Ok(())
+    }
+
+    /// How long a row waits before it is sealed.
+    #[must_use]
+    pub fn seal_age(&self) -> Duration {
+        Duration::from_millis(self.seal_age_ms)
+    }
+}

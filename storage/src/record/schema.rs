@@ -1,0 +1,113 @@
+//! Names and types of columns, as Arrow and Delta see them.
+//!
+//! A JSON column is text with the metadata `floodmark.type = json`; Delta keeps field metadata, so a
+//! reader can tell `[1,2]` the array from `"[1,2]"` the text.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef, TimeUnit};
+
+use super::kind::{Field, Kind, Type};
+
+/// The column for what has no column of its own: one JSON object a row.
+pub const OVERFLOW: &str = "_overflow";
+/// Event time in microseconds, for readers of the table.
+pub const TIME: &str = "time";
+/// Time of receipt in microseconds, for readers of the table.
+pub const OBSERVED_TIME: &str = "observed_time";
+/// Which log the row was acknowledged in.
+pub const WRITER: &str = "writer";
+/// The row's number in that log, contiguous per tenant, dataset and writer.
+pub const SEQ: &str = "seq";
+/// The partition column: UTC date of event time.
+pub const DATE: &str = "date";
+
+const TYPE_KEY: &str = "floodmark.type";
+
+/// The Arrow type of timestamps in tables: Delta holds microseconds, UTC.
+#[must_use]
+pub fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// A nullable Arrow field for a column of `type`.
+#[must_use]
+pub fn arrow_field(name: &str, r#type: Type) -> ArrowField {
+    let data_type = match r#type {
+        Type::Text | Type::Json => DataType::Utf8,
+        Type::Int => DataType::Int64,
+        Type::Double => DataType::Float64,
+        Type::Bool => DataType::Boolean,
+        Type::Bytes => DataType::Binary,
+    };
+    let field = ArrowField::new(name, data_type, true);
+    if r#type == Type::Json {
+        field.with_metadata(HashMap::from([(TYPE_KEY.into(), "json".into())]))
+    } else {
+        field
+    }
+}
+
+/// The type of an Arrow field that [`arrow_field`] made; `None` for any other.
+#[must_use]
+pub fn type_of(field: &ArrowField) -> Option<Type> {
+    Some(match field.data_type() {
+        DataType::Utf8 if field.metadata().get(TYPE_KEY).is_some_and(|value| value == "json") => Type::Json,
+        DataType::Utf8 => Type::Text,
+        DataType::Int64 => Type::Int,
+        DataType::Float64 => Type::Double,
+        DataType::Boolean => Type::Bool,
+        DataType::Binary => Type::Bytes,
+        _ => return None,
+    })
+}
+
+/// Whether `name` is a column that rows of this kind have apart from attributes.
+#[must_use]
+pub fn is_fixed(kind: Kind, name: &str) -> bool {
+    matches!(name, TIME | OBSERVED_TIME | WRITER | SEQ | DATE | OVERFLOW)
+        || kind.fields().iter().any(|field| field.name() == name)
+}
+
+/// The name of an attribute's column: its key, or `attr.<key>` where a fixed column has that name.
+#[must_use]
+pub fn attribute_column_name(kind: Kind, key: &str) -> String {
+    if is_fixed(kind, key) { format!("attr.{key}") } else { key.to_owned() }
+}
+
+/// The key of the attribute in a column that is no fixed one.
+#[must_use]
+pub fn attribute_key(kind: Kind, column: &str) -> &str {
+    match column.strip_prefix("attr.") {
+        Some(key) if is_fixed(kind, key) => key,
+        _ => column,
+    }
+}
+
+/// The fixed columns of a table of this kind, in table order, `time` first and `date` left out
+/// (a partition column is not in the files).
+#[must_use]
+pub fn fixed_columns(kind: Kind) -> Vec<ArrowField> {
+    let mut columns = vec![
+        ArrowField::new(TIME, timestamp(), true),
+        ArrowField::new(OBSERVED_TIME, timestamp(), true),
+    ];
+    for field in kind.fields() {
+        if *field != Field::ObservedNs {
+            columns.push(arrow_field(field.name(), field.r#type()));
+        }
+    }
+    columns.push(ArrowField::new(WRITER, DataType::Utf8, true));
+    columns.push(ArrowField::new(SEQ, DataType::Int64, true));
+    columns.push(arrow_field(OVERFLOW, Type::Json));
+    columns
+}
+
+/// A table's schema: the fixed columns, then the attributes in order of first appearance.
+#[must_use]
+pub fn table_schema(kind: Kind, attributes: &[(String, Type)]) -> SchemaRef {
+    let mut fields = fixed_columns(kind);
+    fields.extend(attributes.iter().map(|(name, r#type)| arrow_field(name, *r#type)));
+    Arc::new(Schema::new(fields))
+}
