@@ -97,7 +97,13 @@ pub struct Decoded {
 
 impl Decoded {
     /// Counts a rejected record, and lists it while there is room.
-    pub fn reject(&mut self, index: usize, line: Option<usize>, code: &'static str, detail: impl Into<String>) {
+    pub fn reject(
+        &mut self,
+        index: usize,
+        line: Option<usize>,
+        code: &'static str,
+        detail: impl Into<String>,
+    ) {
         self.rejected_count += 1;
         if self.rejected.len() < REJECTED_LISTED_MAX {
             let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
