@@ -18,6 +18,7 @@ pub mod inflate;
 pub mod measure;
 pub mod reply;
 mod route;
+pub mod scrub;
 
 pub use correlate::Correlation;
 pub use counters::{Account, Counters, KindCounters};
