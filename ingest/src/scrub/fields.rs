@@ -101,6 +101,8 @@ const ENDINGS: &[(&str, &str)] = &[
     ("cardcvv", "[card]"),
     ("cardcvc", "[card]"),
     ("socialsecuritynumber", "[ssn]"),
+    ("sumologicaccessid", "[secret]"),
+    ("sumoaccessid", "[secret]"),
     ("contribsyscom", "[secret]"),
 ];
 

@@ -133,7 +133,7 @@ fn is_valid(digits: &[u8]) -> bool {
         3 => {
             (len == 15 && matches!(prefix(2), 34 | 37))
                 || (matches!(len, 14 | 16) && matches!(prefix(3), 300..=305 | 309 | 360..=369 | 380..=399))
-                || (len == 16 && matches!(prefix(4), 3528..=3589))
+                || (len == 16 && matches!(prefix(4), 3500..=3599))
         }
         6 => {
             len >= 16 && matches!(prefix(2), 60 | 62 | 64 | 65)

@@ -1,13 +1,13 @@
 //! Keys and tokens of services that one knows by their form.
 //!
 //! A line a service, as its own documents or public scanners' rules describe it. A form that ordinary
-//! text could take must hold a digit ([`is_likely`]).
+//! text could take must hold a digit (`is_likely`).
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Input, Span, distinct_bytes, follows_word, push};
+use super::{Input, Span, distinct_bytes, follows_word, has_stand_in, push};
 
 /// Patterns that begin with a literal; what stands before must not be a letter or digit.
 #[rustfmt::skip]
@@ -94,13 +94,15 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
 
 fn is_likely(text: &str) -> bool {
     let bytes = text.as_bytes();
-    // `hf_` keys are letters only; every other form has a digit in any key of its length.
-    let is_mixed = text.starts_with("hf_") || bytes.iter().filter(|b| b.is_ascii_digit()).count() > 1;
+    let digit_count = bytes.iter().filter(|b| b.is_ascii_digit()).count();
     let is_aws = text.len() == 20 && text.starts_with('A');
-    let mixed_enough = if text.starts_with("xox") {
-        bytes.iter().filter(|b| b.is_ascii_digit()).count() > 6 && text.matches('-').count() > 1
-    } else {
-        is_mixed || is_aws
-    };
-    mixed_enough && (distinct_bytes(bytes) >= DISTINCT_MIN || is_aws && !text.contains("XXXX"))
+    if text.starts_with("xox") {
+        return digit_count > 6 && text.matches('-').count() > 1;
+    }
+    // Words joined by dashes could take these forms.
+    let could_be_words = ["sk-", "gl", "hv"].iter().any(|prefix| text.starts_with(prefix));
+    if could_be_words && digit_count == 0 {
+        return false;
+    }
+    (distinct_bytes(bytes) >= DISTINCT_MIN || is_aws) && !has_stand_in(text)
 }

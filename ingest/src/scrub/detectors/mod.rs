@@ -120,10 +120,16 @@ fn is_placeholder(value: &str) -> bool {
         || value.starts_with("$(")
         || (*first == b'$' && bytes.len() > 1 && bytes[1..].iter().all(|b| b.is_ascii_uppercase() || *b == b'_'))
         || matches!(value, "%s" | "%v" | "%q" | "{}" | "%d")
+        || has_stand_in(value)
         || bytes.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'-' | b'#'))
         || ["null", "none", "nil", "true", "false", "undefined", "redacted", "masked", "hidden", "filtered"]
             .iter()
             .any(|word| value.eq_ignore_ascii_case(word))
+}
+
+/// Whether a run of `x` says that this is an example.
+fn has_stand_in(value: &str) -> bool {
+    ["xxxxxxxx", "XXXXXXXX", "********"].iter().any(|run| value.contains(run))
 }
 
 /// Different bytes in a token; a real one has many, a stand-in (`xxxx…`) few.
