@@ -12,6 +12,7 @@ use storage::record::Kind;
 
 use crate::Route;
 use crate::decode::Decoded;
+use crate::scrub;
 
 /// Classes of HTTP status: 1xx (unused) to 5xx.
 const STATUS_CLASSES: usize = 6;
@@ -27,7 +28,7 @@ pub struct Counters {
     pub bytes_inflated: AtomicU64,
     /// Answers given again for an idempotency key.
     pub replayed: AtomicU64,
-    scrub_hits: Mutex<BTreeMap<String, u64>>,
+    scrub_hits: [AtomicU64; scrub::DETECTORS],
 }
 
 /// The records of one kind.
@@ -78,19 +79,19 @@ impl Counters {
         self.requests[route as usize].get(status_class).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Counts what a detector found.
-    pub fn scrubbed(&self, detector: &str, hits: u64) {
-        let mut all = self.scrub_hits.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.get_mut(detector) {
-            Some(count) => *count += hits,
-            None => drop(all.insert(detector.to_owned(), hits)),
+    /// Counts what the detectors replaced in a chunk.
+    pub fn scrubbed(&self, report: &scrub::Report) {
+        for (count, hits) in self.scrub_hits.iter().zip(report.hits) {
+            if hits > 0 {
+                count.fetch_add(u64::from(hits), Ordering::Relaxed);
+            }
         }
     }
 
-    /// Hits by detector.
-    #[must_use]
-    pub fn scrub_hits(&self) -> BTreeMap<String, u64> {
-        self.scrub_hits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Replacements by detector.
+    pub fn scrub_hits(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.scrub_hits.iter().map(|count| count.load(Ordering::Relaxed));
+        scrub::detector_names().into_iter().zip(counts)
     }
 }
 

@@ -211,9 +211,8 @@ fn zstd(slot: &mut Option<Decoder<'static>>, body: &[u8], sink: &mut Sink<'_>) -
         }
         sink.make_room();
         let (in_before, out_before) = (input.pos(), sink.out.len());
-        let mut output = OutBuffer::around_pos(sink.out, out_before);
-        let hint = decoder.run(&mut input, &mut output).map_err(broken)?;
-        drop(output);
+        let hint =
+            decoder.run(&mut input, &mut OutBuffer::around_pos(sink.out, out_before)).map_err(broken)?;
         sink.check()?;
         at_frame_start = hint == 0;
         if hint != 0 && input.pos() == in_before && sink.out.len() == out_before {

@@ -160,7 +160,7 @@ pub fn render(dialect: Dialect, headers: &HeaderMap, refusal: &Refusal, correlat
     }
     match refusal.code {
         "unsupported_encoding" => {
-            reply.headers.push((ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd, deflate, identity")))
+            reply.headers.push((ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd, deflate, identity")));
         }
         // B36: the next request must find another process.
         "draining" => reply.headers.push((CONNECTION, HeaderValue::from_static("close"))),
