@@ -3,6 +3,8 @@
 //! A decoder walks the bytes once and appends straight to a [`Draft`](storage::record::Draft). It tells
 //! good records from bad ones and never stores part of a record.
 
+pub mod line_protocol;
+
 /// What a decoder needs beside the bytes.
 #[derive(Debug)]
 pub struct Context<'a> {
