@@ -4,6 +4,7 @@
 //! good records from bad ones and never stores part of a record.
 
 pub mod line_protocol;
+pub mod otlp;
 
 /// What a decoder needs beside the bytes.
 #[derive(Debug)]
