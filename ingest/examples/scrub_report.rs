@@ -88,6 +88,9 @@ fn report(set: &str, lines: &[Line], rules: &Rules, with_ip: &Rules, shows_misse
             }
         }
         let is_altered = *scrub_text(rules, &line.text) != line.text;
+        if !found.is_empty() && !is_altered {
+            println!("  seen by a detector but not let through by the prefilter: {:?}", line.text);
+        }
         altered += usize::from(is_altered);
         if line.spans.is_empty() {
             clean += 1;

@@ -31,7 +31,7 @@ const TRIGGERS: &[&str] = &[
     r"eyJ|ewo|-----BEGIN",
     r"(?i:bearer|basic)[ :=%]",
     r"://[^/ ]*@",
-    r"[?&](?i:sig|signature|x-amz-|x-goog-|auth|key|code_verifier)[a-z-]*=",
+    r"[?&](?i:(?:sig|signature|x-amz-|x-goog-|auth|key|code_verifier)[a-z-]*)=",
     r"AKIA|ASIA|ABIA|ACCA|A3T|bedrock-api|gh[pousr]_|github_pat_|gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat|oas|ffct|wt)-",
     r"xox[abeoprs]|xapp-|hooks\.slack|AIza|GOCSPX-|ya29\.|[sr]k_(?:live|test|prod)|whsec_|npm_|pypi-|SG\.|SK[0-9a-z]{8}",
     r"sk-[a-zA-Z0-9]|pplx-|hf_|fm_[a-z]{3}_|hv[bs]\.|\.atlasv1\.|sgp_|sntry[su]_|gl(?:c|sa)_|ntn_|sq0|EAAA|shp(?:at|ca|pa|ss)_",

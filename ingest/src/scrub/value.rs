@@ -168,7 +168,8 @@ fn run(rules: &Rules, text: &str, spans: &mut Vec<Span>) {
     }
 }
 
-/// Makes overlapping spans one: what any detector wants gone is gone, under the label of the longest.
+/// Makes overlapping spans one: what any detector wants gone is gone, under the label of the longest (of
+/// equals, of the detector listed first).
 fn merge(spans: &mut Vec<Span>, text: &str) {
     // A password before `@host` also looks like an address: the host may stay.
     let ends_before_host = |end: usize| text[end..].starts_with('@') || text[end..].starts_with("%40");
@@ -180,7 +181,7 @@ fn merge(spans: &mut Vec<Span>, text: &str) {
     spans.retain(|span| {
         span.label != "[email]" || !hosts.iter().any(|host| host.end > span.start && host.end < span.end)
     });
-    spans.sort_unstable_by_key(|span| (span.start, std::cmp::Reverse(span.end)));
+    spans.sort_unstable_by_key(|span| (span.start, std::cmp::Reverse(span.end), span.detector));
     let mut kept = 0;
     for at in 1..spans.len() {
         let (next, last) = (spans[at], spans[kept]);
