@@ -52,7 +52,12 @@ struct Outcome {
 
 impl Scrubber {
     /// Scrubs every column of the draft.
-    pub(super) fn run(&mut self, rules: &Rules, draft: &mut Draft, report: &mut Report) -> Result<(), Failed> {
+    pub(super) fn run(
+        &mut self,
+        rules: &Rules,
+        draft: &mut Draft,
+        report: &mut Report,
+    ) -> Result<(), Failed> {
         if self.version != rules.version || self.keys.len() > KNOWN_KEYS_MAX {
             self.keys.clear();
             self.version = rules.version;
@@ -77,10 +82,13 @@ impl Scrubber {
             if column.is_empty() {
                 continue;
             }
-            if let Some(rule) = scan.rules.fields.verdict(field.name()).filter(|rule| rule.action != Action::Keep) {
+            if let Some(rule) =
+                scan.rules.fields.verdict(field.name()).filter(|rule| rule.action != Action::Keep)
+            {
                 column.rewrite(|_, value, out| {
                     // A fixed column is part of every row: what is dropped there leaves a mark.
-                    let text = scan.by_rule(&rule, field.name(), value).unwrap_or_else(|| "[dropped]".to_owned());
+                    let text =
+                        scan.by_rule(&rule, field.name(), value).unwrap_or_else(|| "[dropped]".to_owned());
                     match field.r#type() {
                         Type::Json => storage::record::json_text::string(out, &text),
                         _ => out.extend_from_slice(text.as_bytes()),
@@ -107,8 +115,12 @@ impl Scrubber {
 
     /// A body that was a number and is `[card]` now is text from here on.
     fn forget_number_types(&self, types: &HashMap<usize, How>, draft: &mut Draft) {
-        let rows: Vec<usize> =
-            self.changed.iter().map(|(row, _, _)| *row).filter(|row| types.get(row) == Some(&How::Text)).collect();
+        let rows: Vec<usize> = self
+            .changed
+            .iter()
+            .map(|(row, _, _)| *row)
+            .filter(|row| types.get(row) == Some(&How::Text))
+            .collect();
         if !rows.is_empty() {
             draft.column_mut(Field::BodyType).clear(rows.into_iter());
         }

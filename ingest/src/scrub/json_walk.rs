@@ -206,7 +206,9 @@ impl Walk<'_, '_> {
     /// Remembers the rule of the name in `{"name": "password", "value": …}`.
     fn note_name(&mut self, raw: &str) {
         let Some(frame) = self.stack.last_mut() else { return };
-        if frame.is_object && matches!(self.name.as_str(), "name" | "Name" | "key" | "Key" | "header" | "field" | "k") {
+        if frame.is_object
+            && matches!(self.name.as_str(), "name" | "Name" | "key" | "Key" | "header" | "field" | "k")
+        {
             frame.named = self.scan.rules.fields.verdict(raw);
         }
     }

@@ -105,13 +105,24 @@ impl Scan<'_> {
     }
 
     /// What a value under a field rule becomes; `None` where it is removed.
-    pub(super) fn by_rule(&mut self, rule: &super::fields::Verdict, name: &str, value: &[u8]) -> Option<String> {
+    pub(super) fn by_rule(
+        &mut self,
+        rule: &super::fields::Verdict,
+        name: &str,
+        value: &[u8],
+    ) -> Option<String> {
         self.report.hits[FIELD_AT] += 1;
         self.rules.replacement(rule, name, value)
     }
 
     /// As [`Self::by_rule`], as JSON text.
-    pub(super) fn json_by_rule(&mut self, rule: &super::fields::Verdict, name: &str, value: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn json_by_rule(
+        &mut self,
+        rule: &super::fields::Verdict,
+        name: &str,
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) {
         match self.by_rule(rule, name, value) {
             Some(text) => json_text::string(out, &text),
             None => out.extend_from_slice(b"null"),

@@ -118,7 +118,9 @@ fn is_placeholder(value: &str) -> bool {
         || value.starts_with("${")
         || value.starts_with("{{")
         || value.starts_with("$(")
-        || (*first == b'$' && bytes.len() > 1 && bytes[1..].iter().all(|b| b.is_ascii_uppercase() || *b == b'_'))
+        || (*first == b'$'
+            && bytes.len() > 1
+            && bytes[1..].iter().all(|b| b.is_ascii_uppercase() || *b == b'_'))
         || matches!(value, "%s" | "%v" | "%q" | "{}" | "%d")
         || has_stand_in(value)
         || bytes.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'-' | b'#'))

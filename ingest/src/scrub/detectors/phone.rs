@@ -51,5 +51,6 @@ fn is_cut(bytes: &[u8], start: usize, end: usize) -> bool {
     let goes_on = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+');
     (start > 0 && (goes_on(&bytes[start - 1]) || matches!(bytes[start - 1], b'-' | b'.')))
         || bytes.get(end).is_some_and(goes_on)
-        || (matches!(bytes.get(end), Some(b'-' | b'.' | b':')) && bytes.get(end + 1).is_some_and(u8::is_ascii_digit))
+        || (matches!(bytes.get(end), Some(b'-' | b'.' | b':'))
+            && bytes.get(end + 1).is_some_and(u8::is_ascii_digit))
 }

@@ -37,8 +37,11 @@ fn armour_end(bytes: &[u8], body: usize) -> usize {
         }
         return end;
     }
-    let is_armour =
-        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'\\' | b':' | b',') || b.is_ascii_whitespace();
+    let is_armour = |b: &u8| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b'+' | b'/' | b'=' | b'-' | b'\\' | b':' | b',')
+            || b.is_ascii_whitespace()
+    };
     body + bytes[body..].iter().take_while(|b| is_armour(b)).count()
 }
 

@@ -11,7 +11,8 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     let bytes = input.text.as_bytes();
     for at in memmem::find_iter(bytes, b"://") {
         let start = at + 3;
-        let ends = |b: u8| b.is_ascii_whitespace() || matches!(b, b'/' | b'"' | b'\'' | b'<' | b'>' | b'`' | b'\\');
+        let ends =
+            |b: u8| b.is_ascii_whitespace() || matches!(b, b'/' | b'"' | b'\'' | b'<' | b'>' | b'`' | b'\\');
         let len = bytes[start..].iter().position(|b| ends(*b)).unwrap_or(bytes.len() - start);
         let authority = &input.text[start..start + len];
         // The last @ counts: an unescaped one may stand in the password.

@@ -23,7 +23,14 @@ fn addresses() {
         ("<müller@exämple.de>", "<[email]>"),
         ("a@b.co,c@d.org", "[email],[email]"),
     ]);
-    keeps(&["icon@2x.png", "npm i @types/node@25.1.0", "user@host", "git@github.com:acme/app", "a @ b.com", "@home.de"]);
+    keeps(&[
+        "icon@2x.png",
+        "npm i @types/node@25.1.0",
+        "user@host",
+        "git@github.com:acme/app",
+        "a @ b.com",
+        "@home.de",
+    ]);
 }
 
 #[test]

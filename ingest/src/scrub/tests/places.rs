@@ -29,7 +29,9 @@ fn everything(clean: &Clean) -> String {
         all.push('\n');
         for row in (0..column.len()).filter(|row| column.is_valid(*row)) {
             let text = match column.data_type() {
-                DataType::Binary => String::from_utf8_lossy(column.as_binary::<i32>().value(row)).into_owned(),
+                DataType::Binary => {
+                    String::from_utf8_lossy(column.as_binary::<i32>().value(row)).into_owned()
+                }
                 DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
                 _ => arrow::util::display::array_value_to_string(column, row).expect("displays"),
             };
@@ -80,8 +82,14 @@ fn attributes_of_every_type() {
         begin(&mut draft);
         let _ = draft.attribute("note", Value::Text(&planted()));
         let _ = draft.attribute("url", Value::Text("https://a:hunter2@h/x?email=jane.doe@example.com"));
-        let _ = draft.attribute("raw", Value::Bytes(&[planted().as_bytes(), &[0xFF, 0xFE], SECRETS[0].as_bytes()].concat()));
-        let _ = draft.attribute("list", Value::Json(&serde_json::json!([planted(), 4_111_111_111_111_111_u64]).to_string()));
+        let _ = draft.attribute(
+            "raw",
+            Value::Bytes(&[planted().as_bytes(), &[0xFF, 0xFE], SECRETS[0].as_bytes()].concat()),
+        );
+        let _ = draft.attribute(
+            "list",
+            Value::Json(&serde_json::json!([planted(), 4_111_111_111_111_111_u64]).to_string()),
+        );
         let _ = draft.attribute("number", Value::Int(if row == 1 { 4_111_111_111_111_111 } else { 7 }));
         let _ = draft.attribute("double", Value::Double(4_111_111_111_111_111.0));
         let _ = draft.attribute("user.password", Value::Text("hunter2"));
@@ -90,7 +98,10 @@ fn attributes_of_every_type() {
         let _ = draft.attribute("cookie", Value::Json("[\"hunter2\"]"));
         let _ = draft.attribute("token", Value::Bytes(b"hunter2"));
         let _ = draft.attribute("jane.doe@example.com", Value::Int(5));
-        let _ = draft.attribute("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", Value::Text("hunter2 is the password: hunter2"));
+        let _ = draft.attribute(
+            "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",
+            Value::Text("hunter2 is the password: hunter2"),
+        );
         // Overflow: another type, a forbidden name.
         let _ = draft.attribute("not a name", Value::Text(&planted()));
         let _ = draft.attribute("client secret", Value::Text("hunter2"));
@@ -99,7 +110,8 @@ fn attributes_of_every_type() {
     }
     let (clean, report) = run(&Rules::default_on(), draft);
     let all = everything(&clean);
-    let left: Vec<_> = SECRETS.iter().filter(|secret| all.replace("hunter2 is", "").contains(**secret)).collect();
+    let left: Vec<_> =
+        SECRETS.iter().filter(|secret| all.replace("hunter2 is", "").contains(**secret)).collect();
     assert!(left.is_empty(), "{left:?} in {all}");
     assert!(!all.contains("4711") && all.contains("[email]") && !all.contains("4.111"), "{all}");
     let field = detector_names().iter().position(|name| *name == "field").expect("is counted");
@@ -188,11 +200,15 @@ fn rules_decide_over_named_fields() {
     }
     let (clean, _) = run(&rules, draft);
     let batch = clean.batch();
-    let value = |name: &str| batch.column_by_name(name).expect("is there").as_string::<i32>().value(1).to_owned();
+    let value =
+        |name: &str| batch.column_by_name(name).expect("is there").as_string::<i32>().value(1).to_owned();
     let hash = value("customer-no");
     assert!(hash.starts_with("hash:") && hash.len() == 37, "{hash}");
     assert_eq!(value("actor_id"), hash);
-    assert_eq!(value("before"), format!("{{\"customerNo\":\"{hash}\",\"basket\":[null,null],\"token\":\"keep-me\"}}"));
+    assert_eq!(
+        value("before"),
+        format!("{{\"customerNo\":\"{hash}\",\"basket\":[null,null],\"token\":\"keep-me\"}}")
+    );
     assert_eq!(value("token"), "keep-me");
     assert!(batch.column_by_name("basket").expect("is there").is_null(0));
     assert!(value("_overflow").starts_with("{\"session\":\"tok_"));

@@ -19,7 +19,11 @@ const PLANTED: [&str; 8] = [
 ];
 
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof![".{0,24}", prop::sample::select(PLANTED.to_vec()).prop_map(str::to_owned), "[a-z@.\\\\\"%:=4 -]{0,40}"]
+    prop_oneof![
+        ".{0,24}",
+        prop::sample::select(PLANTED.to_vec()).prop_map(str::to_owned),
+        "[a-z@.\\\\\"%:=4 -]{0,40}"
+    ]
 }
 
 fn json() -> impl Strategy<Value = Json> {
@@ -31,11 +35,15 @@ fn json() -> impl Strategy<Value = Json> {
         (-1e18..1e18).prop_map(Json::from),
         text().prop_map(Json::from),
     ];
-    let key = prop_oneof![text(), prop::sample::select(vec!["password", "name", "value", "token", "$bytes"]).prop_map(str::to_owned)];
+    let key = prop_oneof![
+        text(),
+        prop::sample::select(vec!["password", "name", "value", "token", "$bytes"]).prop_map(str::to_owned)
+    ];
     leaf.prop_recursive(4, 48, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Json::from),
-            prop::collection::vec((key.clone(), inner), 0..6).prop_map(|all| Json::Object(all.into_iter().collect())),
+            prop::collection::vec((key.clone(), inner), 0..6)
+                .prop_map(|all| Json::Object(all.into_iter().collect())),
         ]
     })
 }
