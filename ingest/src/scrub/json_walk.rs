@@ -56,6 +56,8 @@ struct Walk<'w, 's> {
     is_changed: bool,
     stack: Vec<Frame>,
     name: String,
+    /// Whether the next value stands under `name` itself, not in something under it.
+    is_named: bool,
     rule: Option<Verdict>,
     depth: usize,
 }
@@ -71,6 +73,7 @@ pub(super) fn walk(scan: &mut Scan<'_>, json: &str, out: &mut Vec<u8>, depth: us
         is_changed: false,
         stack: Vec::new(),
         name: String::new(),
+        is_named: false,
         rule: None,
         depth,
     };
@@ -105,6 +108,7 @@ impl Walk<'_, '_> {
                 (Expect::Value | Expect::ValueOrEnd, b'{' | b'[') => {
                     let is_object = *byte == b'{';
                     let rule = self.rule_of_value();
+                    self.is_named = false;
                     self.stack.push(Frame { is_object, rule, named: None, masked_names: 0 });
                     (at + 1, if is_object { Expect::KeyOrEnd } else { Expect::ValueOrEnd })
                 }
@@ -168,6 +172,7 @@ impl Walk<'_, '_> {
         }
         self.name.clear();
         self.name.push_str(&key);
+        self.is_named = true;
         if let Some(masked) = self.scan.key(&key) {
             let frame = self.stack.last_mut().expect("a key is in an object");
             frame.masked_names += 1;
@@ -178,6 +183,7 @@ impl Walk<'_, '_> {
 
     fn string(&mut self, start: usize, end: usize) {
         let raw = &self.json[start + 1..end - 1];
+        let is_bytes = std::mem::take(&mut self.is_named) && self.name == "$bytes";
         let rule = self.rule_of_value();
         if let Some(rule) = rule.filter(|rule| rule.action != Action::Keep) {
             if !raw.is_empty() && raw != rule.label {
@@ -190,7 +196,6 @@ impl Walk<'_, '_> {
             return;
         }
         self.note_name(raw);
-        let is_bytes = self.name == "$bytes";
         if raw.len() < 5 || !(is_bytes || self.scan.rules.prefilter.is_hit(raw.as_bytes())) {
             return;
         }

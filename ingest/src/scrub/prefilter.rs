@@ -19,11 +19,13 @@ const TRIGGERS: &[&str] = &[
     r"%[2-7][0-9A-Fa-f]",
     r"\\u00|\\x[2-7]|\\[0-7]{3}|&#|&commat|&quot|&equals",
     r"\xEF[\xBB-\xBD]|\xD9[\xA0-\xA9]|\xDB[\xB0-\xB9]|\xE2\x80[\x8B-\x95\xAF]|\xE2\x81\xA0|\xC2[\xA0\xAD]",
+    // Bytes in JSON: what is in them shows only once they are decoded.
+    r"\$bytes",
     // Cards, social security and phone numbers.
     r"[0-9](?:[ ._+-]?[0-9]){12}",
     r"[0-9]{3}-[0-9]{2}-[0-9]{4}",
     r"\+[1-9][0-9 .(-]",
-    r"\([2-9][0-9]{2}\)|[2-9][0-9]{2}-[2-9][0-9]{2}-[0-9]{4}",
+    r"\([2-9][0-9]{2}\)|[2-9][0-9]{2}[.-][0-9]{3}[.-][0-9]{4}",
     r"(?i:(?:phone|mobile|msisdn|fax)(?:[_ -]?(?:number|no))?[\x22']?[:=])|(?i:ssn|social.security)[^A-Za-z]",
     // IBAN.
     r"[A-Z]{2}[0-9]{2}[ .+-]?[A-Z0-9]{4}[ .+-]?[A-Z0-9]{4}|(?i:iban)[^A-Za-z]",

@@ -6,7 +6,7 @@
 
 use memchr::memchr3_iter;
 
-use super::{Input, Span, is_placeholder, push};
+use super::{Input, STAND_IN_BYTES_MAX, Span, is_placeholder, push};
 use crate::scrub::fields::{Action, Fields, Verdict};
 
 /// Bytes of a name that are looked at, backwards from its separator.
@@ -217,6 +217,9 @@ fn is_secret(value: &str, is_sentence: bool, name: &str) -> bool {
     let trimmed = value.trim_end_matches(['.', ',', ';', '!']);
     if trimmed.is_empty() || is_placeholder(trimmed) {
         return false;
+    }
+    if trimmed.len() > STAND_IN_BYTES_MAX {
+        return true;
     }
     // The shell's working directory.
     if name.eq_ignore_ascii_case("pwd")

@@ -12,7 +12,7 @@ static INTERNATIONAL: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 static NATIONAL: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"\([2-9][0-9]{2}\) ?[0-9]{3}[ .-][0-9]{4}|[2-9][0-9]{2}-[2-9][0-9]{2}-[0-9]{4}")
+    Regex::new(r"\([2-9][0-9]{2}\) ?[0-9]{3}[ .-][0-9]{4}|[2-9][0-9]{2}(?:-[0-9]{3}-|\.[0-9]{3}\.)[0-9]{4}")
         .expect("a constant pattern")
 });
 

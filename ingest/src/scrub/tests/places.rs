@@ -127,12 +127,18 @@ fn attributes_of_every_type() {
 fn typed_bodies_keep_their_type_or_lose_it() {
     use base64::Engine as _;
     let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let binary = [&[0u8, 0xFF, 0xFE, 1, 2, 3, 4][..], b" jane.doe@example.com "].concat();
     let mut draft = Draft::new(Kind::Logs);
     for (body, r#type) in [
         ("{\"a\":{\"password\":\"hunter2\"},\"b\":4111111111111111}".to_owned(), "json"),
         ("4111111111111111".to_owned(), "int"),
         (encode(&format!("mail {} now", SECRETS[0])), "bytes"),
         ("12".to_owned(), "int"),
+        (base64::engine::general_purpose::STANDARD.encode(binary), "bytes"),
+        (
+            "{\"a\":[{\"$bytes\":\"AAAA\"},\"4111111111111111\"],\"$bytes\":\"4111111111111111\"}".to_owned(),
+            "json",
+        ),
     ] {
         begin(&mut draft);
         draft.set_text(Field::Body, &body);
@@ -146,6 +152,9 @@ fn typed_bodies_keep_their_type_or_lose_it() {
     assert_eq!((bodies.value(1), types.is_null(1)), ("[card]", true));
     assert_eq!((bodies.value(2), types.value(2)), (encode("mail [email] now").as_str(), "bytes"));
     assert_eq!((bodies.value(3), types.value(3)), ("12", "int"));
+    let decoded = base64::engine::general_purpose::STANDARD.decode(bodies.value(4)).expect("stays base64");
+    assert!(decoded.ends_with(b" [email] "));
+    assert!(!bodies.value(5).contains("4111"), "{}", bodies.value(5));
 }
 
 #[test]

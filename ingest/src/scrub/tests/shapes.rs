@@ -81,6 +81,16 @@ proptest! {
         let _ = scrub_text(&rules, &text);
     }
 
+    /// 128 KiB of what is costly to give up on: the time is linear or this test does not end.
+    #[test]
+    fn hostile_text_is_searched_in_linear_time(part in prop::sample::select(vec![
+        "cookie:${", "-----BEGIN PRIVATE KEY!", "password=\"${", "a@b.cc.1", "Pz8/", "://a:b@", "[", "{\"a\":", "\\\"", "%25",
+        "eyJ.", "4111-", "+1 2", "--token ", "pwd=/", "M.aaaaaa.",
+    ])) {
+        let rules = Rules::default_on();
+        let _ = scrub_text(&rules, &part.repeat((128 << 10) / part.len()));
+    }
+
     #[test]
     fn a_second_pass_changes_nothing(texts in prop::collection::vec(prop::sample::select(PLANTED.to_vec()), 0..4)) {
         let rules = Rules::default_on();
