@@ -228,14 +228,12 @@ impl Walk<'_, '_> {
             _ if is_number(text) => true,
             _ => return None,
         };
-        if let Some(rule) = rule {
-            if rule.action != Action::Keep {
-                let (mut replaced, name) = (Vec::new(), std::mem::take(&mut self.name));
-                self.scan.json_by_rule(&rule, &name, text.as_bytes(), &mut replaced);
-                self.name = name;
-                self.replace(start, end, |out| out.extend_from_slice(&replaced));
-                return Some(());
-            }
+        if let Some(rule) = rule.filter(|rule| rule.action != Action::Keep) {
+            let (mut replaced, name) = (Vec::new(), std::mem::take(&mut self.name));
+            self.scan.json_by_rule(&rule, &name, text.as_bytes(), &mut replaced);
+            self.name = name;
+            self.replace(start, end, |out| out.extend_from_slice(&replaced));
+            return Some(());
         }
         if is_number && text.len() >= 5 && self.scan.finds_cards() && is_card_number(text) {
             self.scan.report.hits[CARD] += 1;

@@ -24,14 +24,16 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
         match password {
             Some(password) if is_port_and_query(password) || is_placeholder(password) => {}
             Some(_) => push(out, start + user.len() + 1, start + host, "[password]"),
-            None if user.len() >= TOKEN_BYTES_MIN && user.bytes().any(|b| b.is_ascii_digit()) => {
-                if !user.contains(['?', '&', '=']) {
-                    push(out, start, start + host, "[key]");
-                }
-            }
+            None if is_token(user) => push(out, start, start + host, "[key]"),
             None => {}
         }
     }
+}
+
+fn is_token(user: &str) -> bool {
+    user.len() >= TOKEN_BYTES_MIN
+        && user.bytes().any(|b| b.is_ascii_digit())
+        && !user.contains(['?', '&', '='])
 }
 
 /// `8080?user=a@b`: the colon was before a port and the @ is in the query.

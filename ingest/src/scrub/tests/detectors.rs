@@ -108,6 +108,10 @@ fn named_secrets() {
         ("login --token abc123 --verbose", "login --token [secret] --verbose"),
         ("<password>hunter2</password>", "<password>[password]</password>"),
         ("postgres://app:s3cr3t#9@db.internal:5432/x", "postgres://app:[password]@db.internal:5432/x"),
+        (
+            "https://x.io/r?email=jane%40example.com&password=x",
+            "https://x.io/r?email=[email]&password=[password]",
+        ),
         ("amqp://u:p@ss@mq", "amqp://u:[password]@mq"),
     ]);
     keeps(&[
