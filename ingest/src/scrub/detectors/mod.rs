@@ -130,7 +130,8 @@ fn is_placeholder(value: &str) -> bool {
             && bytes[1..].iter().all(|b| b.is_ascii_uppercase() || *b == b'_'))
         || matches!(value, "%s" | "%v" | "%q" | "{}" | "%d")
         || has_stand_in(value)
-        || bytes.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'-' | b'#'))
+        || bytes.iter().all(|b| matches!(b, b'*' | b'.' | b'-' | b'#'))
+        || (bytes.len() > 2 && bytes.iter().all(|b| matches!(b, b'x' | b'X' | b'-')))
         || ["null", "none", "nil", "true", "false", "undefined", "redacted", "masked", "hidden", "filtered"]
             .iter()
             .any(|word| value.eq_ignore_ascii_case(word))
