@@ -11,13 +11,29 @@ use std::path::Path;
 
 use ingest::scrub::{Found, Rules, RulesConfig, find, scrub_text};
 
-const SETS: [&str; 5] =
-    ["loglines", "secrets-gitleaks", "secrets-detect-secrets", "presidio-research-sentences", "real-negatives"];
+const SETS: [&str; 5] = [
+    "loglines",
+    "secrets-gitleaks",
+    "secrets-detect-secrets",
+    "presidio-research-sentences",
+    "real-negatives",
+];
 
 /// Types that no detector claims: names of persons, places, times.
 const UNCLAIMED: [&str; 13] = [
-    "PERSON", "STREET_ADDRESS", "GPE", "ORGANIZATION", "DATE_TIME", "TITLE", "AGE", "NRP", "ZIP_CODE", "DOMAIN_NAME",
-    "US_DRIVER_LICENSE", "IPV4", "IPV6",
+    "PERSON",
+    "STREET_ADDRESS",
+    "GPE",
+    "ORGANIZATION",
+    "DATE_TIME",
+    "TITLE",
+    "AGE",
+    "NRP",
+    "ZIP_CODE",
+    "DOMAIN_NAME",
+    "US_DRIVER_LICENSE",
+    "IPV4",
+    "IPV6",
 ];
 
 #[derive(serde::Deserialize)]
@@ -46,14 +62,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = arguments.next().ok_or("usage: scrub_report DIR [--misses]")?;
     let shows_misses = arguments.next().is_some();
     let rules = Rules::default_on();
-    let config = RulesConfig { detectors: BTreeMap::from([("ip".to_owned(), true)]), ..RulesConfig::default() };
+    let config =
+        RulesConfig { detectors: BTreeMap::from([("ip".to_owned(), true)]), ..RulesConfig::default() };
     let with_ip = Rules::compile(&config, None)?;
     for set in SETS {
         let path = Path::new(&directory).join(format!("{set}.jsonl"));
-        let lines: Vec<Line> = std::fs::read_to_string(path)?
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()?;
+        let lines: Vec<Line> =
+            std::fs::read_to_string(path)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
         report(set, &lines, &rules, &with_ip, shows_misses);
     }
     Ok(())
@@ -73,35 +88,65 @@ fn report(set: &str, lines: &[Line], rules: &Rules, with_ip: &Rules, shows_misse
             if is_covered(label, hits) {
                 counts.found += 1;
             } else if shows_misses && !UNCLAIMED.contains(&label.r#type.as_str()) {
-                println!("  missed {}: {:?} in {:?}", label.r#type, &line.text[label.byte_start..label.byte_end], line.text);
+                println!(
+                    "  missed {}: {:?} in {:?}",
+                    label.r#type,
+                    &line.text[label.byte_start..label.byte_end],
+                    line.text
+                );
             }
         }
         for hit in &found {
             let counts = by_detector.entry(hit.detector).or_default();
-            if line.spans.iter().any(|label| label.byte_start < hit.range.end && hit.range.start < label.byte_end) {
+            if line
+                .spans
+                .iter()
+                .any(|label| label.byte_start < hit.range.end && hit.range.start < label.byte_end)
+            {
                 counts.right += 1;
             } else {
                 counts.wrong += 1;
                 if shows_misses {
-                    println!("  wrong {}: {:?} in {:?}", hit.detector, &line.text[hit.range.clone()], line.text);
+                    println!(
+                        "  wrong {}: {:?} in {:?}",
+                        hit.detector,
+                        &line.text[hit.range.clone()],
+                        line.text
+                    );
                 }
             }
         }
         let is_altered = *scrub_text(rules, &line.text) != line.text;
+        if !found.is_empty() && !is_altered {
+            println!("  seen by a detector but not let through by the prefilter: {:?}", line.text);
+        }
         altered += usize::from(is_altered);
         if line.spans.is_empty() {
             clean += 1;
             altered_clean += usize::from(is_altered);
         }
     }
-    println!("\n{set}: {} lines, {altered} altered; {clean} without a label, {altered_clean} of them altered", lines.len());
+    println!(
+        "\n{set}: {} lines, {altered} altered; {clean} without a label, {altered_clean} of them altered",
+        lines.len()
+    );
     println!("  {:<18} {:>6} {:>6} {:>7}", "type", "n", "found", "recall");
     for (name, counts) in &by_type {
-        println!("  {name:<18} {:>6} {:>6} {:>7}", counts.labelled, counts.found, ratio(counts.found, counts.labelled));
+        println!(
+            "  {name:<18} {:>6} {:>6} {:>7}",
+            counts.labelled,
+            counts.found,
+            ratio(counts.found, counts.labelled)
+        );
     }
     println!("  {:<18} {:>6} {:>6} {:>9}", "detector", "right", "wrong", "precision");
     for (name, counts) in &by_detector {
-        println!("  {name:<18} {:>6} {:>6} {:>9}", counts.right, counts.wrong, ratio(counts.right, counts.right + counts.wrong));
+        println!(
+            "  {name:<18} {:>6} {:>6} {:>9}",
+            counts.right,
+            counts.wrong,
+            ratio(counts.right, counts.right + counts.wrong)
+        );
     }
 }
 

@@ -52,7 +52,12 @@ struct Outcome {
 
 impl Scrubber {
     /// Scrubs every column of the draft.
-    pub(super) fn run(&mut self, rules: &Rules, draft: &mut Draft, report: &mut Report) -> Result<(), Failed> {
+    pub(super) fn run(
+        &mut self,
+        rules: &Rules,
+        draft: &mut Draft,
+        report: &mut Report,
+    ) -> Result<(), Failed> {
         if self.version != rules.version || self.keys.len() > KNOWN_KEYS_MAX {
             self.keys.clear();
             self.version = rules.version;
@@ -61,7 +66,7 @@ impl Scrubber {
         self.fixed(&mut scan, draft)?;
         self.attributes(&mut scan, draft)?;
         // Last: masked numbers and values under masked keys have moved here.
-        if self.column(&mut scan, draft.overflow_mut(), |_| How::Json)? {
+        if self.column(&mut scan, draft.overflow_mut(), &[], |_| How::Json)? {
             scan.report.columns_rewritten += 1;
         }
         Ok(())
@@ -69,6 +74,9 @@ impl Scrubber {
 
     fn fixed(&mut self, scan: &mut Scan<'_>, draft: &mut Draft) -> Result<(), Failed> {
         let types = body_types(draft);
+        // Bytes in base64 say nothing to the prefilter.
+        let encoded: Vec<usize> =
+            types.iter().filter(|(_, how)| **how == How::Base64).map(|(row, _)| *row).collect();
         for field in draft.kind().fields() {
             if matches!(field, Field::TraceId | Field::SpanId | Field::ParentSpanId | Field::Histogram) {
                 continue;
@@ -77,10 +85,13 @@ impl Scrubber {
             if column.is_empty() {
                 continue;
             }
-            if let Some(rule) = scan.rules.fields.verdict(field.name()).filter(|rule| rule.action != Action::Keep) {
+            if let Some(rule) =
+                scan.rules.fields.verdict(field.name()).filter(|rule| rule.action != Action::Keep)
+            {
                 column.rewrite(|_, value, out| {
                     // A fixed column is part of every row: what is dropped there leaves a mark.
-                    let text = scan.by_rule(&rule, field.name(), value).unwrap_or_else(|| "[dropped]".to_owned());
+                    let text =
+                        scan.by_rule(&rule, field.name(), value).unwrap_or_else(|| "[dropped]".to_owned());
                     match field.r#type() {
                         Type::Json => storage::record::json_text::string(out, &text),
                         _ => out.extend_from_slice(text.as_bytes()),
@@ -95,7 +106,8 @@ impl Scrubber {
                 Field::Body => types.get(&row).copied().unwrap_or(How::Text),
                 _ => How::Text,
             };
-            if self.column(scan, column, how)? {
+            let always: &[usize] = if *field == Field::Body { &encoded } else { &[] };
+            if self.column(scan, column, always, how)? {
                 scan.report.columns_rewritten += 1;
                 if *field == Field::Body {
                     self.forget_number_types(&types, draft);
@@ -107,8 +119,12 @@ impl Scrubber {
 
     /// A body that was a number and is `[card]` now is text from here on.
     fn forget_number_types(&self, types: &HashMap<usize, How>, draft: &mut Draft) {
-        let rows: Vec<usize> =
-            self.changed.iter().map(|(row, _, _)| *row).filter(|row| types.get(row) == Some(&How::Text)).collect();
+        let rows: Vec<usize> = self
+            .changed
+            .iter()
+            .map(|(row, _, _)| *row)
+            .filter(|row| types.get(row) == Some(&How::Text))
+            .collect();
         if !rows.is_empty() {
             draft.column_mut(Field::BodyType).clear(rows.into_iter());
         }
@@ -132,7 +148,7 @@ impl Scrubber {
                 _ => How::Text,
             };
             if let Column::Text(column) = &mut attribute.column {
-                if self.column(scan, column, |_| how)? {
+                if self.column(scan, column, &[], |_| how)? {
                     scan.report.columns_rewritten += 1;
                 }
             } else if scan.finds_cards() {
@@ -167,10 +183,12 @@ impl Scrubber {
     }
 
     /// Scrubs one column; answers whether it was rewritten. Which rows changed stays in `changed`.
+    /// `always` are rows to be looked at whatever the prefilter says.
     fn column(
         &mut self,
         scan: &mut Scan<'_>,
         column: &mut TextColumn,
+        always: &[usize],
         how: impl Fn(usize) -> How,
     ) -> Result<bool, Failed> {
         self.changed.clear();
@@ -179,6 +197,11 @@ impl Scrubber {
             return Ok(false);
         }
         scan.rules.prefilter.rows(column, &mut self.rows);
+        if !always.is_empty() {
+            self.rows.extend_from_slice(always);
+            self.rows.sort_unstable();
+            self.rows.dedup();
+        }
         // Resources and scopes repeat from row to row: the last outcome is kept.
         let mut last: Option<Outcome> = None;
         for row in self.rows.iter().copied() {

@@ -138,8 +138,17 @@ fn backslash(bytes: &[u8]) -> Option<(char, usize)> {
 
 fn entity(text: &str) -> Option<(char, usize)> {
     const NAMES: [(&str, char); 11] = [
-        ("&amp;", '&'), ("&quot;", '"'), ("&apos;", '\''), ("&lt;", '<'), ("&gt;", '>'), ("&commat;", '@'),
-        ("&equals;", '='), ("&colon;", ':'), ("&period;", '.'), ("&plus;", '+'), ("&nbsp;", ' '),
+        ("&amp;", '&'),
+        ("&quot;", '"'),
+        ("&apos;", '\''),
+        ("&lt;", '<'),
+        ("&gt;", '>'),
+        ("&commat;", '@'),
+        ("&equals;", '='),
+        ("&colon;", ':'),
+        ("&period;", '.'),
+        ("&plus;", '+'),
+        ("&nbsp;", ' '),
     ];
     if let Some(rest) = text.strip_prefix("&#") {
         // The largest code point has seven digits.
@@ -212,14 +221,15 @@ pub(super) fn wrapped(text: &str, mut each: impl FnMut(Range<usize>, &str)) {
 /// Calls `each` with every run of the alphabet, and with its rest from each place where a run may begin:
 /// behind a separator (`/files/<base64>`). `each` says up to where it took the run.
 fn for_each_run(bytes: &[u8], mut each: impl FnMut(Range<usize>) -> usize) {
+    let is_outside = |b: &u8| SEXTETS[usize::from(*b)] == NO_SEXTET;
     let mut at = 0;
-    while at < bytes.len() {
-        if SEXTETS[usize::from(bytes[at])] == NO_SEXTET {
-            at += 1;
+    while at + RUN_BYTES_MIN <= bytes.len() {
+        // From the window's end: in text of short words one look passes over many bytes.
+        if let Some(outside) = bytes[at..at + RUN_BYTES_MIN].iter().rposition(is_outside) {
+            at += outside + 1;
             continue;
         }
-        let len = bytes[at..].iter().position(|b| SEXTETS[usize::from(*b)] == NO_SEXTET);
-        let end = len.map_or(bytes.len(), |len| at + len);
+        let end = bytes[at..].iter().position(is_outside).map_or(bytes.len(), |len| at + len);
         let mut start = at;
         while end - start >= RUN_BYTES_MIN {
             // What was taken is not tried again: all tries together stay linear.
@@ -248,7 +258,9 @@ fn three(group: &[u8]) -> [u8; 3] {
 }
 
 fn is_hex_head(run: &[u8]) -> bool {
-    run[..HEAD_BYTES * 2].chunks_exact(2).all(|pair| hex(pair).and_then(|b| u8::try_from(b).ok()).is_some_and(is_plain))
+    run[..HEAD_BYTES * 2]
+        .chunks_exact(2)
+        .all(|pair| hex(pair).and_then(|b| u8::try_from(b).ok()).is_some_and(is_plain))
 }
 
 /// Decodes as long as text comes out; returns how much of the run that took.

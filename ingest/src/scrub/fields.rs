@@ -46,6 +46,7 @@ const EXACT: &[(&str, &str)] = &[
     ("cvv2", "[card]"),
     ("cvc", "[card]"),
     ("pan", "[card]"),
+    ("phone", "[phone]"),
     ("xapitoken", "[secret]"),
     ("sharedkey", "[secret]"),
     ("authkey", "[secret]"),
@@ -101,13 +102,12 @@ const ENDINGS: &[(&str, &str)] = &[
     ("cardcvv", "[card]"),
     ("cardcvc", "[card]"),
     ("socialsecuritynumber", "[ssn]"),
+    ("phonenumber", "[phone]"),
+    ("msisdn", "[phone]"),
     ("sumologicaccessid", "[secret]"),
     ("sumoaccessid", "[secret]"),
     ("contribsyscom", "[secret]"),
 ];
-
-/// Names longer than this are not looked up: no built-in one comes near, and keys are bounded by it anyway.
-pub(super) const NAME_BYTES_MAX: usize = 1_024;
 
 /// The names that have a rule.
 #[derive(Clone, Debug)]
@@ -125,9 +125,6 @@ impl Fields {
 
     /// The rule for the value under `name`, if there is one.
     pub(super) fn verdict(&self, name: &str) -> Option<Verdict> {
-        if name.len() > NAME_BYTES_MAX {
-            return None;
-        }
         let last = name.rsplit(['.', '/', ':']).next().unwrap_or(name);
         let mut buffer = [0u8; 128];
         let last = squeeze(last, &mut buffer)?;
@@ -176,6 +173,10 @@ fn squeeze<'a>(part: &str, buffer: &'a mut [u8; 128]) -> Option<&'a str> {
         }
         at -= 1;
         buffer[at] = byte.to_ascii_lowercase();
+    }
+    // The cut may have gone through a character.
+    while buffer.get(at).is_some_and(|byte| byte & 0xC0 == 0x80) {
+        at += 1;
     }
     // A plural hides nothing (`cookies`, `passwords`), but `credentials` is its own word.
     std::str::from_utf8(&buffer[at..]).ok().map(|name| match name {

@@ -56,6 +56,8 @@ struct Walk<'w, 's> {
     is_changed: bool,
     stack: Vec<Frame>,
     name: String,
+    /// Whether the next value stands under `name` itself, not in something under it.
+    is_named: bool,
     rule: Option<Verdict>,
     depth: usize,
 }
@@ -71,6 +73,7 @@ pub(super) fn walk(scan: &mut Scan<'_>, json: &str, out: &mut Vec<u8>, depth: us
         is_changed: false,
         stack: Vec::new(),
         name: String::new(),
+        is_named: false,
         rule: None,
         depth,
     };
@@ -105,6 +108,7 @@ impl Walk<'_, '_> {
                 (Expect::Value | Expect::ValueOrEnd, b'{' | b'[') => {
                     let is_object = *byte == b'{';
                     let rule = self.rule_of_value();
+                    self.is_named = false;
                     self.stack.push(Frame { is_object, rule, named: None, masked_names: 0 });
                     (at + 1, if is_object { Expect::KeyOrEnd } else { Expect::ValueOrEnd })
                 }
@@ -168,6 +172,7 @@ impl Walk<'_, '_> {
         }
         self.name.clear();
         self.name.push_str(&key);
+        self.is_named = true;
         if let Some(masked) = self.scan.key(&key) {
             let frame = self.stack.last_mut().expect("a key is in an object");
             frame.masked_names += 1;
@@ -178,6 +183,7 @@ impl Walk<'_, '_> {
 
     fn string(&mut self, start: usize, end: usize) {
         let raw = &self.json[start + 1..end - 1];
+        let is_bytes = std::mem::take(&mut self.is_named) && self.name == "$bytes";
         let rule = self.rule_of_value();
         if let Some(rule) = rule.filter(|rule| rule.action != Action::Keep) {
             if !raw.is_empty() && raw != rule.label {
@@ -190,7 +196,6 @@ impl Walk<'_, '_> {
             return;
         }
         self.note_name(raw);
-        let is_bytes = self.name == "$bytes";
         if raw.len() < 5 || !(is_bytes || self.scan.rules.prefilter.is_hit(raw.as_bytes())) {
             return;
         }
@@ -206,7 +211,9 @@ impl Walk<'_, '_> {
     /// Remembers the rule of the name in `{"name": "password", "value": …}`.
     fn note_name(&mut self, raw: &str) {
         let Some(frame) = self.stack.last_mut() else { return };
-        if frame.is_object && matches!(self.name.as_str(), "name" | "Name" | "key" | "Key" | "header" | "field" | "k") {
+        if frame.is_object
+            && matches!(self.name.as_str(), "name" | "Name" | "key" | "Key" | "header" | "field" | "k")
+        {
             frame.named = self.scan.rules.fields.verdict(raw);
         }
     }
@@ -221,14 +228,12 @@ impl Walk<'_, '_> {
             _ if is_number(text) => true,
             _ => return None,
         };
-        if let Some(rule) = rule {
-            if rule.action != Action::Keep {
-                let (mut replaced, name) = (Vec::new(), std::mem::take(&mut self.name));
-                self.scan.json_by_rule(&rule, &name, text.as_bytes(), &mut replaced);
-                self.name = name;
-                self.replace(start, end, |out| out.extend_from_slice(&replaced));
-                return Some(());
-            }
+        if let Some(rule) = rule.filter(|rule| rule.action != Action::Keep) {
+            let (mut replaced, name) = (Vec::new(), std::mem::take(&mut self.name));
+            self.scan.json_by_rule(&rule, &name, text.as_bytes(), &mut replaced);
+            self.name = name;
+            self.replace(start, end, |out| out.extend_from_slice(&replaced));
+            return Some(());
         }
         if is_number && text.len() >= 5 && self.scan.finds_cards() && is_card_number(text) {
             self.scan.report.hits[CARD] += 1;

@@ -19,24 +19,26 @@ const TRIGGERS: &[&str] = &[
     r"%[2-7][0-9A-Fa-f]",
     r"\\u00|\\x[2-7]|\\[0-7]{3}|&#|&commat|&quot|&equals",
     r"\xEF[\xBB-\xBD]|\xD9[\xA0-\xA9]|\xDB[\xB0-\xB9]|\xE2\x80[\x8B-\x95\xAF]|\xE2\x81\xA0|\xC2[\xA0\xAD]",
+    // Bytes in JSON: what is in them shows only once they are decoded.
+    r"\$bytes",
     // Cards, social security and phone numbers.
     r"[0-9](?:[ ._+-]?[0-9]){12}",
     r"[0-9]{3}-[0-9]{2}-[0-9]{4}",
     r"\+[1-9][0-9 .(-]",
-    r"\([2-9][0-9]{2}\)|[2-9][0-9]{2}-[2-9][0-9]{2}-[0-9]{4}",
-    r"(?i:phone|mobile|msisdn|fax|ssn|social.security)",
+    r"\([2-9][0-9]{2}\)|[2-9][0-9]{2}[.-][0-9]{3}[.-][0-9]{4}",
+    r"(?i:(?:phone|mobile|msisdn|fax)(?:[_ -]?(?:number|no))?[\x22']?[:=])|(?i:ssn|social.security)[^A-Za-z]",
     // IBAN.
-    r"[A-Za-z]{2}[0-9]{2}[ .+-]?[A-Za-z0-9]{4}[ .+-]?[0-9]",
+    r"[A-Z]{2}[0-9]{2}[ .+-]?[A-Z0-9]{4}[ .+-]?[A-Z0-9]{4}|(?i:iban)[^A-Za-z]",
     // Tokens and keys; what the detector's own forms begin with, or hold.
     r"eyJ|ewo|-----BEGIN",
     r"(?i:bearer|basic)[ :=%]",
     r"://[^/ ]*@",
-    r"[?&](?i:sig|signature|x-amz-|x-goog-|auth|key|code_verifier)[a-z-]*=",
+    r"[?&](?i:(?:sig|signature|x-amz-|x-goog-|auth|key|code_verifier)[a-z-]*)=",
     r"AKIA|ASIA|ABIA|ACCA|A3T|bedrock-api|gh[pousr]_|github_pat_|gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat|oas|ffct|wt)-",
     r"xox[abeoprs]|xapp-|hooks\.slack|AIza|GOCSPX-|ya29\.|[sr]k_(?:live|test|prod)|whsec_|npm_|pypi-|SG\.|SK[0-9a-z]{8}",
     r"sk-[a-zA-Z0-9]|pplx-|hf_|fm_[a-z]{3}_|hv[bs]\.|\.atlasv1\.|sgp_|sntry[su]_|gl(?:c|sa)_|ntn_|sq0|EAAA|shp(?:at|ca|pa|ss)_",
     r"do[opr]_v1|dckr_|lin_api|rdme_|pul-|pnu_|NRAK|dapi|LTAI|PMAK|xkeysib|AGE-SECRET|ops_|A3-|sha256~|s-s4t2|tk-us|v1\.0-|AKC",
-    r"[0-9a-f]{8}-us[0-9]|[0-9]{8}:[A-Za-z0-9_-]{8}|[0-9]Q~|[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.",
+    r"[0-9a-f]-us[0-9]|[0-9]{8}:[A-Za-z]|[0-9]Q~|\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{8}",
 ];
 
 /// As [`TRIGGERS`], for addresses.
@@ -57,11 +59,11 @@ impl Prefilter {
             pattern.push_str(IP_TRIGGERS);
         }
         for name in fields.names() {
-            // `api_key`, `api-key`, `apiKey`: a separator may stand between any two letters of a name.
+            // `api_key`, `api-key`, `apiKey`: separators may stand between any two letters of a name.
             pattern.push_str("|(?i:");
             for (at, c) in name.chars().enumerate() {
                 if at > 0 {
-                    pattern.push_str("[-_. ]?");
+                    pattern.push_str("[-_. ]*");
                 }
                 if c.is_ascii() {
                     pattern.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
@@ -70,7 +72,8 @@ impl Prefilter {
                     pattern.push_str(r"[\x80-\xFF]+");
                 }
             }
-            pattern.push(')');
+            // It must end a name (`SpanID` holds `pan`); its plural counts too.
+            pattern.push_str("s?[-_ ]*[^A-Za-z0-9._-])");
         }
         // The automaton's states are made as the data needs them; within this bound it is never thrown away
         // on text we have seen, and beyond it the search stays linear.

@@ -50,7 +50,10 @@ pub struct Rules {
 impl std::fmt::Debug for Rules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.active.iter().map(|(_, detector)| detector.name).collect();
-        f.debug_struct("Rules").field("version", &self.version).field("active", &names).finish_non_exhaustive()
+        f.debug_struct("Rules")
+            .field("version", &self.version)
+            .field("active", &names)
+            .finish_non_exhaustive()
     }
 }
 
@@ -66,15 +69,25 @@ impl Rules {
     /// # Errors
     /// Says which detector is unknown, which field rule is wrong, or that there are too many.
     pub fn compile(config: &RulesConfig, hash_key: Option<&[u8; 32]>) -> Result<Self, String> {
-        if let Some(name) = config.detectors.keys().find(|name| !super::detector_names().contains(&name.as_str())) {
-            return Err(format!("unknown detector {name:?}; known are {}", super::detector_names().join(", ")));
+        if let Some(name) =
+            config.detectors.keys().find(|name| !super::detector_names().contains(&name.as_str()))
+        {
+            return Err(format!(
+                "unknown detector {name:?}; known are {}",
+                super::detector_names().join(", ")
+            ));
         }
         if config.fields.len() > FIELD_RULES_MAX {
-            return Err(format!("{} field rules exceed the {FIELD_RULES_MAX} of a profile", config.fields.len()));
+            return Err(format!(
+                "{} field rules exceed the {FIELD_RULES_MAX} of a profile",
+                config.fields.len()
+            ));
         }
         for rule in &config.fields {
             if !(2..=128).contains(&rule.key.len()) || !rule.key.chars().any(char::is_alphanumeric) {
-                return Err("the key of a field rule is 2 to 128 bytes and holds a letter or digit".to_owned());
+                return Err(
+                    "the key of a field rule is 2 to 128 bytes and holds a letter or digit".to_owned()
+                );
             }
             if matches!(rule.action, Action::Hash | Action::Tokenise) && hash_key.is_none() {
                 return Err("hash and tokenise need the tenant's key".to_owned());
@@ -93,7 +106,12 @@ impl Rules {
     }
 
     /// What stands in the place of a value under a rule; `None` where it is removed.
-    pub(super) fn replacement(&self, rule: &super::fields::Verdict, name: &str, value: &[u8]) -> Option<String> {
+    pub(super) fn replacement(
+        &self,
+        rule: &super::fields::Verdict,
+        name: &str,
+        value: &[u8],
+    ) -> Option<String> {
         let hash = |context: &str| {
             // Compilation refuses these actions without a key; a missing one must still not give an open hash.
             let key = self.hash_key.expect("compiled with a key");

@@ -46,17 +46,16 @@ impl Scan<'_> {
                 Walked::NotJson => self.plain(str(value), out),
             },
             How::Bytes => self.bytes(value, out, depth),
-            How::Base64 => match STANDARD.decode(value) {
-                Ok(bytes) => {
-                    let mut replaced = Vec::new();
-                    let is_changed = self.bytes(&bytes, &mut replaced, depth);
-                    if is_changed {
-                        out.extend_from_slice(STANDARD.encode(&replaced).as_bytes());
-                    }
-                    is_changed
+            How::Base64 => {
+                let mut replaced = Vec::new();
+                let decoded = STANDARD.decode(value).unwrap_or_default();
+                if self.bytes(&decoded, &mut replaced, depth) {
+                    out.extend_from_slice(STANDARD.encode(&replaced).as_bytes());
+                    return true;
                 }
-                Err(_) => self.text(str(value), out, depth),
-            },
+                // What only looks like base64 (sixteen digits do) must not slip through as such.
+                self.text(str(value), out, depth)
+            }
         }
     }
 
@@ -105,13 +104,24 @@ impl Scan<'_> {
     }
 
     /// What a value under a field rule becomes; `None` where it is removed.
-    pub(super) fn by_rule(&mut self, rule: &super::fields::Verdict, name: &str, value: &[u8]) -> Option<String> {
+    pub(super) fn by_rule(
+        &mut self,
+        rule: &super::fields::Verdict,
+        name: &str,
+        value: &[u8],
+    ) -> Option<String> {
         self.report.hits[FIELD_AT] += 1;
         self.rules.replacement(rule, name, value)
     }
 
     /// As [`Self::by_rule`], as JSON text.
-    pub(super) fn json_by_rule(&mut self, rule: &super::fields::Verdict, name: &str, value: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn json_by_rule(
+        &mut self,
+        rule: &super::fields::Verdict,
+        name: &str,
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) {
         match self.by_rule(rule, name, value) {
             Some(text) => json_text::string(out, &text),
             None => out.extend_from_slice(b"null"),
@@ -168,19 +178,19 @@ fn run(rules: &Rules, text: &str, spans: &mut Vec<Span>) {
     }
 }
 
-/// Makes overlapping spans one: what any detector wants gone is gone, under the label of the longest.
+/// Makes overlapping spans one: what any detector wants gone is gone, under the label of the longest (of
+/// equals, of the detector listed first).
 fn merge(spans: &mut Vec<Span>, text: &str) {
     // A password before `@host` also looks like an address: the host may stay.
     let ends_before_host = |end: usize| text[end..].starts_with('@') || text[end..].starts_with("%40");
-    let hosts: Vec<Range<usize>> = spans
-        .iter()
-        .filter(|span| span.label != "[email]" && ends_before_host(span.end))
-        .map(|span| span.start..span.end)
-        .collect();
+    let is_credential = |span: &&Span| span.label != "[email]" && ends_before_host(span.end);
+    let mut hosts: Vec<usize> = spans.iter().filter(is_credential).map(|span| span.end).collect();
+    hosts.sort_unstable();
     spans.retain(|span| {
-        span.label != "[email]" || !hosts.iter().any(|host| host.end > span.start && host.end < span.end)
+        let first = hosts.partition_point(|host| *host <= span.start);
+        span.label != "[email]" || hosts.get(first).is_none_or(|host| *host >= span.end)
     });
-    spans.sort_unstable_by_key(|span| (span.start, std::cmp::Reverse(span.end)));
+    spans.sort_unstable_by_key(|span| (span.start, std::cmp::Reverse(span.end), span.detector));
     let mut kept = 0;
     for at in 1..spans.len() {
         let (next, last) = (spans[at], spans[kept]);

@@ -9,7 +9,8 @@ use regex::Regex;
 use super::{Input, Span, distinct_bytes, push};
 
 static SCHEME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i-u:\b(bearer|basic)(?:[ :=]|%20){1,3})([A-Za-z0-9._~+/=-]{8,})").expect("a constant pattern")
+    Regex::new(r"(?i-u:\b(bearer|basic)(?:[ :=]|%20){1,3})([A-Za-z0-9._~+/=-]{8,})")
+        .expect("a constant pattern")
 });
 
 /// From this length on a bearer value need hold no digit: no word is that long.

@@ -75,7 +75,9 @@ impl Run {
             .rev()
             .find(|len| {
                 let ends_here = *len == self.len || self.breaks & (1 << (len - 1)) != 0;
-                ends_here && is_grouped_as_cards(self.breaks & ((1 << (len - 1)) - 1), *len) && is_valid(&self.digits[..*len])
+                ends_here
+                    && is_grouped_as_cards(self.breaks & ((1 << (len - 1)) - 1), *len)
+                    && is_valid(&self.digits[..*len])
             })
             .map(|len| self.ends[len - 1])
     }
@@ -89,7 +91,8 @@ fn is_grouped_as_cards(breaks: u32, len: usize) -> bool {
 
 /// Whether the digits are cut out of something longer: a word, a decimal number, a version, a UUID.
 fn is_cut(bytes: &[u8], start: usize, end: usize) -> bool {
-    let number_before = start >= 2 && matches!(bytes[start - 1], b'.' | b',') && bytes[start - 2].is_ascii_digit();
+    let number_before =
+        start >= 2 && matches!(bytes[start - 1], b'.' | b',') && bytes[start - 2].is_ascii_digit();
     let number_after = bytes.get(end) == Some(&b'.') && bytes.get(end + 1).is_some_and(u8::is_ascii_digit);
     follows_word(bytes, start)
         || is_word_at(bytes, end)
@@ -115,7 +118,11 @@ pub(in crate::scrub) fn is_card(number: u64) -> bool {
 pub(in crate::scrub) fn is_card_double(number: f64) -> bool {
     let number = number.abs();
     // Above 2^63 no card is left, below 10^12 none begins.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and in range")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be whole and in range"
+    )]
     let whole = (1e12..9e18).contains(&number).then_some(number as u64);
     number.fract() == 0.0 && whole.is_some_and(is_card)
 }
@@ -128,8 +135,10 @@ fn is_valid(digits: &[u8]) -> bool {
     }
     let issued = match digits[0] {
         4 => matches!(len, 13 | 16 | 19),
-        5 => len == 16 && matches!(prefix(2), 51..=55 | 50 | 56..=58),
-        2 => (len == 16 && matches!(prefix(4), 2221..=2720 | 2200..=2204)) || (len == 15 && prefix(4) == 2131),
+        5 => len == 16 && matches!(prefix(2), 50..=58),
+        2 => {
+            (len == 16 && matches!(prefix(4), 2221..=2720 | 2200..=2204)) || (len == 15 && prefix(4) == 2131)
+        }
         3 => {
             (len == 15 && matches!(prefix(2), 34 | 37))
                 || (matches!(len, 14 | 16) && matches!(prefix(3), 300..=305 | 309 | 360..=369 | 380..=399))
@@ -157,5 +166,5 @@ fn has_luhn_digit(digits: &[u8]) -> bool {
             (_, digit) => digit * 2,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }

@@ -18,8 +18,8 @@ static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Last labels of names that have an `@` in them and are files.
 const FILE_ENDINGS: [&str; 21] = [
-    "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "mjs", "ts", "tsx", "jsx", "json", "html", "xml",
-    "yaml", "txt", "jar", "dll", "tgz",
+    "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "mjs", "ts", "tsx", "jsx", "json",
+    "html", "xml", "yaml", "txt", "jar", "dll", "tgz",
 ];
 
 pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {

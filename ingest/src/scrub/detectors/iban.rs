@@ -21,13 +21,14 @@ const MORE: [(&[u8; 2], u8); 4] = [(b"VA", 22), (b"VG", 24), (b"XK", 20), (b"YE"
 
 pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     let bytes = input.text.as_bytes();
+    // In small letters many an id would begin as one does: those need the word beside them.
+    let takes_small = is_named(bytes);
     let mut at = 0;
     while at + 15 <= bytes.len() {
         let head = &bytes[at..at + 4];
-        let is_head = head[0].is_ascii_alphabetic()
-            && head[1].is_ascii_alphabetic()
-            && head[2].is_ascii_digit()
-            && head[3].is_ascii_digit();
+        let is_letter = |b: u8| b.is_ascii_uppercase() || (takes_small && b.is_ascii_lowercase());
+        let is_head =
+            is_letter(head[0]) && is_letter(head[1]) && head[2].is_ascii_digit() && head[3].is_ascii_digit();
         match is_head.then(|| end_of(bytes, at)).flatten() {
             Some(end) if !follows_word(bytes, at) => {
                 push(out, at, end, "[iban]");
@@ -38,9 +39,14 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     }
 }
 
+fn is_named(bytes: &[u8]) -> bool {
+    bytes.windows(4).any(|word| word.eq_ignore_ascii_case(b"iban"))
+}
+
 fn end_of(bytes: &[u8], start: usize) -> Option<usize> {
     let country = [bytes[start].to_ascii_uppercase(), bytes[start + 1].to_ascii_uppercase()];
-    let len = LENGTHS.iter().chain(&MORE).find(|(name, _)| **name == country).map(|(_, len)| usize::from(*len))?;
+    let len =
+        LENGTHS.iter().chain(&MORE).find(|(name, _)| **name == country).map(|(_, len)| usize::from(*len))?;
     let mut text = [0u8; 34];
     let (mut count, mut at) = (0, start);
     while count < len {

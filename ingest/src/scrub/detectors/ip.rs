@@ -11,7 +11,8 @@ static V4: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}").expect("a constant pattern"));
 
 static V6: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\.[0-9]{1,3}){0,3}").expect("a constant pattern")
+    Regex::new(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\.[0-9]{1,3}){0,3}")
+        .expect("a constant pattern")
 });
 
 pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
@@ -29,7 +30,8 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     }
     for found in V4.find_iter(input.text) {
         let (start, end) = (found.start(), found.end());
-        let dotted = |at: usize| bytes.get(at) == Some(&b'.') && bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
+        let dotted =
+            |at: usize| bytes.get(at) == Some(&b'.') && bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
         let is_cut = (start > 0 && (goes_on(start - 1) || matches!(bytes[start - 1], b'.' | b'-')))
             || goes_on(end)
             || bytes.get(end) == Some(&b'-')

@@ -5,9 +5,10 @@
 
 use std::sync::LazyLock;
 
+use memchr::memmem;
 use regex::Regex;
 
-use super::{Input, Span, distinct_bytes, follows_word, has_stand_in, push};
+use super::{Input, Span, distinct_bytes, follows_word, has_stand_in, is_word_at, push};
 
 /// Patterns that begin with a literal; what stands before must not be a letter or digit.
 #[rustfmt::skip]
@@ -34,7 +35,6 @@ const FORMS: &[&str] = &[
     r"hf_[A-Za-z0-9]{34}\b",                                        // Hugging Face
     r"fm_[a-z]{3}_[A-Za-z0-9]{4,}_[A-Za-z0-9]{16,}",                // Floodmark
     r"hv[bs]\.[A-Za-z0-9_-]{20,}",                                  // Vault
-    r"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,70}",             // Terraform
     r"sgp_(?:[0-9A-Za-z]{16}_|local_)?[0-9a-fA-F]{40}\b",           // Sourcegraph
     r"sntry[su]_[A-Za-z0-9_=+/-]{40,}",                             // Sentry
     r"gl(?:c_[A-Za-z0-9+/]{32,}={0,2}|sa_[A-Za-z0-9]{32}_[A-Fa-f0-9]{8})", // Grafana
@@ -61,11 +61,50 @@ const FORMS: &[&str] = &[
     r"tk-us-[A-Za-z0-9_-]{48}",                                     // Scalingo
     r"v1\.0-[a-f0-9]{24}-[a-f0-9]{146}",                            // Cloudflare
     r"AKCp?[A-Za-z0-9]{60,}",                                       // Artifactory
-    r"[a-f0-9]{32}-us[0-9]{1,2}\b",                                 // Mailchimp
-    r"[0-9]{8,10}:[A-Za-z0-9_-]{35}\b",                             // Telegram
-    r"[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}", // Discord
-    r"[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}",             // Azure AD
 ];
+
+/// Forms whose fixed part stands within: a search for what comes before it would try every place of a text, so
+/// the fixed part is looked for, and the bytes before it are counted.
+struct Inner {
+    /// The fixed part.
+    mark: &'static [u8],
+    /// How many bytes of which kind stand before it.
+    before: (usize, usize, fn(u8) -> bool),
+    /// How many bytes of which kind stand behind it.
+    behind: (usize, usize, fn(u8) -> bool),
+}
+
+fn is_dashed(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+}
+
+fn is_tilded(b: u8) -> bool {
+    is_dashed(b) || matches!(b, b'~' | b'.')
+}
+
+fn is_hex(b: u8) -> bool {
+    matches!(b, b'0'..=b'9' | b'a'..=b'f')
+}
+
+fn is_alphanumeric(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+}
+
+fn is_digit(b: u8) -> bool {
+    b.is_ascii_digit()
+}
+
+#[rustfmt::skip]
+const INNER: [Inner; 4] = [
+    Inner { mark: b".atlasv1.", before: (14, 14, is_alphanumeric), behind: (60, 70, |b| is_dashed(b) || b == b'=') }, // Terraform
+    Inner { mark: b"-us", before: (32, 32, is_hex), behind: (1, 2, is_digit) },                   // Mailchimp
+    Inner { mark: b":", before: (8, 10, is_digit), behind: (35, 35, is_dashed) },                 // Telegram
+    Inner { mark: b"Q~", before: (4, 4, is_tilded), behind: (31, 34, is_tilded) },                // Azure AD
+];
+
+/// Discord: three parts between dots.
+static DOTTED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}").expect("a constant pattern"));
 
 static FORM: LazyLock<Regex> = LazyLock::new(|| {
     regex::RegexBuilder::new(&FORMS.join("|").replace(r"\b", r"(?-u:\b)"))
@@ -89,6 +128,44 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
         // Of a hook's address the path is the secret.
         let host = text.starts_with("hooks.").then(|| text.rfind(".com/").map_or(0, |at| at + 5));
         push(out, found.start() + host.unwrap_or(0), found.end(), "[key]");
+    }
+    for form in &INNER {
+        inner(bytes, form, out);
+    }
+    for found in DOTTED.find_iter(input.text) {
+        let first = count_before(bytes, found.start(), 26, is_dashed);
+        let start = found.start() - first;
+        if (24..=26).contains(&first)
+            && matches!(bytes[start], b'M' | b'N' | b'O')
+            && !follows_word(bytes, start)
+        {
+            push(out, start, found.end(), "[key]");
+        }
+    }
+}
+
+fn count_before(bytes: &[u8], end: usize, max: usize, is_part: fn(u8) -> bool) -> usize {
+    bytes[..end].iter().rev().take(max).take_while(|b| is_part(**b)).count()
+}
+
+fn inner(bytes: &[u8], form: &Inner, out: &mut Vec<Span>) {
+    for mark in memmem::find_iter(bytes, form.mark) {
+        let end = mark + form.mark.len();
+        let before = count_before(bytes, mark, form.before.1, form.before.2);
+        let behind = bytes[end..].iter().take(form.behind.1).take_while(|b| (form.behind.2)(**b)).count();
+        let (start, stop) = (mark - before, end + behind);
+        let is_whole = !follows_word(bytes, start) && !is_word_at(bytes, stop);
+        let text = &bytes[start..stop];
+        if before >= form.before.0
+            && behind >= form.behind.0
+            && is_whole
+            && distinct_bytes(text) >= DISTINCT_MIN
+        {
+            let has_stand_in = std::str::from_utf8(text).is_ok_and(has_stand_in);
+            if !has_stand_in {
+                push(out, start, stop, "[key]");
+            }
+        }
     }
 }
 

@@ -108,8 +108,15 @@ fn is_in_hex_run(bytes: &[u8], start: usize, end: usize) -> bool {
     has_letter && len >= 32
 }
 
+/// Longer values are no stand-ins. The bound also keeps the search linear: what is passed over as a stand-in
+/// is looked at again from within.
+const STAND_IN_BYTES_MAX: usize = 256;
+
 /// Whether a value is a stand-in and no secret: masked already, a variable, a run of one character.
 fn is_placeholder(value: &str) -> bool {
+    if value.len() > STAND_IN_BYTES_MAX {
+        return false;
+    }
     let bytes = value.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return true };
     let wrapped = matches!((first, last), (b'[', b']') | (b'<', b'>') | (b'{', b'}') | (b'%', b'%'));
@@ -118,10 +125,13 @@ fn is_placeholder(value: &str) -> bool {
         || value.starts_with("${")
         || value.starts_with("{{")
         || value.starts_with("$(")
-        || (*first == b'$' && bytes.len() > 1 && bytes[1..].iter().all(|b| b.is_ascii_uppercase() || *b == b'_'))
+        || (*first == b'$'
+            && bytes.len() > 1
+            && bytes[1..].iter().all(|b| b.is_ascii_uppercase() || *b == b'_'))
         || matches!(value, "%s" | "%v" | "%q" | "{}" | "%d")
         || has_stand_in(value)
-        || bytes.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'-' | b'#'))
+        || bytes.iter().all(|b| matches!(b, b'*' | b'.' | b'-' | b'#'))
+        || (bytes.len() > 2 && bytes.iter().all(|b| matches!(b, b'x' | b'X' | b'-')))
         || ["null", "none", "nil", "true", "false", "undefined", "redacted", "masked", "hidden", "filtered"]
             .iter()
             .any(|word| value.eq_ignore_ascii_case(word))

@@ -6,7 +6,7 @@
 
 use memchr::memchr3_iter;
 
-use super::{Input, Span, is_placeholder, push};
+use super::{Input, STAND_IN_BYTES_MAX, Span, is_placeholder, push};
 use crate::scrub::fields::{Action, Fields, Verdict};
 
 /// Bytes of a name that are looked at, backwards from its separator.
@@ -14,16 +14,71 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// Parameters that carry a signature or a key, in the query of a URL only.
 const QUERY_NAMES: [&str; 9] = [
-    "sig", "signature", "x-amz-signature", "x-amz-credential", "x-goog-signature", "x-amz-security-token", "auth", "key",
+    "sig",
+    "signature",
+    "x-amz-signature",
+    "x-amz-credential",
+    "x-goog-signature",
+    "x-amz-security-token",
+    "auth",
+    "key",
     "code_verifier",
 ];
 
 /// What follows `password:` in a sentence.
 const PROSE: [&str; 52] = [
-    "a", "an", "and", "are", "authentication", "bad", "cannot", "changed", "correct", "does", "empty", "error", "expired",
-    "failed", "failure", "field", "for", "found", "from", "has", "id", "if", "in", "incorrect", "invalid", "is", "length",
-    "mismatch", "missing", "must", "no", "not", "of", "ok", "or", "required", "reset", "revoked", "rotated", "should",
-    "success", "the", "too", "unset", "updated", "used", "user", "valid", "verification", "was", "with", "wrong",
+    "a",
+    "an",
+    "and",
+    "are",
+    "authentication",
+    "bad",
+    "cannot",
+    "changed",
+    "correct",
+    "does",
+    "empty",
+    "error",
+    "expired",
+    "failed",
+    "failure",
+    "field",
+    "for",
+    "found",
+    "from",
+    "has",
+    "id",
+    "if",
+    "in",
+    "incorrect",
+    "invalid",
+    "is",
+    "length",
+    "mismatch",
+    "missing",
+    "must",
+    "no",
+    "not",
+    "of",
+    "ok",
+    "or",
+    "required",
+    "reset",
+    "revoked",
+    "rotated",
+    "should",
+    "success",
+    "the",
+    "too",
+    "unset",
+    "updated",
+    "used",
+    "user",
+    "valid",
+    "verification",
+    "was",
+    "with",
+    "wrong",
 ];
 
 pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
@@ -90,7 +145,8 @@ fn is_query_name(name: &str) -> bool {
 }
 
 fn query_value(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
-    let ends = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'&' | b'"' | b'\'' | b'#' | b'<' | b'>' | b'\\');
+    let ends =
+        |b: &u8| b.is_ascii_whitespace() || matches!(b, b'&' | b'"' | b'\'' | b'#' | b'<' | b'>' | b'\\');
     let end = start + bytes[start..].iter().position(ends).unwrap_or(bytes.len() - start);
     // Short ones are no signatures: `?key=42` is an item.
     (end - start >= 8).then_some((start, end))
@@ -121,8 +177,16 @@ fn value_behind(text: &str, at: usize, verdict: Verdict, name: &str) -> Option<(
         b'{' | b'(' | b'\\' | b'\r' | b'\n' => None,
         _ if whole_line => {
             let start = after_scheme(text, start);
-            let end = start + bytes[start..].iter().position(|b| matches!(b, b'\n' | b'\r' | b'"' | b'\'')).unwrap_or(bytes.len() - start);
-            let end = if name.to_ascii_lowercase().ends_with("cookie") { end } else { word_end(bytes, start, true) };
+            let end = start
+                + bytes[start..]
+                    .iter()
+                    .position(|b| matches!(b, b'\n' | b'\r' | b'"' | b'\''))
+                    .unwrap_or(bytes.len() - start);
+            let end = if name.to_ascii_lowercase().ends_with("cookie") {
+                end
+            } else {
+                word_end(bytes, start, true)
+            };
             (end > start && !is_placeholder(&text[start..end])).then_some((start, end))
         }
         _ => {
@@ -154,8 +218,13 @@ fn is_secret(value: &str, is_sentence: bool, name: &str) -> bool {
     if trimmed.is_empty() || is_placeholder(trimmed) {
         return false;
     }
+    if trimmed.len() > STAND_IN_BYTES_MAX {
+        return true;
+    }
     // The shell's working directory.
-    if name.eq_ignore_ascii_case("pwd") && (trimmed.starts_with('/') || trimmed.as_bytes().get(1) == Some(&b':')) {
+    if name.eq_ignore_ascii_case("pwd")
+        && (trimmed.starts_with('/') || trimmed.as_bytes().get(1) == Some(&b':'))
+    {
         return false;
     }
     // A call or a template in source text, no literal.
@@ -198,7 +267,12 @@ fn flags(text: &str, fields: &Fields, out: &mut Vec<Span>) {
             continue;
         }
         let name = at + 2;
-        let end = name + bytes[name..].iter().take(NAME_BYTES_MAX).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')).count();
+        let end = name
+            + bytes[name..]
+                .iter()
+                .take(NAME_BYTES_MAX)
+                .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+                .count();
         if bytes.get(end) != Some(&b' ') {
             continue;
         }

@@ -12,7 +12,7 @@ static INTERNATIONAL: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 static NATIONAL: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"\([2-9][0-9]{2}\) ?[0-9]{3}[ .-][0-9]{4}|[2-9][0-9]{2}-[2-9][0-9]{2}-[0-9]{4}")
+    Regex::new(r"\([2-9][0-9]{2}\) ?[0-9]{3}[ .-][0-9]{4}|[2-9][0-9]{2}(?:-[0-9]{3}-|\.[0-9]{3}\.)[0-9]{4}")
         .expect("a constant pattern")
 });
 
@@ -51,5 +51,6 @@ fn is_cut(bytes: &[u8], start: usize, end: usize) -> bool {
     let goes_on = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+');
     (start > 0 && (goes_on(&bytes[start - 1]) || matches!(bytes[start - 1], b'-' | b'.')))
         || bytes.get(end).is_some_and(goes_on)
-        || (matches!(bytes.get(end), Some(b'-' | b'.' | b':')) && bytes.get(end + 1).is_some_and(u8::is_ascii_digit))
+        || (matches!(bytes.get(end), Some(b'-' | b'.' | b':'))
+            && bytes.get(end + 1).is_some_and(u8::is_ascii_digit))
 }

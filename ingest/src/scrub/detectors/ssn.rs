@@ -18,7 +18,8 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     let bytes = input.text.as_bytes();
     for found in DASHED.find_iter(input.text) {
         let (start, end) = (found.start(), found.end());
-        let goes_on = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        let goes_on =
+            |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         let is_cut = goes_on(start.checked_sub(1).map(|at| &bytes[at])) || goes_on(bytes.get(end));
         if !is_cut && is_issued(found.as_str()) && !is_in_hex_run(bytes, start, end) {
             push(out, start, end, "[ssn]");

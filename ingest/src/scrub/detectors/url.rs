@@ -11,7 +11,8 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     let bytes = input.text.as_bytes();
     for at in memmem::find_iter(bytes, b"://") {
         let start = at + 3;
-        let ends = |b: u8| b.is_ascii_whitespace() || matches!(b, b'/' | b'"' | b'\'' | b'<' | b'>' | b'`' | b'\\');
+        let ends =
+            |b: u8| b.is_ascii_whitespace() || matches!(b, b'/' | b'"' | b'\'' | b'<' | b'>' | b'`' | b'\\');
         let len = bytes[start..].iter().position(|b| ends(*b)).unwrap_or(bytes.len() - start);
         let authority = &input.text[start..start + len];
         // The last @ counts: an unescaped one may stand in the password.
@@ -23,14 +24,16 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
         match password {
             Some(password) if is_port_and_query(password) || is_placeholder(password) => {}
             Some(_) => push(out, start + user.len() + 1, start + host, "[password]"),
-            None if user.len() >= TOKEN_BYTES_MIN && user.bytes().any(|b| b.is_ascii_digit()) => {
-                if !user.contains(['?', '&', '=']) {
-                    push(out, start, start + host, "[key]");
-                }
-            }
+            None if is_token(user) => push(out, start, start + host, "[key]"),
             None => {}
         }
     }
+}
+
+fn is_token(user: &str) -> bool {
+    user.len() >= TOKEN_BYTES_MIN
+        && user.bytes().any(|b| b.is_ascii_digit())
+        && !user.contains(['?', '&', '='])
 }
 
 /// `8080?user=a@b`: the colon was before a port and the @ is in the query.
