@@ -12,6 +12,7 @@
 //! Grammar: <https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/>.
 
 mod names;
+mod number;
 mod resume;
 mod row;
 mod scan;

@@ -385,7 +385,7 @@ impl Scanner<'_> {
             [] => Err(self.unexpected("value_missing", "a field has no value")),
             b"t" | b"T" | b"true" | b"True" | b"TRUE" => Ok(Scanned::Bool(true)),
             b"f" | b"F" | b"false" | b"False" | b"FALSE" => Ok(Scanned::Bool(false)),
-            token => number(token),
+            token => super::number::parse(token),
         }
     }
 }
@@ -402,35 +402,4 @@ pub(super) fn string_end(body: &[u8], start: usize) -> Option<(usize, bool)> {
         has_escapes = true;
         at += 2;
     }
-}
-
-/// `1i`, `1u`, `1`, `-1.5e3`; `NaN` and infinities are no numbers here.
-fn number(token: &[u8]) -> Result<Scanned, Fault> {
-    let is_decimal = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E');
-    let (digits, suffix) = match token {
-        [digits @ .., suffix @ (b'i' | b'u')] => (digits, Some(*suffix)),
-        _ => (token, None),
-    };
-    let invalid = || Fault::new("value_invalid", "a field's value is no number, boolean or string");
-    if !digits.iter().all(is_decimal) {
-        return Err(invalid());
-    }
-    let digits = std::str::from_utf8(digits).map_err(|_| invalid())?;
-    let scanned = match suffix {
-        Some(b'i') => digits.parse().ok().map(Scanned::Int),
-        Some(_) => digits.parse().ok().map(Scanned::Uint),
-        None => digits.parse().ok().filter(|double: &f64| double.is_finite()).map(Scanned::Double),
-    };
-    scanned.ok_or_else(|| {
-        let unsigned = digits.strip_prefix(['-', '+']).unwrap_or(digits);
-        let is_number = match suffix {
-            Some(_) => !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit()),
-            None => digits.parse::<f64>().is_ok(),
-        };
-        if is_number {
-            Fault::new("number_out_of_range", "a number does not fit its 64 bits")
-        } else {
-            invalid()
-        }
-    })
 }
