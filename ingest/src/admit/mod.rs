@@ -191,5 +191,9 @@ fn whole_seconds(ns: u64) -> u32 {
     u32::try_from(ns.div_ceil(1_000_000_000)).unwrap_or(u32::MAX)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+mod bucket_tests;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

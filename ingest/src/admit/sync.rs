@@ -1,7 +1,3 @@
-//! The one atomic that buckets use: loom's where a model checks them.
+//! The one atomic that buckets use; `model.rs` compiles them on loom's instead.
 
-#[cfg(not(loom))]
 pub(super) use std::sync::atomic::{AtomicU64, Ordering};
-
-#[cfg(loom)]
-pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
