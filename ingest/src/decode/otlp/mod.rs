@@ -10,6 +10,7 @@
 //! remembered but what makes a column only together with another field. Spec: opentelemetry-proto,
 //! `docs/specification.md`.
 
+mod group;
 mod json;
 mod notes;
 mod proto;

@@ -122,7 +122,7 @@ fn scope_group<'t>(
                         "name" => replace(&mut sink.group.scope_name, string(json, &mut scratch.text)?),
                         "version" => replace(&mut sink.group.scope_version, string(json, &mut scratch.text)?),
                         "attributes" => {
-                            attributes(json, &mut sink.group.scope, &object, &mut sink.notes, scratch, None)?
+                            attributes(json, &mut sink.group.scope, &object, &mut sink.notes, scratch, None)?;
                         }
                         _ => dropped = uint32(json)?,
                     }
