@@ -4,6 +4,9 @@
 //! good records from bad ones and never stores part of a record.
 
 pub mod json;
+pub mod ndjson;
+pub mod severity;
+pub mod time;
 
 /// What a decoder needs beside the bytes.
 #[derive(Debug)]
