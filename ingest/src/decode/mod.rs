@@ -5,7 +5,10 @@
 
 pub mod json;
 pub mod line_protocol;
+pub mod ndjson;
 pub mod otlp;
+pub mod severity;
+pub mod time;
 
 /// What a decoder needs beside the bytes.
 #[derive(Debug)]
