@@ -15,7 +15,13 @@ use crate::client::{Call, Client, Error, ErrorKind, Reply, Session};
 #[derive(Clone, Debug, clap::Args)]
 pub struct Remote {
     /// Address of the server
-    #[arg(long, global = true, env = "FLOODMARK_URL", default_value = "http://127.0.0.1:4318", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "FLOODMARK_URL",
+        default_value = "http://127.0.0.1:4318",
+        value_name = "URL"
+    )]
     pub url: String,
     /// API key; better given in the environment, where other users cannot see it
     #[arg(long, global = true, env = "FLOODMARK_KEY", hide_env_values = true, value_name = "KEY")]
@@ -64,10 +70,12 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::Usage => Self::usage(error.to_string()),
-            ErrorKind::Unreachable => {
-                Self::failed(format!("{error}; is `floodmark serve` running there? Another address goes in --url"))
+            ErrorKind::Unreachable => Self::failed(format!(
+                "{error}; is `floodmark serve` running there? Another address goes in --url"
+            )),
+            ErrorKind::TimedOut => {
+                Self::failed(format!("{error}; the server is slow or stuck: ask `floodmark health`"))
             }
-            ErrorKind::TimedOut => Self::failed(format!("{error}; the server is slow or stuck: ask `floodmark health`")),
             ErrorKind::Broken => {
                 Self::failed(format!("{error}; the server may have gone away: ask `floodmark health`"))
             }
@@ -198,7 +206,11 @@ mod tests {
     #[test]
     fn a_refusal_says_what_and_what_next() {
         let cases = [
-            (401, r#"{"code":"unauthorized","detail":"no credential"}"#, "answered 401 (unauthorized): no credential; give a key"),
+            (
+                401,
+                r#"{"code":"unauthorized","detail":"no credential"}"#,
+                "answered 401 (unauthorized): no credential; give a key",
+            ),
             (413, r#"{"error":"body too large"}"#, "answered 413: body too large; send smaller"),
             (404, "<html>", "the server answered 404"),
             (400, "{\"detail\":\"a\u{1b}[2Jb\"}", "400: a\\u{1b}[2Jb"),

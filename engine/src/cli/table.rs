@@ -33,7 +33,8 @@ impl Table {
         let columns = columns.map_or_else(|| keys(objects), <[String]>::to_vec);
         let mut table = Self::new(columns);
         for object in objects {
-            let row = table.columns.iter().map(|column| cell(object.get(column).unwrap_or(&Value::Null))).collect();
+            let row =
+                table.columns.iter().map(|column| cell(object.get(column).unwrap_or(&Value::Null))).collect();
             table.rows.push(row);
         }
         table

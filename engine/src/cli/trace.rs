@@ -22,7 +22,8 @@ pub struct Args {
 pub fn run(args: Args) -> ExitCode {
     remote::run(async move {
         let mut session = args.remote.client()?.session();
-        let call = Call::get(format!("/api/v1/traces/{}", remote::segment(&args.trace_id.to_ascii_lowercase())));
+        let call =
+            Call::get(format!("/api/v1/traces/{}", remote::segment(&args.trace_id.to_ascii_lowercase())));
         let reply = session.send(&call).await?;
         if reply.status.as_u16() == 404 {
             return Err(Failure::failed(
@@ -80,7 +81,8 @@ fn waterfall(trace: &Value, columns: usize) -> String {
     let bar_width = columns.saturating_sub(label_width + 14).max(10);
     for (index, depth) in order {
         let span = &spans[index];
-        let label: String = format!("{:1$}{2}", "", depth * 2, span.label).chars().take(label_width).collect();
+        let label: String =
+            format!("{:1$}{2}", "", depth * 2, span.label).chars().take(label_width).collect();
         let at = |ns: i128| (ns * bar_width as i128 / whole_ns) as usize;
         let left = at(span.start_ns - begin).min(bar_width - 1);
         let right = at(span.start_ns - begin + span.duration_ns).clamp(left + 1, bar_width);
@@ -181,7 +183,12 @@ mod tests {
     #[test]
     fn children_follow_their_parents_by_start() {
         check(
-            &[span("c", Some("a"), 5, 1), span("a", None, 0, 9), span("b", Some("a"), 1, 2), span("d", Some("b"), 1, 1)],
+            &[
+                span("c", Some("a"), 5, 1),
+                span("a", None, 0, 9),
+                span("b", Some("a"), 1, 2),
+                span("d", Some("b"), 1, 1),
+            ],
             &[("a", 0), ("b", 1), ("d", 2), ("c", 1)],
         );
     }
@@ -189,7 +196,12 @@ mod tests {
     #[test]
     fn orphans_circles_and_twins_come_up_once() {
         check(
-            &[span("x", Some("y"), 0, 1), span("y", Some("x"), 1, 1), span("o", Some("gone"), 2, 1), span("s", Some("s"), 3, 1)],
+            &[
+                span("x", Some("y"), 0, 1),
+                span("y", Some("x"), 1, 1),
+                span("o", Some("gone"), 2, 1),
+                span("s", Some("s"), 3, 1),
+            ],
             &[("o", 0), ("s", 0), ("x", 0), ("y", 1)],
         );
         check(&[span("t", None, 0, 1), span("t", None, 1, 1)], &[("t", 0), ("t", 0)]);
@@ -204,7 +216,10 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "trace ab  2 spans  1 failed  100.0 ms");
         assert!(lines[2].starts_with("shop  a "), "{text}");
-        assert!(lines[3].starts_with("  shop  bad") && lines[3].contains("! ") && lines[3].contains('▒'), "{text}");
+        assert!(
+            lines[3].starts_with("  shop  bad") && lines[3].contains("! ") && lines[3].contains('▒'),
+            "{text}"
+        );
         assert!(!lines[3].contains('█'), "{text}");
         waterfall(&json!({}), 0);
     }

@@ -163,8 +163,9 @@ pub struct Reply {
 
 /// Splits a URL into `host:port` and the path before every target.
 fn split_url(url: &str) -> Result<(String, String), Error> {
-    let parsed = url::Url::parse(url)
-        .map_err(|error| Error::usage(format!("the server's url cannot be read: {error}; write http://host:port")))?;
+    let parsed = url::Url::parse(url).map_err(|error| {
+        Error::usage(format!("the server's url cannot be read: {error}; write http://host:port"))
+    })?;
     match parsed.scheme() {
         "http" => {}
         "https" => {
@@ -176,7 +177,9 @@ fn split_url(url: &str) -> Result<(String, String), Error> {
         _ => return Err(Error::usage("the server's url must start with http://")),
     }
     if !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some() {
-        return Err(Error::usage("the server's url may hold no credential and no query; give the key with --key"));
+        return Err(Error::usage(
+            "the server's url may hold no credential and no query; give the key with --key",
+        ));
     }
     let host = parsed.host_str().ok_or_else(|| Error::usage("the server's url names no host"))?;
     let port = parsed.port_or_known_default().unwrap_or(80);

@@ -339,7 +339,8 @@ mod tests {
     fn cuts_keep_every_record() {
         let whole = request(&[3, 1, 9]);
         let one = request(&[1]).len();
-        for (records_max, bytes_max) in [(100, 1 << 20), (4, 1 << 20), (1, 1 << 20), (100, one * 2), (100, 1)] {
+        for (records_max, bytes_max) in [(100, 1 << 20), (4, 1 << 20), (1, 1 << 20), (100, one * 2), (100, 1)]
+        {
             let parts = cut(&whole, records_max, bytes_max).expect("own bytes");
             let mut total = 0;
             for (part, count) in &parts {

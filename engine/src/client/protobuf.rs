@@ -227,7 +227,9 @@ mod tests {
             assert_eq!(reader.is_broken(), !whole, "cut at {cut}");
             assert_eq!(count, usize::from(cut >= 5), "cut at {cut}");
         }
-        for broken in [&b"\x00\x01"[..], b"\x0b", b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x0a\x7f"] {
+        for broken in
+            [&b"\x00\x01"[..], b"\x0b", b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x0a\x7f"]
+        {
             let mut reader = Reader::new(broken);
             assert_eq!(reader.by_ref().count(), 0, "{broken:?}");
             assert!(reader.is_broken(), "{broken:?}");

@@ -4,9 +4,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT,
-};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -18,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::retry::Retry;
 use super::{Call, Client, Error, ErrorKind, Reply};
-use crate::clock;
+use crate::clock::Clock;
 
 /// One connection to the server, used by one task at a time.
 #[derive(Debug)]
@@ -58,9 +56,10 @@ impl Session {
             let body = Limited::new(streaming.body, bytes_max).collect().await;
             let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
                 Ok(error) => Error::new(ErrorKind::Broken, format!("the answer broke off: {error}")),
-                Err(_) => {
-                    Error::new(ErrorKind::TooLarge, format!("the answer exceeds {bytes_max} bytes; ask for less"))
-                }
+                Err(_) => Error::new(
+                    ErrorKind::TooLarge,
+                    format!("the answer exceeds {bytes_max} bytes; ask for less"),
+                ),
             })?;
             Ok(Reply { status: streaming.status, headers: streaming.headers, body: body.to_bytes() })
         };
@@ -85,7 +84,7 @@ impl Session {
         loop {
             let outcome = self.send(call).await;
             let wait = match &outcome {
-                Ok(reply) => retry.after_status(attempt, reply.status, &reply.headers, clock::now_ns()),
+                Ok(reply) => retry.after_status(attempt, reply.status, &reply.headers, Clock::now_ns()),
                 Err(error) => retry.after_error(attempt, error.kind(), call.repeatable()),
             };
             match wait {
@@ -140,7 +139,9 @@ impl Session {
         };
         let stream = timeout(settings.connect_time_max, TcpStream::connect(&settings.authority))
             .await
-            .map_err(|_| unreachable(format!("not accepted within {:.1} s", started.elapsed().as_secs_f64())))?
+            .map_err(|_| {
+                unreachable(format!("not accepted within {:.1} s", started.elapsed().as_secs_f64()))
+            })?
             .map_err(|error| unreachable(error.to_string()))?;
         // A request is one or two writes; waiting for more to send would only add the peer's delayed ack.
         stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
@@ -193,8 +194,8 @@ impl Streaming {
     /// `ErrorKind::Broken` when the connection broke before the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while let Some(frame) = self.body.frame().await {
-            let frame =
-                frame.map_err(|error| Error::new(ErrorKind::Broken, format!("the answer broke off: {error}")))?;
+            let frame = frame
+                .map_err(|error| Error::new(ErrorKind::Broken, format!("the answer broke off: {error}")))?;
             if let Ok(data) = frame.into_data() {
                 return Ok(Some(data));
             }

@@ -31,31 +31,84 @@ const fn step(
 /// Journeys with their share in a hundred.
 pub static JOURNEYS: &[(u64, Step)] = &[(55, BROWSE), (25, ADD_TO_CART), (20, CHECKOUT)];
 
-const BROWSE: Step = step("frontend", "GET /products/{id}", "http", 4.0, 0.001, &[
-    step("catalog", "catalog.Catalog/GetProduct", "rpc", 2.0, 0.002, &[
-        step("catalog-db", "SELECT products", "db", 1.5, 0.0005, &[]),
-    ]),
-    step("recommendation", "recommendation.Recommendation/List", "rpc", 6.0, 0.004, &[
-        step("catalog", "catalog.Catalog/ListProducts", "rpc", 3.0, 0.001, &[]),
-    ]),
-    step("currency", "currency.Currency/Convert", "rpc", 0.6, 0.0002, &[]),
-]);
-
-const ADD_TO_CART: Step = step("frontend", "POST /cart", "http", 3.0, 0.001, &[
-    step("cart", "cart.Cart/AddItem", "rpc", 1.5, 0.002, &[step("cart-cache", "HSET", "db", 0.4, 0.0005, &[])]),
-]);
-
-const CHECKOUT: Step = step("frontend", "POST /checkout", "http", 5.0, 0.001, &[
-    step("checkout", "checkout.Checkout/PlaceOrder", "rpc", 8.0, 0.002, &[
-        step("cart", "cart.Cart/Get", "rpc", 1.2, 0.001, &[step("cart-cache", "HGETALL", "db", 0.5, 0.0005, &[])]),
+const BROWSE: Step = step(
+    "frontend",
+    "GET /products/{id}",
+    "http",
+    4.0,
+    0.001,
+    &[
+        step(
+            "catalog",
+            "catalog.Catalog/GetProduct",
+            "rpc",
+            2.0,
+            0.002,
+            &[step("catalog-db", "SELECT products", "db", 1.5, 0.0005, &[])],
+        ),
+        step(
+            "recommendation",
+            "recommendation.Recommendation/List",
+            "rpc",
+            6.0,
+            0.004,
+            &[step("catalog", "catalog.Catalog/ListProducts", "rpc", 3.0, 0.001, &[])],
+        ),
         step("currency", "currency.Currency/Convert", "rpc", 0.6, 0.0002, &[]),
-        step("payment", "payment.Payment/Charge", "rpc", 35.0, 0.01, &[
-            step("bank", "POST /authorize", "http", 60.0, 0.005, &[]),
-        ]),
-        step("shipping", "shipping.Shipping/ShipOrder", "rpc", 9.0, 0.002, &[]),
-        step("email", "email.Email/SendConfirmation", "rpc", 12.0, 0.004, &[]),
-    ]),
-]);
+    ],
+);
+
+const ADD_TO_CART: Step = step(
+    "frontend",
+    "POST /cart",
+    "http",
+    3.0,
+    0.001,
+    &[step(
+        "cart",
+        "cart.Cart/AddItem",
+        "rpc",
+        1.5,
+        0.002,
+        &[step("cart-cache", "HSET", "db", 0.4, 0.0005, &[])],
+    )],
+);
+
+const CHECKOUT: Step = step(
+    "frontend",
+    "POST /checkout",
+    "http",
+    5.0,
+    0.001,
+    &[step(
+        "checkout",
+        "checkout.Checkout/PlaceOrder",
+        "rpc",
+        8.0,
+        0.002,
+        &[
+            step(
+                "cart",
+                "cart.Cart/Get",
+                "rpc",
+                1.2,
+                0.001,
+                &[step("cart-cache", "HGETALL", "db", 0.5, 0.0005, &[])],
+            ),
+            step("currency", "currency.Currency/Convert", "rpc", 0.6, 0.0002, &[]),
+            step(
+                "payment",
+                "payment.Payment/Charge",
+                "rpc",
+                35.0,
+                0.01,
+                &[step("bank", "POST /authorize", "http", 60.0, 0.005, &[])],
+            ),
+            step("shipping", "shipping.Shipping/ShipOrder", "rpc", 9.0, 0.002, &[]),
+            step("email", "email.Email/SendConfirmation", "rpc", 12.0, 0.004, &[]),
+        ],
+    )],
+);
 
 /// Customers. All of it is made up: documentation domains, test cards.
 pub static CUSTOMERS: &[(&str, &str)] = &[

@@ -19,7 +19,7 @@ use self::shop::{Shop, Told};
 use super::remote::{self, Failure, Remote};
 use crate::client::retry::Retry;
 use crate::client::{Call, Client, Error, Session};
-use crate::clock;
+use crate::clock::Clock;
 
 /// Sends a lively made-up shop to a server until interrupted
 #[derive(Debug, clap::Args)]
@@ -146,7 +146,7 @@ fn pause_after(refusals: u32) -> Duration {
 }
 
 fn now_ns() -> u64 {
-    u64::try_from(clock::now_ns()).unwrap_or(0)
+    u64::try_from(Clock::now_ns()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -36,7 +36,8 @@ pub fn open(path: &Path) -> io::Result<Input> {
     let size_bytes = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
     let reader = inflate(Counted { inner: file, count: read_bytes.clone() })?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let name = [".zst", ".gz"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name).to_owned();
+    let name =
+        [".zst", ".gz"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name).to_owned();
     Ok(Input { reader, name, size_bytes, read_bytes })
 }
 

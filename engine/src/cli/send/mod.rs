@@ -107,7 +107,8 @@ async fn send(args: Args) -> Result<ExitCode, Failure> {
     let read_bytes = input.read_bytes.clone();
 
     let (sender, receiver) = mpsc::channel(usize::from(args.concurrency));
-    let key = args.idempotency_key.clone().unwrap_or_else(|| format!("send-{}", uuid::Uuid::new_v4().simple()));
+    let key =
+        args.idempotency_key.clone().unwrap_or_else(|| format!("send-{}", uuid::Uuid::new_v4().simple()));
     let plan = Plan { protocol, form, target, key, encoding: args.compress, atomic: args.atomic };
     let bounds = Bounds { records_max: args.batch as usize, bytes_max: args.batch_bytes as usize };
     let reader = std::thread::spawn(move || read_file(input, &plan, bounds, &sender));
@@ -259,7 +260,9 @@ fn progress_bar(input: &Input, json: bool) -> ProgressBar {
     let (Some(size), true) = (input.size_bytes, io::stderr().is_terminal() && !json) else {
         return ProgressBar::hidden();
     };
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left, {msg} accepted");
+    let style = ProgressStyle::with_template(
+        "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left, {msg} accepted",
+    );
     let bar = ProgressBar::new(size);
     bar.with_style(style.expect("the template is a constant"))
 }
@@ -267,8 +270,11 @@ fn progress_bar(input: &Input, json: bool) -> ProgressBar {
 fn report(progress: &Progress, json: bool) -> Result<(), Failure> {
     let tally = &progress.tally;
     if json {
-        let examples: Vec<_> =
-            tally.examples.iter().map(|example| json!({"place": example.place, "reason": example.reason})).collect();
+        let examples: Vec<_> = tally
+            .examples
+            .iter()
+            .map(|example| json!({"place": example.place, "reason": example.reason}))
+            .collect();
         return remote::print_json(&json!({
             "sent": tally.sent,
             "accepted": tally.accepted,

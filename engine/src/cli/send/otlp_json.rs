@@ -28,7 +28,8 @@ pub fn record_count(request: &[u8]) -> Option<u64> {
 pub fn cut(request: &[u8], bounds: Bounds) -> Option<Vec<(Vec<u8>, u64)>> {
     let mut parts = Vec::new();
     walk(request, |names, group, scope, records| {
-        let head_len: usize = [group, scope].into_iter().flatten().map(|(key, value)| key.len() + value.get().len() + 4).sum();
+        let head_len: usize =
+            [group, scope].into_iter().flatten().map(|(key, value)| key.len() + value.get().len() + 4).sum();
         let mut rest = records;
         while !rest.is_empty() {
             let mut len = head_len;
@@ -76,7 +77,9 @@ fn list<'a>(value: Option<&'a RawValue>) -> Option<Vec<&'a RawValue>> {
 
 fn write(names: &[&str; 3], group: &Object<'_>, scope: &Object<'_>, records: &[&RawValue]) -> Vec<u8> {
     let fields = |object: &Object<'_>| -> String {
-        let fields = object.iter().map(|(key, value)| format!("{}:{},", serde_json::Value::from(key.as_str()), value.get()));
+        let fields = object
+            .iter()
+            .map(|(key, value)| format!("{}:{},", serde_json::Value::from(key.as_str()), value.get()));
         fields.collect()
     };
     let records: Vec<&str> = records.iter().map(|record| record.get()).collect();
@@ -102,14 +105,17 @@ mod tests {
 
     #[test]
     fn records_are_counted() {
-        for (request, expected) in [(REQUEST, Some(3)), ("{}", Some(0)), ("[]", None), ("{\"resourceSpans\":3}", None)] {
+        for (request, expected) in
+            [(REQUEST, Some(3)), ("{}", Some(0)), ("[]", None), ("{\"resourceSpans\":3}", None)]
+        {
             assert_eq!(record_count(request.as_bytes()), expected, "{request}");
         }
     }
 
     #[test]
     fn parts_repeat_the_heads_and_keep_digits() {
-        let parts = cut(REQUEST.as_bytes(), Bounds { records_max: 1, bytes_max: 1 << 20 }).expect("a request");
+        let parts =
+            cut(REQUEST.as_bytes(), Bounds { records_max: 1, bytes_max: 1 << 20 }).expect("a request");
         let texts: Vec<String> =
             parts.iter().map(|(body, _)| String::from_utf8(body.clone()).expect("text")).collect();
         assert_eq!(texts.len(), 3);

@@ -140,7 +140,8 @@ impl<R: BufRead> Splitter<R> {
         if read as u64 > DOCUMENT_BYTES_MAX {
             return Err(too_large("the document", DOCUMENT_BYTES_MAX as usize));
         }
-        let not_what = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the file is no {what}"));
+        let not_what =
+            |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the file is no {what}"));
         self.parts = match (self.form, self.protocol.is_otlp()) {
             (Form::Protobuf, _) => otlp::cut(&document, self.bounds.records_max, self.bounds.bytes_max)
                 .ok_or_else(|| not_what("protobuf export request"))?
@@ -148,7 +149,9 @@ impl<R: BufRead> Splitter<R> {
                 .map(|(body, records)| Batch { body, records, first_line: 0 })
                 .collect(),
             (_, true) => cut_request(document, self.bounds, 0),
-            (_, false) => cut_array(&document, self.bounds).ok_or_else(|| not_what("JSON object or array"))?,
+            (_, false) => {
+                cut_array(&document, self.bounds).ok_or_else(|| not_what("JSON object or array"))?
+            }
         };
         self.parts.reverse();
         Ok(())
@@ -281,7 +284,8 @@ fn cut_array(document: &[u8], bounds: Bounds) -> Option<Vec<Batch>> {
         let over = batch.body.len() + item.get().len() + 2 > bounds.bytes_max;
         if batch.records > 0 && (over || batch.records >= bounds.records_max as u64) {
             batch.body.push(b']');
-            batches.push(std::mem::replace(&mut batch, Batch { body: vec![b'['], records: 0, first_line: 0 }));
+            batches
+                .push(std::mem::replace(&mut batch, Batch { body: vec![b'['], records: 0, first_line: 0 }));
         }
         if batch.records > 0 {
             batch.body.push(b',');

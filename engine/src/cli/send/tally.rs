@@ -77,11 +77,15 @@ impl Tally {
         let mut line =
             format!("sent {} accepted {} rejected {}", self.sent, self.accepted, self.rejected_count());
         if !self.rejected.is_empty() {
-            let codes: Vec<String> = self.rejected.iter().map(|(code, count)| format!("{code}: {count}")).collect();
+            let codes: Vec<String> =
+                self.rejected.iter().map(|(code, count)| format!("{code}: {count}")).collect();
             line.push_str(&format!(" ({})", codes.join(", ")));
         }
         if self.replayed > 0 {
-            line.push_str(&format!(", {} of them stored before under the same idempotency key", self.replayed));
+            line.push_str(&format!(
+                ", {} of them stored before under the same idempotency key",
+                self.replayed
+            ));
         }
         line
     }
@@ -100,7 +104,10 @@ pub fn read(sent: Sent, reply: &Reply) -> Tally {
 }
 
 fn read_otlp(sent: Sent, reply: &Reply) -> Tally {
-    let json = reply.headers.get("content-type").is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    let json = reply
+        .headers
+        .get("content-type")
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
     if !reply.status.is_success() {
         let mut tally = Tally::unacknowledged(sent.records, &status_code(reply, None));
         let message = if json {
@@ -135,15 +142,18 @@ fn partial_json(body: &[u8]) -> Option<(u64, String)> {
 /// Reads the event route's reply, a problem document, or InfluxDB's v3 error.
 fn read_json(sent: Sent, reply: &Reply) -> Tally {
     let body = serde_json::from_slice::<Value>(&reply.body).unwrap_or_default();
-    let list = body.get("rejected").or(body.get("data")).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let list =
+        body.get("rejected").or(body.get("data")).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let listed = list.len() as u64;
     let rejected_count = body.get("rejected_count").and_then(Value::as_u64);
 
     // A refusal keeps nothing, but for line protocol, which keeps its good lines.
-    let keeps_good = sent.protocol == Protocol::Lines && !sent.atomic && (listed > 0 || rejected_count.is_some());
+    let keeps_good =
+        sent.protocol == Protocol::Lines && !sent.atomic && (listed > 0 || rejected_count.is_some());
     let whole = !reply.status.is_success() && !(keeps_good && reply.status.as_u16() == 400);
     let bad = rejected_count.unwrap_or(listed).max(listed);
-    let mut tally = if whole { Tally { sent: sent.records.max(bad), ..Tally::default() } } else { settle(sent, bad) };
+    let mut tally =
+        if whole { Tally { sent: sent.records.max(bad), ..Tally::default() } } else { settle(sent, bad) };
     if !whole && let Some(accepted) = body.get("accepted").and_then(Value::as_u64) {
         // The server's own count stands; what it does not account for is told rather than hidden.
         tally.accepted = accepted;
@@ -158,7 +168,8 @@ fn read_json(sent: Sent, reply: &Reply) -> Tally {
     for item in list {
         count(item.get("code").and_then(Value::as_str).unwrap_or("invalid_line"), 1);
     }
-    let unlisted = if list.is_empty() { status_code(reply, Some(&body)) } else { "others_not_listed".to_owned() };
+    let unlisted =
+        if list.is_empty() { status_code(reply, Some(&body)) } else { "others_not_listed".to_owned() };
     count(&unlisted, bad - listed);
     let told = tally.accepted + bad;
     let rest = tally.sent.saturating_sub(told);
@@ -249,15 +260,33 @@ mod tests {
         let line = "sent 10 accepted 8 rejected 2 (bad_json: 1, bad_time: 1)";
         check(Ndjson, false, &json(200, some), line, Some("line 103"));
         let many = r#"{"accepted":4,"rejected":[{"line":1,"code":"a"}],"rejected_count":6}"#;
-        check(Ndjson, false, &json(200, many), "sent 10 accepted 4 rejected 6 (a: 1, others_not_listed: 5)", Some("line 101"));
+        check(
+            Ndjson,
+            false,
+            &json(200, many),
+            "sent 10 accepted 4 rejected 6 (a: 1, others_not_listed: 5)",
+            Some("line 101"),
+        );
         let lost = r#"{"accepted":9,"rejected":[],"rejected_count":0}"#;
         check(Ndjson, false, &json(200, lost), "sent 10 accepted 9 rejected 1 (unaccounted: 1)", None);
         let refused = r#"{"code":"invalid_records","detail":"x","rejected_count":1,"rejected":[{"line":2,"code":"a"}]}"#;
-        check(Audit, false, &json(400, refused), "sent 10 accepted 0 rejected 10 (a: 1, batch_refused: 9)", Some("line 102"));
+        check(
+            Audit,
+            false,
+            &json(400, refused),
+            "sent 10 accepted 0 rejected 10 (a: 1, batch_refused: 9)",
+            Some("line 102"),
+        );
         let busy = r#"{"code":"rate_limited","detail":"records"}"#;
         let line = "sent 10 accepted 0 rejected 10 (rate_limited: 10)";
         check(Ndjson, false, &json(429, busy), line, Some("request from line 101"));
-        check(Ndjson, false, &json(502, "<html>"), "sent 10 accepted 0 rejected 10 (http_502: 10)", Some("request from line 101"));
+        check(
+            Ndjson,
+            false,
+            &json(502, "<html>"),
+            "sent 10 accepted 0 rejected 10 (http_502: 10)",
+            Some("request from line 101"),
+        );
     }
 
     #[test]
@@ -266,13 +295,32 @@ mod tests {
         check(Lines, false, &json(204, ""), "sent 10 accepted 10 rejected 0", None);
         let partial = r#"{"error":"partial write of line protocol occurred",
             "data":[{"original_line":"x","line_number":4,"error_message":"no fields"}]}"#;
-        check(Lines, false, &json(400, partial), "sent 10 accepted 9 rejected 1 (invalid_line: 1)", Some("line 104"));
-        let more = r#"{"error":"partial write","rejected_count":7,"data":[{"line_number":4,"error_message":"x"}]}"#;
+        check(
+            Lines,
+            false,
+            &json(400, partial),
+            "sent 10 accepted 9 rejected 1 (invalid_line: 1)",
+            Some("line 104"),
+        );
+        let more =
+            r#"{"error":"partial write","rejected_count":7,"data":[{"line_number":4,"error_message":"x"}]}"#;
         let line = "sent 10 accepted 3 rejected 7 (invalid_line: 1, others_not_listed: 6)";
         check(Lines, false, &json(400, more), line, Some("line 104"));
-        check(Lines, true, &json(400, partial), "sent 10 accepted 0 rejected 10 (batch_refused: 9, invalid_line: 1)", Some("line 104"));
+        check(
+            Lines,
+            true,
+            &json(400, partial),
+            "sent 10 accepted 0 rejected 10 (batch_refused: 9, invalid_line: 1)",
+            Some("line 104"),
+        );
         let bad = r#"{"error":"precision is unknown"}"#;
-        check(Lines, false, &json(400, bad), "sent 10 accepted 0 rejected 10 (http_400: 10)", Some("request from line 101"));
+        check(
+            Lines,
+            false,
+            &json(400, bad),
+            "sent 10 accepted 0 rejected 10 (http_400: 10)",
+            Some("request from line 101"),
+        );
     }
 
     #[test]
@@ -290,13 +338,25 @@ mod tests {
         check(OtlpLogs, false, &json(400, r#"{"code":3,"message":"x"}"#), none, place);
         check(OtlpTraces, false, &protobuf(400, b"\x08\x03\x12\x01x"), none, place);
         // A warning rejects nothing.
-        check(OtlpLogs, false, &json(200, r#"{"partialSuccess":{"errorMessage":"w"}}"#), "sent 10 accepted 10 rejected 0", None);
+        check(
+            OtlpLogs,
+            false,
+            &json(200, r#"{"partialSuccess":{"errorMessage":"w"}}"#),
+            "sent 10 accepted 10 rejected 0",
+            None,
+        );
     }
 
     #[test]
     fn tallies_add_up() {
         let mut total = Tally::unacknowledged(5, "no_reply");
-        total.add(Tally { sent: 3, accepted: 2, rejected: BTreeMap::from([("no_reply".into(), 1)]), replayed: 2, examples: vec![] });
+        total.add(Tally {
+            sent: 3,
+            accepted: 2,
+            rejected: BTreeMap::from([("no_reply".into(), 1)]),
+            replayed: 2,
+            examples: vec![],
+        });
         assert_eq!(
             total.line(),
             "sent 8 accepted 2 rejected 6 (no_reply: 6), 2 of them stored before under the same idempotency key"
