@@ -35,10 +35,10 @@ enum What {
 /// Runs the command.
 pub fn run(args: Args) -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let (outcome, path) = match &args.what {
-        What::Wal { path } => (storage::inspect::wal(path, &mut out), path),
-        What::Segment { path } => (storage::inspect::segment(path, &mut out), path),
-        What::Table { path } => (storage::inspect::table(path, &mut out), path),
+    let (outcome, path) = match args.what {
+        What::Wal { path } => (storage::inspect::wal(&path, &mut out), path),
+        What::Segment { path } => (storage::inspect::segment(&path, &mut out), path),
+        What::Table { path } => (storage::inspect::table(&path, &mut out), path),
     };
     let written = out.flush();
     match (outcome, written) {

@@ -46,6 +46,7 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 /// What an answer holds.
+#[derive(Clone, Copy)]
 pub(super) enum What {
     /// One thing, with a secret shown this once.
     Created,

@@ -1,5 +1,5 @@
-//! When to ask again, and after how long. Only 429, 502, 503 and 504 and a missing answer are asked
-//! again, the latter only where doing it twice is the same as once; `Retry-After` is obeyed to the second.
+//! When to ask again, and after how long. Asked again are 429, 502, 503 and 504, a conflict
+//! with our own earlier attempt, and a missing answer where doing it twice is the same as once; `Retry-After` is obeyed to the second.
 
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ impl Retry {
         headers: &HeaderMap,
         now_ns: i64,
     ) -> Option<Duration> {
-        let busy = matches!(status.as_u16(), 429 | 502 | 503 | 504);
+        // A conflict on a repeat says that the first attempt is still under way.
+        let busy = matches!(status.as_u16(), 429 | 502 | 503 | 504) || (status == 409 && attempt > 1);
         if !busy || attempt >= self.attempts_max {
             return None;
         }
@@ -100,6 +101,8 @@ mod tests {
         check(400, Some("1"), 1, None);
         check(200, None, 1, None);
         check(500, None, 1, None);
+        check(409, None, 1, None);
+        check(409, None, 2, Some(ms(500)));
     }
 
     #[test]

@@ -224,3 +224,6 @@ struct Lost {
     error: Error,
     unsent: bool,
 }
+
+#[cfg(test)]
+mod tests;

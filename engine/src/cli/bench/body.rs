@@ -113,9 +113,11 @@ impl Body {
             .map_or_else(|_| String::new(), |time| time.to_string());
         let second = second.as_bytes().get(..19).unwrap_or(b"1970-01-01T00:00:00");
 
+        // Far from the next request's, however many records each has.
+        let base = mix(number);
         for (offset, record, patch) in &self.slots {
-            let span = mix((number << 24).wrapping_add(*record).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
-            let trace = mix((number << 24 | 1 << 23).wrapping_add(record / SPANS_PER_TRACE)) | 1;
+            let span = span_id(base, *record);
+            let trace = mix(!base.wrapping_add(record / SPANS_PER_TRACE)) | 1;
             let micros = first_micros + record;
             let start_ns = second_ns + micros * 1_000;
             let duration_ns = 1_000_000 + span % 9_000_000;
@@ -132,8 +134,7 @@ impl Body {
                 }
                 Patch::SpanBytes => at[..8].copy_from_slice(&span.to_be_bytes()),
                 Patch::ParentBytes => {
-                    let before =
-                        mix((number << 24).wrapping_add(record - 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
+                    let before = span_id(base, record - 1);
                     at[..8].copy_from_slice(&before.to_be_bytes());
                 }
                 Patch::TimeText => {
@@ -160,6 +161,11 @@ impl Body {
     }
 }
 
+/// The id of a record's span; never zero, which would be no id.
+fn span_id(base: u64, record: u64) -> u64 {
+    mix(base.wrapping_add(record.wrapping_mul(0x9e37_79b9_7f4a_7c15))) | 1
+}
+
 fn put_digits(at: &mut [u8], mut number: u64) {
     for digit in at.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
@@ -174,7 +180,7 @@ fn put_hex(at: &mut [u8], number: u64) {
 }
 
 const SERVICES: &[&str] = &["checkout", "frontend", "payment", "shipping", "catalog", "currency"];
-const REGIONS: &[&str] = &["eu-central-1", "us-east-1", "ap-south-1"];
+const REGIONS: &[&str] = &["eu-central", "us-east", "ap-south"];
 const METHODS: &[&str] = &["GET", "POST", "PUT"];
 const ROUTES: &[&str] = &["cart", "orders", "product", "search"];
 
@@ -185,7 +191,7 @@ fn event(body: &mut Body, record: u64, random: &mut Random) {
     body.text("{\"time\":\"");
     body.slot(record, Patch::TimeText, 26);
     body.text(&format!(
-        "Z\",\"source\":\"{}\",\"event_type\":\"request\",\"severity\":\"{}\",\"message\":\"{method} /{route} served\",\
+        "Z\",\"source\":\"{}\",\"event_type\":\"http\",\"severity\":\"{}\",\"message\":\"{method} /{route}\",\
          \"trace_id\":\"",
         random.pick(SERVICES),
         if status == 500 { "error" } else { "info" },
@@ -197,7 +203,7 @@ fn event(body: &mut Body, record: u64, random: &mut Random) {
     body.slot(record, Patch::Duration, 7);
     body.text(&format!(
         ",\"host\":\"node-{}\",\"region\":\"{}\",\"method\":\"{method}\",\"path\":\"/{route}\",\"status\":{status},\
-         \"bytes\":{},\"user\":\"u{:05}\",\"version\":\"1.42\",\"zone\":\"{}\",\"cached\":{},\"retries\":{},\"cpu\":{:.2}}}\n",
+         \"bytes\":{},\"user\":\"u{:05}\",\"version\":\"1.42\",\"az\":\"{}\",\"cached\":{},\"tries\":{},\"cpu\":{:.2}}}\n",
         10 + random.below(40),
         random.pick(REGIONS),
         1_000 + random.below(90_000),
@@ -295,12 +301,12 @@ fn span(record: u64, random: &mut Random) -> Span {
             ("http.route", format!("/{route}/{{id}}").into()),
             ("http.response.status_code", Value::Int(if failed { 500 } else { 200 })),
             ("http.response.body.size", Value::Int(1_000 + random.below(90_000).cast_signed())),
-            ("server.address", format!("{route}.shop.svc").into()),
+            ("server.address", format!("{route}.shop.svc.cluster.local").into()),
             ("server.port", Value::Int(8080)),
-            ("client.region", (*random.pick(REGIONS)).into()),
+            ("client.geo.region", (*random.pick(REGIONS)).into()),
             ("enduser.id", format!("u{:05}", random.below(20_000)).into()),
-            ("cache.hit", Value::Bool(random.chance(0.7))),
-            ("cpu.load", Value::Double(random.unit())),
+            ("shop.cache.hit", Value::Bool(random.chance(0.7))),
+            ("host.cpu.utilization", Value::Double(random.unit())),
         ],
         events: Vec::new(),
         error: failed.then(|| "upstream".to_owned()),

@@ -129,12 +129,16 @@ async fn measure(args: &Args, client: &Client, plan: Plan) -> Result<Run, Failur
 }
 
 async fn measure_baseline(args: &Args, plan: Plan) -> Result<Run, Failure> {
+    // Its thread tells its CPU time only at its end, so the warm-up has a server of its own.
+    let warm = Baseline::start()?;
+    let client = Client::new(&warm.url(), None)?;
+    load::run(&client, Plan { duration: args.warmup, ..plan }, 0).await;
+    warm.stop()?;
     let baseline = Baseline::start()?;
     let client = Client::new(&baseline.url(), None)?;
-    load::run(&client, Plan { duration: args.warmup.min(Duration::from_secs(1)), ..plan }, 0).await;
     let seen = load::run(&client, plan, 0).await;
-    baseline.stop()?;
-    Ok(Run { name: "baseline", seen, cpu_seconds: None, cpu_seconds_settled: None, memory_bytes_max: None })
+    let cpu_seconds = Some(baseline.stop()?.as_secs_f64());
+    Ok(Run { name: "baseline", seen, cpu_seconds, cpu_seconds_settled: None, memory_bytes_max: None })
 }
 
 fn parse_rate(text: &str) -> Result<Rate, String> {

@@ -153,6 +153,13 @@ fn now_ns() -> u64 {
 mod tests {
     use super::*;
 
+    /// `serve` spawns it.
+    #[test]
+    fn the_demo_can_move_between_threads() {
+        fn check<T: Send>(_: &T) {}
+        check(&run("http://127.0.0.1:1", None, std::future::pending()));
+    }
+
     #[test]
     fn pauses_double_up_to_a_minute() {
         let seconds: Vec<u64> = (1..=8).map(|refusals| pause_after(refusals).as_secs()).collect();

@@ -151,7 +151,7 @@ struct Plan {
 fn read_file(input: Input, plan: &Plan, bounds: Bounds, queue: &mpsc::Sender<Item>) -> io::Result<()> {
     let mut splitter = Splitter::new(input.reader, plan.protocol, plan.form, bounds);
     let mut number = 0u64;
-    while let Some(batch) = splitter.next()? {
+    while let Some(batch) = splitter.next_batch()? {
         let sent = Sent {
             protocol: plan.protocol,
             records: batch.records,

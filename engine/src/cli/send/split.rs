@@ -75,7 +75,7 @@ impl<R: BufRead> Splitter<R> {
     /// # Errors
     /// When the file cannot be read, a row or document is over its bound, or a document is not what it
     /// was taken for.
-    pub fn next(&mut self) -> io::Result<Option<Batch>> {
+    pub fn next_batch(&mut self) -> io::Result<Option<Batch>> {
         if let Some(part) = self.parts.pop() {
             return Ok(Some(part));
         }
@@ -125,6 +125,7 @@ impl<R: BufRead> Splitter<R> {
                 continue;
             }
             self.parts = cut_request(row, self.bounds, first_line);
+            self.parts.reverse();
             if let Some(part) = self.parts.pop() {
                 return Ok(Some(part));
             }
@@ -251,7 +252,7 @@ fn wrap_text(body: &mut Vec<u8>, row: &[u8]) {
     body.push(b'}');
 }
 
-/// Counts an OTLP/JSON request and cuts it where it is over a bound; parts last first.
+/// Counts an OTLP/JSON request and cuts it where it is over a bound.
 ///
 /// What cannot be read goes as it is and counts as one record: the server says what is wrong with it.
 fn cut_request(request: Vec<u8>, bounds: Bounds, first_line: u64) -> Vec<Batch> {
@@ -265,7 +266,7 @@ fn cut_request(request: Vec<u8>, bounds: Bounds, first_line: u64) -> Vec<Batch> 
         Some(count) => match otlp_json::cut(&request, bounds) {
             Some(parts) => {
                 let parts = parts.into_iter().map(|(body, records)| Batch { body, records, first_line });
-                parts.rev().collect()
+                parts.collect()
             }
             None => whole(request, count),
         },

@@ -10,7 +10,7 @@ fn cut(protocol: Protocol, form: Form, bounds: Bounds, text: &str) -> Vec<(Strin
     let reader = io::BufReader::with_capacity(3, text.as_bytes());
     let mut splitter = Splitter::new(reader, protocol, form, bounds);
     let mut batches = Vec::new();
-    while let Some(batch) = splitter.next().expect("within bounds") {
+    while let Some(batch) = splitter.next_batch().expect("within bounds") {
         batches.push((String::from_utf8(batch.body).expect("text"), batch.records, batch.first_line));
     }
     batches
@@ -89,7 +89,7 @@ fn documents_become_arrays() {
     );
     check(Protocol::Ndjson, Form::Document, two, "{\n\"a\":1\n}", &[("[{\n\"a\":1\n}]", 1, 0)]);
     let mut broken = Splitter::new(&b"[{}"[..], Protocol::Ndjson, Form::Document, two);
-    assert!(broken.next().is_err());
+    assert!(broken.next_batch().is_err());
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn protobuf_is_cut_within_bounds() {
     let two = Bounds { records_max: 2, bytes_max: 1 << 20 };
     let mut splitter = Splitter::new(&bytes[..], Protocol::OtlpTraces, Form::Protobuf, two);
     let mut counts = Vec::new();
-    while let Some(batch) = splitter.next().expect("own bytes") {
+    while let Some(batch) = splitter.next_batch().expect("own bytes") {
         assert_eq!(otlp::record_count(&batch.body), Some(batch.records));
         counts.push(batch.records);
     }
