@@ -27,8 +27,8 @@ pub fn run(args: Args) -> ExitCode {
         let reply = session.send(&call).await?;
         if reply.status.as_u16() == 404 {
             return Err(Failure::failed(
-                "no such trace for this key's tenant; `floodmark query \"SELECT trace_id, name FROM spans ORDER BY \
-                 time DESC LIMIT 5\"` shows recent ones",
+                "no such trace for this key's tenant; `floodmark query \"SELECT trace_id, name FROM spans \
+                 ORDER BY time DESC LIMIT 5\"` shows recent ones",
             ));
         }
         if !reply.status.is_success() {
@@ -168,7 +168,8 @@ mod tests {
 
     fn span(id: &str, parent: Option<&str>, start_ms: u32, duration_ms: u64) -> Value {
         json!({"span_id": id, "parent_span_id": parent, "source": "shop", "name": id,
-            "start_time": format!("2026-01-01T00:00:00.{start_ms:03}Z"), "duration_ns": duration_ms * 1_000_000,
+            "start_time": format!("2026-01-01T00:00:00.{start_ms:03}Z"),
+            "duration_ns": duration_ms * 1_000_000,
             "status": {"code": if id == "bad" { "error" } else { "ok" }}})
     }
 

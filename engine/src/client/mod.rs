@@ -170,8 +170,8 @@ fn split_url(url: &str) -> Result<(String, String), Error> {
         "http" => {}
         "https" => {
             return Err(Error::usage(
-                "this client speaks plain http only; put the server's loopback address, or a TLS proxy's local \
-                 end, in --url",
+                "this client speaks plain http only; put the server's loopback address, or a TLS proxy's \
+                 local end, in --url",
             ));
         }
         _ => return Err(Error::usage("the server's url must start with http://")),

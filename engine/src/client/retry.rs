@@ -1,5 +1,6 @@
-//! When to ask again, and after how long. Asked again are 429, 502, 503 and 504, a conflict
-//! with our own earlier attempt, and a missing answer where doing it twice is the same as once; `Retry-After` is obeyed to the second.
+//! When to ask again, and after how long. Asked again are 429, 502, 503 and 504, a conflict with our own
+//! earlier attempt, and a missing answer where doing it twice is the same as once; `Retry-After` is
+//! obeyed to the second.
 
 use std::time::Duration;
 

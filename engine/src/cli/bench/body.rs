@@ -202,8 +202,9 @@ fn event(body: &mut Body, record: u64, random: &mut Random) {
     body.text("\",\"duration_ns\":");
     body.slot(record, Patch::Duration, 7);
     body.text(&format!(
-        ",\"host\":\"node-{}\",\"region\":\"{}\",\"method\":\"{method}\",\"path\":\"/{route}\",\"status\":{status},\
-         \"bytes\":{},\"user\":\"u{:05}\",\"version\":\"1.42\",\"az\":\"{}\",\"cached\":{},\"tries\":{},\"cpu\":{:.2}}}\n",
+        ",\"host\":\"node-{}\",\"region\":\"{}\",\"method\":\"{method}\",\"path\":\"/{route}\",\
+         \"status\":{status},\"bytes\":{},\"user\":\"u{:05}\",\"version\":\"1.42\",\
+         \"az\":\"{}\",\"cached\":{},\"tries\":{},\"cpu\":{:.2}}}\n",
         10 + random.below(40),
         random.pick(REGIONS),
         1_000 + random.below(90_000),
@@ -218,8 +219,8 @@ fn event(body: &mut Body, record: u64, random: &mut Random) {
 fn line(body: &mut Body, record: u64, random: &mut Random) {
     let status = if random.chance(0.02) { 500 } else { 200 };
     body.text(&format!(
-        "http_requests,source={},host=node-{},region={},zone={},method={},route={},status={status},version=1.42.0,\
-         env=production,cluster=main ",
+        "http_requests,source={},host=node-{},region={},zone={},method={},route={},status={status},\
+         version=1.42.0,env=production,cluster=main ",
         random.pick(SERVICES),
         10 + random.below(40),
         random.pick(REGIONS),
@@ -230,7 +231,8 @@ fn line(body: &mut Body, record: u64, random: &mut Random) {
     body.text("duration_ns=");
     body.slot(record, Patch::Duration, 7);
     body.text(&format!(
-        "i,bytes_in={}i,bytes_out={}i,cpu_percent={:.3},memory_mib={:.2},queue_length={}i,cached={},user_agent=\"{}\" ",
+        "i,bytes_in={}i,bytes_out={}i,cpu_percent={:.3},memory_mib={:.2},queue_length={}i,\
+         cached={},user_agent=\"{}\" ",
         100 + random.below(900),
         1_000 + random.below(90_000),
         random.unit() * 100.0,

@@ -119,6 +119,9 @@ pub static CUSTOMERS: &[(&str, &str)] = &[
     ("noor@example.org", "6011 1111 1111 1117"),
 ];
 
+/// Where customers are.
+pub static COUNTRIES: &[&str] = &["DE", "BR", "JP", "KE", "US"];
+
 /// What the shop sells.
 pub static PRODUCTS: &[(&str, u64)] =
     &[("lamp", 3900), ("kettle", 2450), ("desk", 18900), ("mug", 900), ("clock", 4200), ("blanket", 3150)];

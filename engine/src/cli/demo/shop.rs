@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::journeys::{CUSTOMERS, JOURNEYS, PRODUCTS, Step};
+use super::journeys::{COUNTRIES, CUSTOMERS, JOURNEYS, PRODUCTS, Step};
 use super::random::Random;
 use crate::client::otlp::{self, Attributes, LogRecord, Span, Value};
 use crate::client::protobuf::Writer;
@@ -130,7 +130,7 @@ impl Shop {
                 "payload": {
                     "product": product,
                     "price_cents": price_cents,
-                    "customer": {"email": customer, "country": *self.random.pick(&["DE", "BR", "JP", "KE", "US"])},
+                    "customer": {"email": customer, "country": *self.random.pick(COUNTRIES)},
                     "basket": [product],
                     "first_visit": self.random.chance(0.2),
                 },
@@ -249,7 +249,8 @@ impl Shop {
         let mut record = match self.random.below(3) {
             0 => json!({
                 "source": "backoffice", "actor_type": "user", "actor_id": self.random.pick(CUSTOMERS).0,
-                "action": "price.change", "resource_type": "product", "resource_id": product, "outcome": "allowed",
+                "action": "price.change", "resource_type": "product", "resource_id": product,
+                "outcome": "allowed",
                 "before": {"price_cents": price_cents}, "after": {"price_cents": price_cents + 100},
             }),
             1 => json!({
@@ -264,7 +265,7 @@ impl Shop {
                     "action": if held { "order.hold" } else { "order.release" },
                     "resource_type": "order", "resource_id": order.to_string(),
                     "outcome": if held { "denied" } else { "allowed" },
-                    "reason": if held { "many cards from one address" } else { "known customer, usual amount" },
+                    "reason": if held { "many cards, one address" } else { "known customer, usual amount" },
                     "confidence": (0.6 + 0.4 * self.random.unit()) as f32,
                 })
             }

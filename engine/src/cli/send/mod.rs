@@ -45,10 +45,12 @@ pub struct Args {
     #[arg(long = "as", value_enum, value_name = "PROTOCOL")]
     protocol: Option<Protocol>,
     /// Most records in a request
-    #[arg(long, default_value_t = 5_000, value_name = "RECORDS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 5_000, value_name = "RECORDS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
     /// Most bytes in a request, before compression
-    #[arg(long, default_value_t = 4 << 20, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 4 << 20, value_name = "BYTES")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     batch_bytes: u32,
     /// Unit of line protocol's timestamps: auto, ns, us, ms or s
     #[arg(long, value_parser = ["auto", "ns", "us", "ms", "s"])]

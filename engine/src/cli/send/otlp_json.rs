@@ -100,7 +100,8 @@ mod tests {
     use super::*;
 
     const REQUEST: &str = r#"{"resourceLogs":[
-        {"resource":{"attributes":[]},"scopeLogs":[{"scope":{"name":"a"},"logRecords":[{"t":"1"},{"t":2.50}]}]},
+        {"resource":{"attributes":[]},"scopeLogs":[
+            {"scope":{"name":"a"},"logRecords":[{"t":"1"},{"t":2.50}]}]},
         {"scopeLogs":[{"logRecords":[{"t":18446744073709551615}]},{"logRecords":null},{}]}]}"#;
 
     #[test]
@@ -121,7 +122,10 @@ mod tests {
         assert_eq!(texts.len(), 3);
         assert_eq!(
             texts[1],
-            r#"{"resourceLogs":[{"resource":{"attributes":[]},"scopeLogs":[{"scope":{"name":"a"},"logRecords":[{"t":2.50}]}]}]}"#
+            concat!(
+                r#"{"resourceLogs":[{"resource":{"attributes":[]},"scopeLogs":["#,
+                r#"{"scope":{"name":"a"},"logRecords":[{"t":2.50}]}]}]}"#
+            )
         );
         assert!(texts[2].contains("18446744073709551615"), "{}", texts[2]);
         for (body, records) in &parts {

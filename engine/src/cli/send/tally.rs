@@ -269,7 +269,8 @@ mod tests {
         );
         let lost = r#"{"accepted":9,"rejected":[],"rejected_count":0}"#;
         check(Ndjson, false, &json(200, lost), "sent 10 accepted 9 rejected 1 (unaccounted: 1)", None);
-        let refused = r#"{"code":"invalid_records","detail":"x","rejected_count":1,"rejected":[{"line":2,"code":"a"}]}"#;
+        let refused = r#"{"code":"invalid_records","detail":"x","rejected_count":1,
+            "rejected":[{"line":2,"code":"a"}]}"#;
         check(
             Audit,
             false,
@@ -359,7 +360,8 @@ mod tests {
         });
         assert_eq!(
             total.line(),
-            "sent 8 accepted 2 rejected 6 (no_reply: 6), 2 of them stored before under the same idempotency key"
+            "sent 8 accepted 2 rejected 6 (no_reply: 6), \
+             2 of them stored before under the same idempotency key"
         );
     }
 }
