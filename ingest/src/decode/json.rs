@@ -23,47 +23,13 @@ mod keys;
 mod nesting;
 mod number;
 mod text;
+
 pub use error::{Error, ErrorKind};
 pub use keys::KeySet;
 pub use number::Number;
 pub use text::Text;
 
-            ErrorKind::Invalid => "invalid_json",
-            ErrorKind::NotUtf8 => "invalid_utf8",
-            ErrorKind::TooDeep => "too_deep",
-            ErrorKind::WrongType => "wrong_type",
-        match self.kind {
-        write!(f, "{} at byte {}", self.why, self.offset)
-        }
-    #[must_use]
-    /// Byte of the text at which it shows, from 0.
-    /// It is JSON, but another type of value than the caller asked for.
-    /// It is not UTF-8.
-    /// It nests deeper than allowed.
-    /// The stable code of the kind.
-    /// The text is not JSON.
-    /// What the caller can tell its sender.
-    /// Why, without any of the text.
-    Invalid,
-    NotUtf8,
-    TooDeep,
-    WrongType,
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-    pub fn code(&self) -> &'static str {
-    pub kind: ErrorKind,
-    pub offset: usize,
-    pub why: &'static str,
-    }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-/// A refusal: what, where, and why.
-/// Why a text is refused.
-impl Error {
-impl std::error::Error for Error {}
-impl std::fmt::Display for Error {
-pub enum ErrorKind {
-pub struct Error {
 use nesting::Nesting;
-}
 
 /// What [`Parser::next`] found.
 #[derive(Clone, Copy, Debug)]
@@ -294,61 +260,6 @@ impl<'t> Parser<'t> {
         Ok(&self.text[range])
     }
 
-                            keys.insert(key);
-                            out.push(b',');
-                        break;
-                        if !first {
-                        if let Some(keys) = &mut keys {
-                        keys.enter();
-                        keys.leave();
-                        let key = key.text(scratch);
-                        out.push(b',');
-                        out.push(b':');
-                        storage::record::json_text::string(out, key);
-                        }
-                    break;
-                    if !first {
-                    if let Some(key) = self.key()? {
-                    if let Some(keys) = &mut keys {
-                    open.push(false);
-                    open.push(true);
-                    out.push(b'[');
-                    out.push(b'{');
-                    }
-                Value::Array => {
-                Value::Bool(value) => storage::record::json_text::bool(out, value),
-                Value::Null => out.extend_from_slice(b"null"),
-                Value::Number(number) => out.extend_from_slice(number.as_str().as_bytes()),
-                Value::Object => {
-                Value::Text(text) => storage::record::json_text::string(out, text.text(scratch)),
-                if is_object {
-                let first = self.fresh;
-                open.pop();
-                out.push(if is_object { b'}' } else { b']' });
-                return Ok(());
-                }
-                } else if self.element()? {
-            if open.last().is_none() {
-            match self.next()? {
-            while let Some(is_object) = open.last() {
-            }
-        &mut self,
-        let mut open = Nesting::default();
-        loop {
-        mut keys: Option<&mut KeySet>,
-        out: &mut Vec<u8>,
-        scratch: &mut String,
-        }
-    ) -> Result<(), Error> {
-    ///
-    /// # Errors
-    /// Appends the next value in its shortest form: no white space, and only those escapes that must be,
-    /// As [`Self::next`].
-    /// With `keys`, an object naming a key twice is counted there (see [`KeySet::duplicates`]).
-    /// as sent, digit by digit.
-    /// so that one text has one spelling (a scrubber then sees `@` where `\u0040` was sent). Numbers stay
-    pub fn compact_value(
-    }
     /// Makes sure that nothing but white space is left.
     ///
     /// # Errors
@@ -444,31 +355,5 @@ impl<'t> Parser<'t> {
     }
 }
 
-            && let Some(bits) = self.full.pop()
-            self.bits = bits;
-            self.full.push(self.bits);
-            self.len = 0;
-            self.len = u128::BITS;
-        (self.len > 0).then_some(self.bits & 1 == 1)
-        if self.len == 0
-        if self.len == u128::BITS {
-        self.bits = self.bits << 1 | u128::from(is_object);
-        self.bits >>= 1;
-        self.len += 1;
-        self.len = self.len.saturating_sub(1);
-        {
-        }
-    bits: u128,
-    fn last(&self) -> Option<bool> {
-    fn pop(&mut self) {
-    fn push(&mut self, is_object: bool) {
-    full: Vec<u128>,
-    len: u32,
-    }
-#[derive(Default)]
-/// The kinds of the open containers, a bit each (1 = object): no allocation up to 128 deep.
-impl Nesting {
-struct Nesting {
-}
 #[cfg(test)]
 mod tests;
