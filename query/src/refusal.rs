@@ -104,7 +104,9 @@ impl Failure {
             DataFusionError::Collection(errors) if !errors.is_empty() => Self::of(&errors[0]),
             // A value in a row does not suit the function (a cast, a division): the query's to change. The
             // engine's text would quote the value.
-            DataFusionError::Execution(_) => refused(400, "invalid_query", "a function failed on a value".into()),
+            DataFusionError::Execution(_) => {
+                refused(400, "invalid_query", "a function failed on a value".into())
+            }
             DataFusionError::ArrowError(error, _) => match **error {
                 arrow::error::ArrowError::ParquetError(_)
                 | arrow::error::ArrowError::IpcError(_)

@@ -36,7 +36,8 @@ pub fn parse(text: &str) -> Option<i64> {
 /// RFC 3339 with all nine digits: `2026-01-02T03:04:05.000000000Z`.
 #[must_use]
 pub fn with_nanoseconds(time_ns: i64) -> String {
-    let timestamp = Timestamp::from_nanosecond(i128::from(time_ns)).expect("jiff's range is wider than i64's");
+    let timestamp =
+        Timestamp::from_nanosecond(i128::from(time_ns)).expect("jiff's range is wider than i64's");
     format!("{timestamp:.9}")
 }
 

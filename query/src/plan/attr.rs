@@ -15,7 +15,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr as Logical, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, col, lit,
+    ColumnarValue, Expr as Logical, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, col,
+    lit,
 };
 use serde_json::value::RawValue;
 use sqlparser::ast::{
@@ -196,7 +197,9 @@ impl ScalarUDFImpl for AttrValue {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let [column, overflow, key] = arrays.as_slice() else { return exec_err!("attr_value takes three arguments") };
+        let [column, overflow, key] = arrays.as_slice() else {
+            return exec_err!("attr_value takes three arguments");
+        };
         let column = as_text(column)?;
         let overflow = cast(overflow, &DataType::Utf8)?;
         let key = cast(key, &DataType::Utf8)?;
@@ -219,7 +222,9 @@ impl ScalarUDFImpl for AttrValue {
 fn as_text(column: &ArrayRef) -> Result<ArrayRef> {
     if *column.data_type() == DataType::Binary {
         let bytes = column.as_binary::<i32>();
-        return Ok(Arc::new(bytes.iter().map(|one| one.map(|one| STANDARD.encode(one))).collect::<StringArray>()));
+        return Ok(Arc::new(
+            bytes.iter().map(|one| one.map(|one| STANDARD.encode(one))).collect::<StringArray>(),
+        ));
     }
     Ok(cast(column, &DataType::Utf8)?)
 }

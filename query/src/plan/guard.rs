@@ -10,8 +10,8 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, ObjectNamePart, Query, Select,
-    SetExpr, Statement, TableFactor, Value, Visit, Visitor,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, ObjectNamePart, Query,
+    Select, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::keywords::Keyword;
@@ -105,9 +105,9 @@ pub fn check(sql: &str) -> Result<Checked, Refused> {
         return Err(Refused::TooLong { bytes: sql.len() });
     }
     let dialect = GenericDialect {};
-    let tokens = Tokenizer::new(&dialect, sql)
-        .tokenize_with_location()
-        .map_err(|error| Refused::Syntax(format!(" at line {}, column {}", error.location.line, error.location.column)))?;
+    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|error| {
+        Refused::Syntax(format!(" at line {}, column {}", error.location.line, error.location.column))
+    })?;
     scan(&tokens)?;
     let mut statements = Parser::new(&dialect)
         .with_tokens_with_locations(tokens)
@@ -115,7 +115,11 @@ pub fn check(sql: &str) -> Result<Checked, Refused> {
         .parse_statements()
         .map_err(|error| syntax(&error))?;
     if statements.len() != 1 {
-        return Err(Refused::NotOneQuery(if statements.is_empty() { "nothing" } else { "several statements" }));
+        return Err(Refused::NotOneQuery(if statements.is_empty() {
+            "nothing"
+        } else {
+            "several statements"
+        }));
     }
     let statement = statements.remove(0);
     if !matches!(statement, Statement::Query(_)) {
@@ -133,7 +137,9 @@ pub fn check(sql: &str) -> Result<Checked, Refused> {
 
 fn syntax(error: &ParserError) -> Refused {
     match error {
-        ParserError::RecursionLimitExceeded => Refused::TooComplex { what: "levels of nesting", limit: NESTING_MAX },
+        ParserError::RecursionLimitExceeded => {
+            Refused::TooComplex { what: "levels of nesting", limit: NESTING_MAX }
+        }
         // The parser's text ends in "at Line: 1, Column: 8"; the rest may quote values (P2).
         ParserError::ParserError(text) | ParserError::TokenizerError(text) => Refused::Syntax(
             text.rsplit_once(" at Line: ")
@@ -169,7 +175,9 @@ fn scan(tokens: &[TokenWithSpan]) -> Result<(), Refused> {
                     return too_many("items in a list", LIST_ITEMS_MAX);
                 }
             }
-            Token::Word(word) if word.quote_style.is_none() => operators += usize::from(is_operator(word.keyword)),
+            Token::Word(word) if word.quote_style.is_none() => {
+                operators += usize::from(is_operator(word.keyword))
+            }
             Token::Word(_)
             | Token::Whitespace(_)
             | Token::Number(..)
@@ -265,7 +273,10 @@ impl Visitor for AllowList {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Refused> {
         self.relations += 1;
         if self.relations > RELATIONS_MAX {
-            return ControlFlow::Break(Refused::TooComplex { what: "tables and subqueries", limit: RELATIONS_MAX });
+            return ControlFlow::Break(Refused::TooComplex {
+                what: "tables and subqueries",
+                limit: RELATIONS_MAX,
+            });
         }
         match factor {
             TableFactor::Table { args: Some(_), .. } => ControlFlow::Break(Refused::NotATable("a function")),

@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::common::{Result, TableReference, exec_err};
+use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::execution::SessionStateDefaults;
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as PlannerStatement;
 use object_store::ObjectStore;
@@ -82,7 +82,7 @@ impl Sessions {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(&self.memory))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
-            .with_object_store_registry(Arc::new(OneStore(Arc::clone(&rooted))))
+            .with_object_store_registry(Arc::new(OneStore(rooted)))
             .build_arc()?;
         let state = SessionStateBuilder::new()
             .with_config(self.config.clone())
@@ -94,7 +94,7 @@ impl Sessions {
             .with_expr_planners(self.planners.clone())
             .with_table_functions(std::collections::HashMap::new())
             .build();
-        Ok(Session { context: SessionContext::new_with_state(state), store: rooted })
+        Ok(Session { context: SessionContext::new_with_state(state) })
     }
 }
 
@@ -104,10 +104,10 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// The session of one request.
+/// The session of one request; clones share it.
+#[derive(Clone)]
 pub struct Session {
     context: SessionContext,
-    store: Arc<dyn ObjectStore>,
 }
 
 impl fmt::Debug for Session {
@@ -117,12 +117,6 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// The tenant's objects; a path starts with the dataset's name.
-    #[must_use]
-    pub fn store(&self) -> &Arc<dyn ObjectStore> {
-        &self.store
-    }
-
     /// Reads one table.
     ///
     /// # Errors
@@ -135,7 +129,11 @@ impl Session {
     ///
     /// # Errors
     /// The planner's.
-    pub async fn plan(&self, query: Box<Query>, tables: &BTreeMap<String, Arc<Snapshot>>) -> Result<DataFrame> {
+    pub async fn plan(
+        &self,
+        query: Box<Query>,
+        tables: &BTreeMap<String, Arc<Snapshot>>,
+    ) -> Result<DataFrame> {
         for (name, snapshot) in tables {
             let table = Arc::new(Table::new(Arc::clone(snapshot), store_url()));
             self.context.register_table(TableReference::bare(name.as_str()), table)?;

@@ -9,11 +9,11 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::{DataFusionError, Result, ScalarValue, Statistics};
+use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::datasource::TableType;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
@@ -37,7 +37,13 @@ impl Table {
         Self { snapshot, store }
     }
 
-    fn file_scan(&self, files: &[Arc<DataFile>], session: &dyn Session, projection: Option<&Vec<usize>>, limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn file_scan(
+        &self,
+        files: &[Arc<DataFile>],
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = &self.snapshot.schema;
         let options = TableParquetOptions {
             global: session.config_options().execution.parquet.clone(),
@@ -140,7 +146,7 @@ impl TableProvider for Table {
         if let Some(only) = inputs.pop() {
             return Ok(only);
         }
-        let schema = datafusion::physical_plan::common::project_schema(&self.snapshot.schema, projection);
+        let schema = datafusion::common::project_schema(&self.snapshot.schema, projection);
         Ok(Arc::new(EmptyExec::new(schema?)))
     }
 }

@@ -15,7 +15,10 @@ pub fn product_rows(plan: &LogicalPlan, table_rows: &dyn Fn(&str) -> u64) -> f64
     let walked = plan.apply(|node| {
         if matches!(
             node,
-            LogicalPlan::Aggregate(_) | LogicalPlan::Sort(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(_)
+            LogicalPlan::Aggregate(_)
+                | LogicalPlan::Sort(_)
+                | LogicalPlan::Window(_)
+                | LogicalPlan::Distinct(_)
         ) {
             for input in node.inputs() {
                 largest = largest.max(estimate(input, table_rows).1);
@@ -29,7 +32,8 @@ pub fn product_rows(plan: &LogicalPlan, table_rows: &dyn Fn(&str) -> u64) -> f64
 
 /// (rows that come out, rows of the largest product below).
 fn estimate(plan: &LogicalPlan, table_rows: &dyn Fn(&str) -> u64) -> (f64, f64) {
-    let inputs: Vec<(f64, f64)> = plan.inputs().into_iter().map(|input| estimate(input, table_rows)).collect();
+    let inputs: Vec<(f64, f64)> =
+        plan.inputs().into_iter().map(|input| estimate(input, table_rows)).collect();
     let product = inputs.iter().map(|(_, product)| *product).fold(0.0, f64::max);
     let most = inputs.iter().map(|(rows, _)| *rows).fold(0.0, f64::max);
     match plan {

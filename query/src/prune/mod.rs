@@ -39,7 +39,9 @@ impl Bounds {
     pub fn can_match(&self, file: &DataFile) -> bool {
         let in_time = file.time_ns.1 >= self.time_ns.0 && file.time_ns.0 <= self.time_ns.1;
         let in_source = match (&self.sources, &file.source) {
-            (Some(sources), Some((low, high))) => sources.iter().any(|source| low <= source && source <= high),
+            (Some(sources), Some((low, high))) => {
+                sources.iter().any(|source| low <= source && source <= high)
+            }
             _ => true,
         };
         in_time && in_source

@@ -3,9 +3,9 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
-    DataType, Decimal128Type, Decimal256Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Decimal128Type, Decimal256Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use storage::record::json_text;
@@ -52,7 +52,9 @@ impl Columns {
 pub fn type_name(r#type: &DataType) -> String {
     let word = match r#type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text",
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "bytes",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "bytes"
+        }
         DataType::Boolean => "bool",
         DataType::Int64 => "int",
         DataType::Float64 => "double",
@@ -80,7 +82,9 @@ pub fn value(out: &mut Vec<u8>, array: &ArrayRef, row: usize) {
         DataType::UInt8 => json_text::int(out, array.as_primitive::<UInt8Type>().value(row).into()),
         DataType::UInt16 => json_text::int(out, array.as_primitive::<UInt16Type>().value(row).into()),
         DataType::UInt32 => json_text::int(out, array.as_primitive::<UInt32Type>().value(row).into()),
-        DataType::UInt64 => out.extend_from_slice(array.as_primitive::<UInt64Type>().value(row).to_string().as_bytes()),
+        DataType::UInt64 => {
+            out.extend_from_slice(array.as_primitive::<UInt64Type>().value(row).to_string().as_bytes())
+        }
         DataType::Float16 => double(out, array.as_primitive::<Float16Type>().value(row).to_f64()),
         DataType::Float32 => double(out, array.as_primitive::<Float32Type>().value(row).into()),
         DataType::Float64 => double(out, array.as_primitive::<Float64Type>().value(row)),
@@ -143,8 +147,12 @@ fn list(out: &mut Vec<u8>, items: &ArrayRef) {
 pub(super) fn nanoseconds(array: &ArrayRef, unit: TimeUnit, row: usize) -> Option<i64> {
     match unit {
         TimeUnit::Second => array.as_primitive::<TimestampSecondType>().value(row).checked_mul(1_000_000_000),
-        TimeUnit::Millisecond => array.as_primitive::<TimestampMillisecondType>().value(row).checked_mul(1_000_000),
-        TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().value(row).checked_mul(1_000),
+        TimeUnit::Millisecond => {
+            array.as_primitive::<TimestampMillisecondType>().value(row).checked_mul(1_000_000)
+        }
+        TimeUnit::Microsecond => {
+            array.as_primitive::<TimestampMicrosecondType>().value(row).checked_mul(1_000)
+        }
         TimeUnit::Nanosecond => Some(array.as_primitive::<TimestampNanosecondType>().value(row)),
     }
 }
@@ -152,5 +160,6 @@ pub(super) fn nanoseconds(array: &ArrayRef, unit: TimeUnit, row: usize) -> Optio
 /// Arrow's own text of a value, for types without one in JSON: dates, intervals, dictionaries, maps.
 pub(super) fn display(array: &ArrayRef, row: usize) -> String {
     let options = FormatOptions::new().with_display_error(true);
-    ArrayFormatter::try_new(array, &options).map_or_else(|_| String::new(), |text| text.value(row).to_string())
+    ArrayFormatter::try_new(array, &options)
+        .map_or_else(|_| String::new(), |text| text.value(row).to_string())
 }

@@ -14,7 +14,7 @@ fn batch() -> RecordBatch {
         ("d", Arc::new(Float64Array::from(vec![1.0, f64::NAN]))),
         ("t", Arc::new(StringArray::from(vec!["=1+1", "a\"b,c\n"]))),
         ("b", Arc::new(BooleanArray::from(vec![true, false]))),
-        ("raw", Arc::new(BinaryArray::from_vec(vec![&[1, 2], &[]]))),
+        ("raw", Arc::new(BinaryArray::from_vec(vec![&[1, 2][..], &[][..]]))),
         ("ts", Arc::new(TimestampMicrosecondArray::from(vec![1_500_000, 0]).with_timezone("UTC"))),
         ("n", Arc::new(Decimal128Array::from(vec![150, -5]).with_precision_and_scale(5, 2).unwrap())),
         ("l", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), None]), None]))),
@@ -64,10 +64,8 @@ fn arrow_streams_read_back() {
     encoder.write(&mut out, &batch).unwrap();
     encoder.write(&mut out, &batch).unwrap();
     encoder.finish(&mut out).unwrap();
-    let read: Vec<_> = arrow::ipc::reader::StreamReader::try_new(&out[..], None)
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
+    let read: Vec<_> =
+        arrow::ipc::reader::StreamReader::try_new(&out[..], None).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!(read.len(), 2);
     assert_eq!(read[1].num_rows(), 2);
 }
@@ -81,11 +79,15 @@ fn the_first_known_media_type_decides() {
     assert_eq!(name("image/png"), None);
     assert_eq!(name("text/html, TEXT/CSV;q=0.5"), Some("text/csv; charset=utf-8"));
     assert_eq!(name("text/csv;q=0, application/x-ndjson"), Some("application/x-ndjson"));
-    assert!(matches!(format(Some("application/vnd.apache.arrow.stream"), &schema), Ok(Some(Format::Arrow(_)))));
+    assert!(matches!(
+        format(Some("application/vnd.apache.arrow.stream"), &schema),
+        Ok(Some(Format::Arrow(_)))
+    ));
 }
 
 #[test]
 fn names_are_unique() {
-    let schema = Schema::new(["id", "id", "id_2", "id"].map(|name| Field::new(name, DataType::Null, true)).to_vec());
+    let schema =
+        Schema::new(["id", "id", "id_2", "id"].map(|name| Field::new(name, DataType::Null, true)).to_vec());
     assert_eq!(column_names(&schema), ["id", "id_2", "id_2_2", "id_3"]);
 }
