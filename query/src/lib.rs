@@ -12,6 +12,8 @@
 mod cursor;
 mod endpoints;
 mod filters;
+#[cfg(test)]
+mod fixture;
 mod params;
 mod plan;
 mod prune;

@@ -349,3 +349,6 @@ fn length_is_small(args: &FunctionArguments, at: usize) -> bool {
 pub fn folded(ident: &sqlparser::ast::Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
+
+#[cfg(test)]
+mod tests;
