@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use storage::{Principal, Storage};
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::endpoints::{self, Call, Endpoint};
@@ -18,6 +18,10 @@ use crate::view::View;
 /// Stack of a query thread, in bytes. The planner recurses once for each operator of a chain; this bears the
 /// guard's bound several times over, and only what is touched costs memory.
 const STACK_BYTES: usize = 64 << 20;
+
+/// Queries that make their reply at once, for each thread: most wait for the object store. A reply is at most
+/// 64 MiB of JSON beside what the memory pool accounts.
+const RUNNING_PER_THREAD: usize = 4;
 
 /// Bounds of the query side.
 #[derive(Clone, Debug)]
@@ -93,6 +97,8 @@ pub struct Query {
 #[derive(Debug)]
 struct Inner {
     sessions: Sessions,
+    /// Queries that make their reply at once (B1); the others wait within their time.
+    running: Semaphore,
     options: Options,
 }
 
@@ -109,7 +115,12 @@ impl Query {
             .enable_all()
             .build()?;
         let sessions = Sessions::new(options.memory_bytes, options.threads);
-        Ok(Self { storage, inner: Arc::new(Inner { sessions, options }), runtime: Some(runtime) })
+        let running_max = options.threads.max(1) * RUNNING_PER_THREAD;
+        Ok(Self {
+            storage,
+            inner: Arc::new(Inner { sessions, running: Semaphore::new(running_max), options }),
+            runtime: Some(runtime),
+        })
     }
 
     /// Bytes that running queries have reserved.
@@ -125,17 +136,21 @@ impl Query {
     pub async fn answer(&self, request: Request) -> Result<Answer, Refusal> {
         let storage = Arc::clone(&self.storage);
         let inner = Arc::clone(&self.inner);
-        let runtime = self.runtime.as_ref().expect("a query lives as long as its runtime");
+        let runtime = self.runtime.as_ref().expect("a query lives as long as its runtime").handle();
         let time_max = self.inner.options.time_max;
-        let work = runtime.spawn(async move {
+        let work = async move {
+            let _running = inner.running.acquire().await;
             let view = open(&storage, &request)?;
             answer_view(&view, &request, &inner.sessions, &inner.options).await
-        });
-        match tokio::time::timeout(time_max, CancelOnDrop(work)).await {
-            Err(_) => Err(Refusal::query_timeout(time_max.as_secs_f64())),
-            Ok(Ok(answer)) => answer,
+        };
+        // Two tasks: the clock of the outer one runs on while the inner one plans.
+        let inner = CancelOnDrop(runtime.spawn(work));
+        let timed = CancelOnDrop(runtime.spawn(tokio::time::timeout(time_max, inner)));
+        match timed.await {
+            Ok(Ok(Ok(answer))) => answer,
+            Ok(Err(_)) => Err(Refusal::query_timeout(time_max.as_secs_f64())),
             // Panics in decoders are caught where they are named (`scan`); this is for the rest.
-            Ok(Err(_)) => Err(Refusal::bug()),
+            Ok(Ok(Err(_))) | Err(_) => Err(Refusal::bug()),
         }
     }
 }

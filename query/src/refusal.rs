@@ -80,6 +80,8 @@ pub enum Failure {
     Refused(Refusal),
     /// Stored bytes may be at fault: look which object.
     MaybeCorrupt,
+    /// The query engine failed at something it should not.
+    Engine,
 }
 
 impl Failure {
@@ -94,10 +96,10 @@ impl Failure {
                 Self::Refused(Refusal::table_not_found())
             }
             DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) => {
-                refused(400, "invalid_query", shortened(text, DETAIL_BYTES_MAX))
+                refused(400, "invalid_query", sentence(text))
             }
             root @ (DataFusionError::SchemaError(..) | DataFusionError::SQL(..)) => {
-                refused(400, "invalid_query", shortened(&root.to_string(), DETAIL_BYTES_MAX))
+                refused(400, "invalid_query", sentence(&root.to_string()))
             }
             DataFusionError::Diagnostic(_, inner) => Self::of(inner),
             DataFusionError::Shared(inner) => Self::of(inner),
@@ -121,15 +123,24 @@ impl Failure {
                 StoreError::NotFound { .. } => Self::MaybeCorrupt,
                 _ => refused(503, "storage_unavailable", "the object store does not answer".into()),
             },
-            _ => Self::MaybeCorrupt,
+            DataFusionError::ParquetError(_)
+            | DataFusionError::IoError(_)
+            | DataFusionError::ExecutionJoin(_)
+            | DataFusionError::External(_) => Self::MaybeCorrupt,
+            _ => Self::Engine,
         }
     }
+}
+
+/// A planner's message as a detail: one line without a full stop.
+fn sentence(text: &str) -> String {
+    shortened(text, DETAIL_BYTES_MAX).trim_end_matches('.').to_owned()
 }
 
 /// The first line of `text`, cut at a character.
 #[must_use]
 pub fn shortened(text: &str, bytes_max: usize) -> String {
-    let line = text.lines().next().unwrap_or_default().trim_end_matches('.');
+    let line = text.lines().next().unwrap_or_default();
     let mut end = line.len().min(bytes_max);
     while !line.is_char_boundary(end) {
         end -= 1;

@@ -44,6 +44,17 @@ pub fn check(body: &[u8]) -> Result<Checked, Refusal> {
 /// # Errors
 /// 404 for a table that is not there or not the caller's, 400 for what the planner refuses, 422 past bounds.
 pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
+    // Where the engine stumbles over a statement it is still the statement's: an input never causes a 5xx.
+    run(call).await.map_err(|refusal| {
+        if refusal == Refusal::bug() {
+            Refusal::new(400, "query_failed", "the query engine cannot run this query")
+        } else {
+            refusal
+        }
+    })
+}
+
+async fn run(call: &Call<'_>) -> Result<Answer, Refusal> {
     call.params()?.finish()?;
     let Checked { mut query, tables: named } = check(call.body)?;
     let mut tables = BTreeMap::new();

@@ -37,6 +37,10 @@ impl Sources {
     pub async fn refusal(&self, error: &DataFusionError) -> Refusal {
         match Failure::of(error) {
             Failure::Refused(refusal) => refusal,
+            Failure::Engine => {
+                tracing::error!(kind = error_kind(error), "a query failed below the planner");
+                Refusal::bug()
+            }
             Failure::MaybeCorrupt => {
                 tracing::error!(kind = error_kind(error), "a query failed below the planner");
                 self.corrupt().await

@@ -121,6 +121,6 @@ fn bounds_hold_without_recursion() {
 
 #[test]
 fn refusals_quote_no_values() {
-    let refused = check("SELECT 'a secret' FROM WHERE 'another secret'").unwrap_err();
+    let refused = check("SELECT 'a secret' 'b' + FROM 'another secret' 'c'").unwrap_err();
     assert!(!refused.to_string().contains("secret"), "{refused}");
 }
