@@ -1,4 +1,4 @@
-//! No statement overflows the guard's stack, and what it lets through prints and parses as one query again.
+//! No statement overflows the guard's stack or names a file as a table.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,9 +12,5 @@ fuzz_target!(|data: &[u8]| {
     let Ok(checked) = guard::check(sql) else { return };
     for name in &checked.tables {
         assert!(!name.contains(['/', ':', '\\']), "a path is no table");
-    }
-    // Printing may need more brackets than were written, so only what is still within bounds is compared.
-    if let Ok(again) = guard::check(&checked.query.to_string()) {
-        assert_eq!(again.tables, checked.tables);
     }
 });

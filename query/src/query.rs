@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use storage::{Principal, Storage};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
@@ -143,15 +143,24 @@ impl Query {
             let view = open(&storage, &request)?;
             answer_view(&view, &request, &inner.sessions, &inner.options).await
         };
-        // Two tasks: the clock of the outer one runs on while the inner one plans.
-        let inner = CancelOnDrop(runtime.spawn(work));
-        let timed = CancelOnDrop(runtime.spawn(tokio::time::timeout(time_max, inner)));
-        match timed.await {
-            Ok(Ok(Ok(answer))) => answer,
-            Ok(Err(_)) => Err(Refusal::query_timeout(time_max.as_secs_f64())),
-            // Panics in decoders are caught where they are named (`scan`); this is for the rest.
-            Ok(Ok(Err(_))) | Err(_) => Err(Refusal::bug()),
-        }
+        bounded(runtime, time_max, work).await
+    }
+}
+
+/// Runs `work` on `runtime`, at most for `time_max` and as long as somebody waits.
+async fn bounded(
+    runtime: &Handle,
+    time_max: Duration,
+    work: impl Future<Output = Result<Answer, Refusal>> + Send + 'static,
+) -> Result<Answer, Refusal> {
+    // Two tasks: the clock of the outer one runs on while the inner one plans.
+    let runs = CancelOnDrop(runtime.spawn(work));
+    let timed = CancelOnDrop(runtime.spawn(async move { tokio::time::timeout(time_max, runs).await }));
+    match timed.await {
+        Ok(Ok(Ok(answer))) => answer,
+        Ok(Err(_)) => Err(Refusal::query_timeout(time_max.as_secs_f64())),
+        // Panics in decoders are caught where they are named (`scan`); this is for the rest.
+        Ok(Ok(Err(_))) | Err(_) => Err(Refusal::bug()),
     }
 }
 
@@ -215,5 +224,45 @@ impl<T> Future for CancelOnDrop<T> {
 impl<T> Drop for CancelOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::runtime::Handle;
+    use tokio::sync::oneshot;
+
+    use super::bounded;
+
+    // Q8
+    #[tokio::test]
+    async fn a_query_past_its_time_says_so() {
+        let refusal = bounded(&Handle::current(), Duration::from_millis(5), std::future::pending()).await;
+        let refusal = refusal.unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (422, "query_timeout"));
+    }
+
+    // F40
+    #[tokio::test]
+    async fn a_panic_ends_its_query_only() {
+        let work = async { panic!("a decoder's bug") };
+        assert_eq!(bounded(&Handle::current(), Duration::from_secs(9), work).await.unwrap_err().status, 500);
+    }
+
+    // Q9
+    #[tokio::test]
+    async fn nobody_waiting_cancels_the_work() {
+        let (sender, receiver) = oneshot::channel::<()>();
+        let work = async move {
+            let _held = sender;
+            std::future::pending().await
+        };
+        let handle = Handle::current();
+        let waiting = bounded(&handle, Duration::from_secs(9), work);
+        assert!(tokio::time::timeout(Duration::from_millis(5), waiting).await.is_err());
+        // The sender is dropped with the work.
+        assert!(tokio::time::timeout(Duration::from_secs(5), receiver).await.expect("cancelled").is_err());
     }
 }
