@@ -20,7 +20,10 @@ fuzz_target!(|bytes: &[u8]| {
         let accepted = match decode(bytes, &mut ctx, &mut draft) {
             Ok(decoded) => {
                 let listed = decoded.rejected.len();
-                assert_eq!(listed, (decoded.rejected_count as usize).min(ingest::decode::REJECTED_LISTED_MAX));
+                assert_eq!(
+                    listed,
+                    (decoded.rejected_count as usize).min(ingest::decode::REJECTED_LISTED_MAX)
+                );
                 decoded.accepted as usize
             }
             Err(_) => 0,

@@ -17,58 +17,19 @@
 //! validated by RFC 8259 and a little more: lone surrogates, numbers no double can hold and nesting past
 //! `depth_max` are refused. Work is linear in the text, memory is constant, nothing recurses.
 
+mod compact;
+mod error;
 mod keys;
+mod nesting;
 mod number;
 mod text;
 
+pub use error::{Error, ErrorKind};
 pub use keys::KeySet;
 pub use number::Number;
 pub use text::Text;
 
-/// Why a text is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The text is not JSON.
-    Invalid,
-    /// It nests deeper than allowed.
-    TooDeep,
-    /// It is not UTF-8.
-    NotUtf8,
-    /// It is JSON, but another type of value than the caller asked for.
-    WrongType,
-}
-
-/// A refusal: what, where, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Error {
-    /// What the caller can tell its sender.
-    pub kind: ErrorKind,
-    /// Byte of the text at which it shows, from 0.
-    pub offset: usize,
-    /// Why, without any of the text.
-    pub why: &'static str,
-}
-
-impl Error {
-    /// The stable code of the kind.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self.kind {
-            ErrorKind::Invalid => "invalid_json",
-            ErrorKind::TooDeep => "too_deep",
-            ErrorKind::NotUtf8 => "invalid_utf8",
-            ErrorKind::WrongType => "wrong_type",
-        }
-    }
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at byte {}", self.why, self.offset)
-    }
-}
-
-impl std::error::Error for Error {}
+use nesting::Nesting;
 
 /// What [`Parser::next`] found.
 #[derive(Clone, Copy, Debug)]
@@ -299,72 +260,6 @@ impl<'t> Parser<'t> {
         Ok(&self.text[range])
     }
 
-    /// Appends the next value in its shortest form: no white space, and only those escapes that must be,
-    /// so that one text has one spelling (a scrubber then sees `@` where `\u0040` was sent). Numbers stay
-    /// as sent, digit by digit.
-    ///
-    /// With `keys`, an object naming a key twice is counted there (see [`KeySet::duplicates`]).
-    ///
-    /// # Errors
-    /// As [`Self::next`].
-    pub fn compact_value(
-        &mut self,
-        out: &mut Vec<u8>,
-        scratch: &mut String,
-        mut keys: Option<&mut KeySet>,
-    ) -> Result<(), Error> {
-        let mut open = Nesting::default();
-        loop {
-            match self.next()? {
-                Value::Object => {
-                    out.push(b'{');
-                    open.push(true);
-                    if let Some(keys) = &mut keys {
-                        keys.enter();
-                    }
-                }
-                Value::Array => {
-                    out.push(b'[');
-                    open.push(false);
-                }
-                Value::Null => out.extend_from_slice(b"null"),
-                Value::Bool(value) => storage::record::json_text::bool(out, value),
-                Value::Number(number) => out.extend_from_slice(number.as_str().as_bytes()),
-                Value::Text(text) => storage::record::json_text::string(out, text.text(scratch)),
-            }
-            while let Some(is_object) = open.last() {
-                let first = self.fresh;
-                if is_object {
-                    if let Some(key) = self.key()? {
-                        if !first {
-                            out.push(b',');
-                        }
-                        let key = key.text(scratch);
-                        if let Some(keys) = &mut keys {
-                            keys.insert(key);
-                        }
-                        storage::record::json_text::string(out, key);
-                        out.push(b':');
-                        break;
-                    }
-                    if let Some(keys) = &mut keys {
-                        keys.leave();
-                    }
-                } else if self.element()? {
-                    if !first {
-                        out.push(b',');
-                    }
-                    break;
-                }
-                out.push(if is_object { b'}' } else { b']' });
-                open.pop();
-            }
-            if open.last().is_none() {
-                return Ok(());
-            }
-        }
-    }
-
     /// Makes sure that nothing but white space is left.
     ///
     /// # Errors
@@ -457,40 +352,6 @@ impl<'t> Parser<'t> {
         }
         self.at += word.len();
         Ok(())
-    }
-}
-
-/// The kinds of the open containers, a bit each (1 = object): no allocation up to 128 deep.
-#[derive(Default)]
-struct Nesting {
-    bits: u128,
-    len: u32,
-    full: Vec<u128>,
-}
-
-impl Nesting {
-    fn push(&mut self, is_object: bool) {
-        if self.len == u128::BITS {
-            self.full.push(self.bits);
-            self.len = 0;
-        }
-        self.bits = self.bits << 1 | u128::from(is_object);
-        self.len += 1;
-    }
-
-    fn last(&self) -> Option<bool> {
-        (self.len > 0).then_some(self.bits & 1 == 1)
-    }
-
-    fn pop(&mut self) {
-        self.bits >>= 1;
-        self.len = self.len.saturating_sub(1);
-        if self.len == 0
-            && let Some(bits) = self.full.pop()
-        {
-            self.bits = bits;
-            self.len = u128::BITS;
-        }
     }
 }
 

@@ -1,3 +1,5 @@
+#![expect(clippy::print_stderr, reason = "a test that skips or counts says so")]
+
 use std::io::Read as _;
 use std::path::PathBuf;
 
