@@ -224,4 +224,6 @@ fn is_buffered(head: &Head<'_>) -> bool {
 }
 
 #[cfg(test)]
+mod lane_tests;
+#[cfg(test)]
 mod tests;
