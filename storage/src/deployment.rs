@@ -1,19 +1,38 @@
 //! Storage as a whole: opened once, shared by every lane and query.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use object_store::ObjectStore;
+use tokio::sync::watch;
 
-use crate::error::Result;
+use crate::commit::TableLog;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::idempotency::Keys;
+use crate::keeper;
 use crate::latency::Measure;
 use crate::options::Options;
 use crate::reader::{LatencySnapshot, Snapshot};
 use crate::record::{Dataset, Kind, TableId, Tenant};
+use crate::recovery;
+use crate::seal::run::{Tools, fold_app};
+use crate::table::{Table, Tables};
+use crate::wal::log::{Ledger, Log};
 use crate::writer::Writer;
 
 /// Everything that is kept: logs, hot buffers, tables.
 #[derive(Debug)]
-pub struct Storage {}
+pub struct Storage {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    keeper: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Held as long as the process lives: one process a data folder (F21).
+    _lock: File,
+}
 
 /// How far recovery is, for whoever waits.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,66 +58,293 @@ pub struct Check {
     pub detail: String,
 }
 
-impl Storage {
-    /// Opens the data folder: locks it, reads the tables, replays the log.
-    ///
-    /// # Errors
-    /// `Kind::Conflict` when another process holds the folder, `Kind::Corrupt` naming file and offset.
-    pub async fn open(_options: Options, _measure: Measure, _progress: impl Fn(Recovery)) -> Result<Arc<Self>> {
-        todo!("written beside this contract")
+/// Running totals and levels, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Syncs of all logs.
+    pub syncs: AtomicU64,
+    /// Frames that those syncs made durable.
+    pub synced_frames: AtomicU64,
+    /// Seals that committed.
+    pub seals: AtomicU64,
+    /// Rows that seals committed.
+    pub sealed_rows: AtomicU64,
+    /// Seals that failed and are tried again.
+    pub seal_failures: AtomicU64,
+    /// Log segments trimmed.
+    pub trimmed_segments: AtomicU64,
+}
+
+/// What lanes, keeper and queries share.
+#[derive(Debug)]
+pub struct Shared {
+    pub(crate) options: Arc<Options>,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) now: fn() -> i64,
+    pub(crate) tables: Tables,
+    pub(crate) keys: Keys,
+    pub(crate) ledgers: Mutex<Vec<Arc<Ledger>>>,
+    pub(crate) hot_bytes: AtomicU64,
+    pub(crate) wal_bytes: Arc<AtomicU64>,
+    pub(crate) disk_is_full: AtomicBool,
+    pub(crate) node: Arc<str>,
+    pub(crate) stats: Stats,
+    pub(crate) tails: Mutex<HashMap<usize, recovery::Tail>>,
+    poisoned: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// The table of that name, made on first use.
+    pub(crate) fn table(&self, id: &TableId, kind: Kind) -> Result<Arc<Table>> {
+        self.tables.ensure(id, kind, || {
+            let log = TableLog::new(Arc::clone(&self.store), id.prefix());
+            Table::new(id.clone(), kind, log, crate::commit::State::empty())
+        })
     }
 
-    /// Opens the log of lane `index`; call it on the lane's own thread, inside its runtime.
+    /// Whether a budget is full: log, hot buffer or disk.
+    pub(crate) fn is_full(&self) -> bool {
+        // The segment that a lane would open next must still be within the budget.
+        let wal = self.wal_bytes.load(Ordering::Relaxed) + self.options.wal_segment_bytes;
+        wal > self.options.wal_bytes_max
+            || self.hot_bytes.load(Ordering::Relaxed) >= self.options.hot_bytes_max
+            || self.disk_is_full.load(Ordering::Relaxed)
+    }
+
+    /// W3: says that the process must exit and replay.
+    pub(crate) fn poison(&self, error: &io::Error) {
+        tracing::error!(%error, "the log did not sync: exiting, the next start replays it");
+        self.poisoned.send_replace(true);
+    }
+
+    pub(crate) fn tools(&self) -> Tools {
+        Tools {
+            store: Arc::clone(&self.store),
+            options: Arc::clone(&self.options),
+            rollup_writer: format!("{}-rollup", self.node).into(),
+        }
+    }
+}
+
+impl Storage {
+    /// Opens the data folder: locks it, reads the tables, replays the log, starts background work.
+    ///
+    /// `measure` is applied to replayed chunks; `now` gives nanoseconds since 1970 UTC; `progress` is called
+    /// as the log is read.
     ///
     /// # Errors
-    /// As for opening a file.
-    pub fn writer(self: &Arc<Self>, _index: usize) -> Result<Writer> {
-        todo!("written beside this contract")
+    /// `Kind::Conflict` when another process holds the folder, `Kind::Corrupt` naming file and offset,
+    /// `Kind::Unavailable` when folder or bucket do not answer.
+    pub async fn open(
+        options: Options,
+        measure: Measure,
+        now: fn() -> i64,
+        progress: impl Fn(Recovery),
+    ) -> Result<Arc<Self>> {
+        options.validate()?;
+        let lock = lock(&options.data)?;
+        let store = crate::store::open(options.store_url.as_deref(), &options.data.join("store"))?;
+        let wal = options.data.join("wal");
+        let node = recovery::node(&wal)?;
+        let options = Arc::new(options);
+        let shared = Arc::new(Shared {
+            keys: Keys::new(options.idempotency_keys_max, options.idempotency_hours),
+            options,
+            store,
+            now,
+            tables: Tables::default(),
+            ledgers: Mutex::new(Vec::new()),
+            hot_bytes: AtomicU64::new(0),
+            wal_bytes: Arc::new(AtomicU64::new(0)),
+            disk_is_full: AtomicBool::new(false),
+            node,
+            stats: Stats::default(),
+            tails: Mutex::new(HashMap::new()),
+            poisoned: watch::Sender::new(false),
+        });
+        recovery::read_tables(&shared).await?;
+        recovery::replay_logs(&shared, &wal, measure, progress)?;
+        keeper::watch_disk(&shared);
+        let (stop, stopped) = watch::channel(false);
+        let keeper = keeper::start(Arc::clone(&shared), stopped)?;
+        Ok(Arc::new(Self { shared, stop, keeper: Mutex::new(Some(keeper)), _lock: lock }))
+    }
+
+    /// Opens the log of lane `index`; call it once a lane, on the lane's own thread, inside its `LocalSet`.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` when the log's folder cannot be made.
+    pub fn writer(self: &Arc<Self>, index: usize) -> Result<Writer> {
+        let shared = Arc::clone(&self.shared);
+        let folder = shared.options.data.join("wal").join(index.to_string());
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| crate::store::sync_folder(&shared.options.data.join("wal")))
+            .map_err(|error| {
+                Error::new(ErrorKind::Unavailable, "log folder cannot be made").with_source(error)
+            })?;
+        let writer: Arc<str> = recovery::writer_name(&shared.node, index).into();
+        let tail = shared.tails.lock().expect("no panic happens under this lock").remove(&index);
+        let tail = tail.unwrap_or_else(|| recovery::Tail::fresh(&shared, &folder, writer));
+        let bytes = shared.options.wal_segment_bytes;
+        let log = Log::new(tail.ledger, tail.last_segment, tail.last_seq, tail.epoch + 1, bytes);
+        Ok(Writer::open(shared, log, tail.next_rows))
     }
 
     /// Makes sure a dataset of that kind exists (built-in ones appear by themselves on first use).
     ///
     /// # Errors
     /// `Kind::Conflict` when it exists with another kind.
-    pub fn ensure_dataset(&self, _table: &TableId, _kind: Kind) -> Result<()> {
-        todo!("written beside this contract")
+    pub fn ensure_dataset(&self, table: &TableId, kind: Kind) -> Result<()> {
+        self.shared.table(table, kind).map(drop)
     }
 
     /// The tenant's datasets that hold or held something, and what they hold.
-    pub fn datasets(&self, _tenant: &Tenant) -> Vec<(Dataset, Kind)> {
-        todo!("written beside this contract")
+    #[must_use]
+    pub fn datasets(&self, tenant: &Tenant) -> Vec<(Dataset, Kind)> {
+        let tables = self.shared.tables.all();
+        tables
+            .iter()
+            .filter(|table| table.id.tenant == *tenant)
+            .map(|table| (table.id.dataset.clone(), table.kind))
+            .collect()
     }
 
     /// A consistent view of one table; `None` where the tenant has no such dataset.
-    pub fn snapshot(&self, _table: &TableId) -> Option<Snapshot> {
-        todo!("written beside this contract")
+    #[must_use]
+    pub fn snapshot(&self, table: &TableId) -> Option<Snapshot> {
+        self.shared.tables.get(table).map(|table| table.snapshot())
     }
 
     /// A consistent view of a tenant's latency.
-    pub fn latency(&self, _tenant: &Tenant) -> LatencySnapshot {
-        todo!("written beside this contract")
+    #[must_use]
+    pub fn latency(&self, tenant: &Tenant) -> LatencySnapshot {
+        // Hot first, version after: see `table.rs`.
+        let waiting: Vec<_> = self
+            .shared
+            .tables
+            .all()
+            .into_iter()
+            .filter(|table| table.id.tenant == *tenant && is_measured(table.kind))
+            .map(|table| (table.id.dataset.clone(), table.waiting()))
+            .collect();
+        let latency = self.shared.tables.get(&latency_of(tenant));
+        let published = latency.as_ref().map(|table| table.published());
+        let hot = waiting
+            .into_iter()
+            .flat_map(|(dataset, chunks)| chunks.into_iter().map(move |chunk| (dataset.clone(), chunk)))
+            .filter(|(dataset, chunk)| {
+                let folded = fold_app(&chunk.writer, dataset.as_str());
+                published.as_ref().is_none_or(|published| chunk.seq > published.state.last_seq(&folded))
+            })
+            .map(|(_, chunk)| Arc::clone(&chunk.measurement))
+            .collect();
+        let stored = latency.zip(published).map(|(table, published)| Snapshot {
+            table: table.id.clone(),
+            kind: Kind::Latency,
+            version: published.state.version,
+            schema: Arc::clone(table.columns().schema()),
+            files: published.files.clone(),
+            hot: Vec::new(),
+        });
+        LatencySnapshot { stored, hot }
     }
 
     /// The object store, rooted at the deployment.
+    #[must_use]
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
-        todo!("written beside this contract")
+        Arc::clone(&self.shared.store)
     }
 
-    /// Seals and commits everything acknowledged so far; returns when it is in the tables.
+    /// Seals and commits everything acknowledged so far; returns how many rows when it is in the tables.
     ///
     /// # Errors
     /// `Kind::Unavailable` when the object store does not take it; nothing is lost.
     pub async fn flush(&self) -> Result<u64> {
-        todo!("written beside this contract")
+        keeper::flush(&self.shared).await
     }
 
     /// The state of what storage depends on, measured now.
     pub async fn checks(&self) -> Vec<Check> {
-        todo!("written beside this contract")
+        keeper::checks(&self.shared).await
     }
 
-    /// Seals what is there and stops background work. Acknowledged rows are safe without it.
+    /// Running totals.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
+    /// Bytes of log segments, bytes of hot chunks, rows of hot chunks, live files of all tables.
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        let tables = self.shared.tables.all();
+        Levels {
+            wal_bytes: self.shared.wal_bytes.load(Ordering::Relaxed),
+            hot_bytes: self.shared.hot_bytes.load(Ordering::Relaxed),
+            hot_rows: tables.iter().map(|table| table.backlog().0).sum(),
+            tables: tables.len() as u64,
+            files: tables.iter().map(|table| table.published().files.len() as u64).sum(),
+        }
+    }
+
+    /// Returns once a sync has failed: the process must exit with 70 and replay (W3).
+    pub async fn poisoned(&self) {
+        let mut poisoned = self.shared.poisoned.subscribe();
+        // The sender lives as long as `self`.
+        let _ = poisoned.wait_for(|is_poisoned| *is_poisoned).await;
+    }
+
+    /// Stops background work. Acknowledged rows are safe without it, in the log.
     pub async fn close(&self) {
-        todo!("written beside this contract")
+        self.stop.send_replace(true);
+        let keeper = self.keeper.lock().expect("no panic happens under this lock").take();
+        if let Some(keeper) = keeper {
+            let _ = tokio::task::spawn_blocking(move || keeper.join()).await;
+        }
     }
 }
+
+/// Levels of the moment, for `/metrics`.
+#[derive(Clone, Copy, Debug)]
+pub struct Levels {
+    /// Bytes that log segments take on the disk.
+    pub wal_bytes: u64,
+    /// Bytes of chunks that wait to be sealed.
+    pub hot_bytes: u64,
+    /// Rows that wait to be sealed.
+    pub hot_rows: u64,
+    /// Tables of all tenants.
+    pub tables: u64,
+    /// Live files of all tables.
+    pub files: u64,
+}
+
+/// Whether rows of this kind have durations that the latency table keeps.
+pub(crate) fn is_measured(kind: Kind) -> bool {
+    matches!(kind, Kind::Spans | Kind::Events | Kind::Audit)
+}
+
+/// The table of a tenant's latency.
+pub(crate) fn latency_of(tenant: &Tenant) -> TableId {
+    TableId::new(tenant.clone(), Dataset::built_in(Kind::Latency))
+}
+
+/// Locks the data folder for this process.
+fn lock(data: &Path) -> Result<File> {
+    let failed =
+        |error| Error::new(ErrorKind::Unavailable, "data folder cannot be opened").with_source(error);
+    std::fs::create_dir_all(data).map_err(failed)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(data.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::Conflict,
+            "another process holds the data folder: stop it, or choose another with --data",
+        )),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

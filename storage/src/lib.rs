@@ -5,16 +5,26 @@
 //! together with the chunks that are not in it yet. [`Storage`] owns the rest: it seals chunks into Parquet,
 //! commits them to one Delta table per tenant and dataset, and trims the log behind them.
 
+mod commit;
 mod deployment;
 mod error;
+mod idempotency;
+pub mod inspect;
+mod keeper;
 pub mod latency;
 mod options;
 mod principal;
 pub mod reader;
 pub mod record;
+mod recovery;
+mod seal;
+mod segment;
+mod store;
+mod table;
+mod wal;
 mod writer;
 
-pub use deployment::{Check, Recovery, Storage};
+pub use deployment::{Check, Levels, Recovery, Stats, Storage};
 pub use error::{Error, Kind as ErrorKind, Result};
 pub use options::Options;
 pub use principal::{Acknowledgement, Principal, Role, Roles};

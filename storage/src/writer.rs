@@ -1,9 +1,30 @@
 //! A lane's door into the log: `append` returns when the chunk survives a crash.
+//!
+//! Everything here runs on the lane's own thread. A request gathers its frame and waits; when the lane has
+//! decoded everything its sockets had ready, one task writes all frames, syncs once, makes the chunks readable
+//! and wakes the waiters. Between the socket and the synced reply nothing is handed to another thread.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crate::error::Result;
-use crate::record::{Clean, TableId};
+use tokio::sync::{Notify, oneshot};
+
+use crate::deployment::Shared;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::record::{Clean, TableId, Tenant};
+use crate::table::{HotChunk, Table};
+use crate::wal::frame::Meta;
+use crate::wal::log::{Failure, Log, Remembered};
+
+/// How long a client should wait when a budget is full. Chosen: a seal takes about this long.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// How long the log may stay without a mark behind its last synced frame (F13).
+const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// What a client declared to be sent at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +42,11 @@ pub struct Idempotency {
 /// What is known of an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
-    /// Nothing: it is ours to write, and reserved until the reservation is dropped or appended.
+    /// Nothing: it is ours to write, and reserved until it is appended or released.
     New,
     /// It was acknowledged: answer the same again.
     Replayed(Arc<Idempotency>),
-    /// It was acknowledged for another payload.
+    /// It was acknowledged, or is on its way, for another payload.
     Mismatch,
     /// The same key is on its way right now.
     InFlight,
@@ -43,38 +64,213 @@ pub struct Receipt {
 }
 
 /// One lane's log. Stays on the lane's thread.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    lane: Rc<Lane>,
+}
+
 #[derive(Debug)]
-pub struct Writer {}
+struct Lane {
+    shared: Arc<Shared>,
+    state: RefCell<LaneState>,
+    due: Notify,
+}
+
+#[derive(Debug)]
+struct LaneState {
+    log: Log,
+    next_rows: HashMap<TableId, u64>,
+    waiting: Vec<Waiting>,
+    is_poisoned: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    table: Arc<Table>,
+    chunk: Arc<HotChunk>,
+    key: Option<Remembered>,
+    done: oneshot::Sender<Result<()>>,
+}
 
 impl Writer {
+    /// Opens the lane's log and starts its committing task; must run inside the lane's `LocalSet`.
+    pub(crate) fn open(shared: Arc<Shared>, log: Log, next_rows: HashMap<TableId, u64>) -> Self {
+        let state = LaneState { log, next_rows, waiting: Vec::new(), is_poisoned: false };
+        let lane = Rc::new(Lane { shared, state: RefCell::new(state), due: Notify::new() });
+        tokio::task::spawn_local(commit_forever(Rc::downgrade(&lane)));
+        Self { lane }
+    }
+
     /// Appends a chunk to the log and waits until it is on disk.
     ///
     /// Concurrent callers share one sync. The chunk is readable before this returns. Invariant A1 rests on
     /// this function. Dropping the future does not undo the append.
     ///
     /// # Errors
-    /// `Kind::Busy` when a budget is full: nothing was written. `Kind::Poisoned` when a sync failed.
+    /// `Kind::Busy` when a budget is full and `Kind::Conflict` when the dataset holds another kind of rows:
+    /// nothing was written. `Kind::Poisoned` when a write or sync failed: whether it was written is unknown
+    /// until the process has replayed its log.
     pub async fn append(
         &self,
-        _table: &TableId,
-        _chunk: Clean,
-        _idempotency: Option<Idempotency>,
+        table: &TableId,
+        chunk: Clean,
+        idempotency: Option<Idempotency>,
     ) -> Result<Receipt> {
-        todo!("written beside this contract")
+        if let Some(retry_after) = self.pressure() {
+            return Err(Error::new(ErrorKind::Busy { retry_after }, "a storage budget is full"));
+        }
+        let (receipt, done) = self.gather(table, chunk, idempotency)?;
+        done.await.map_err(|_| Error::new(ErrorKind::Poisoned, "the log stopped before the sync"))??;
+        Ok(receipt)
+    }
+
+    /// Appends a chunk without waiting for the sync; it is readable, and durable, a moment later.
+    ///
+    /// For credentials that opted into `buffered`: the reply claims no durability (A1).
+    ///
+    /// # Errors
+    /// As [`Self::append`], but for what only a sync can tell.
+    pub fn append_buffered(
+        &self,
+        table: &TableId,
+        chunk: Clean,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Receipt> {
+        if let Some(retry_after) = self.pressure() {
+            return Err(Error::new(ErrorKind::Busy { retry_after }, "a storage budget is full"));
+        }
+        Ok(self.gather(table, chunk, idempotency)?.0)
+    }
+
+    fn gather(
+        &self,
+        id: &TableId,
+        chunk: Clean,
+        idempotency: Option<Idempotency>,
+    ) -> Result<(Receipt, oneshot::Receiver<Result<()>>)> {
+        let shared = &self.lane.shared;
+        let (kind, batch, scrub_version, measurement) = chunk.into_parts();
+        let table = shared.table(id, kind)?;
+        let batch = table.fit(batch);
+        let appended_ns = (shared.now)();
+        let mut state = self.lane.state.borrow_mut();
+        if state.is_poisoned {
+            return Err(Error::new(ErrorKind::Poisoned, "the log is poisoned by a failed sync"));
+        }
+        let row_count = batch.num_rows() as u64;
+        let first_seq = state.next_rows.get(id).copied().unwrap_or(0);
+        let key = idempotency
+            .as_ref()
+            .map(|idempotency| (id.tenant.clone(), appended_ns, Arc::new(idempotency.clone())));
+        let meta =
+            Meta { table: id.clone(), kind, first_seq, row_count, scrub_version, appended_ns, idempotency };
+        let seq = state.log.gather(meta, &batch)?;
+        state.next_rows.insert(id.clone(), first_seq + row_count);
+        let writer = Arc::clone(state.log.writer());
+        let bytes = batch.get_array_memory_size() as u64;
+        let measurement = Arc::new(measurement);
+        let chunk = Arc::new(HotChunk {
+            writer: Arc::clone(&writer),
+            seq,
+            first_seq,
+            batch,
+            measurement,
+            appended_ns,
+            bytes,
+        });
+        let (done, waiter) = oneshot::channel();
+        state.waiting.push(Waiting { table, chunk, key, done });
+        self.lane.due.notify_one();
+        Ok((Receipt { writer, first_seq, row_count }, waiter))
     }
 
     /// Reserves an idempotency key of a tenant, or tells what is known of it.
-    pub fn reserve(&self, _tenant: &crate::record::Tenant, _key: &str, _fingerprint: [u8; 16]) -> Known {
-        todo!("written beside this contract")
+    #[must_use]
+    pub fn reserve(&self, tenant: &Tenant, key: &str, fingerprint: [u8; 16]) -> Known {
+        self.lane.shared.keys.reserve(tenant, key, fingerprint)
     }
 
     /// Gives a reserved key back when its request was not stored.
-    pub fn release(&self, _tenant: &crate::record::Tenant, _key: &str) {
-        todo!("written beside this contract")
+    pub fn release(&self, tenant: &Tenant, key: &str) {
+        self.lane.shared.keys.release(tenant, key);
     }
 
-    /// Whether ingest should be refused right now, and for how long.
-    pub fn pressure(&self) -> Option<std::time::Duration> {
-        todo!("written beside this contract")
+    /// How long ingest should be refused, when a budget is full right now.
+    #[must_use]
+    pub fn pressure(&self) -> Option<Duration> {
+        self.lane.shared.is_full().then_some(RETRY_AFTER)
+    }
+}
+
+async fn commit_forever(lane: std::rc::Weak<Lane>) {
+    loop {
+        let Some(strong) = lane.upgrade() else { return };
+        let is_due = tokio::time::timeout(HEARTBEAT, strong.due.notified()).await.is_ok();
+        if is_due {
+            // Lets every task that is ready gather its frame first: they share the sync.
+            tokio::task::yield_now().await;
+            commit(&strong);
+        } else {
+            mark(&strong);
+        }
+    }
+}
+
+/// Writes and syncs what was gathered, makes it readable, wakes the waiters.
+fn commit(lane: &Lane) {
+    let mut state = lane.state.borrow_mut();
+    if state.is_poisoned || state.waiting.is_empty() {
+        return;
+    }
+    let result = state.log.commit();
+    let waiting = std::mem::take(&mut state.waiting);
+    lane.shared.stats.syncs.fetch_add(1, Ordering::Relaxed);
+    lane.shared.stats.synced_frames.fetch_add(waiting.len() as u64, Ordering::Relaxed);
+    match result {
+        Ok(()) => {
+            // Readable first, acknowledged after (A3 before A1's reply).
+            let now_ns = (lane.shared.now)();
+            lane.shared.keys.remember(now_ns, waiting.iter().filter_map(|waiting| waiting.key.clone()));
+            for waiting in waiting {
+                lane.shared.hot_bytes.fetch_add(waiting.chunk.bytes, Ordering::Relaxed);
+                waiting.table.push(waiting.chunk);
+                // A waiter that left lost its reply, not its chunk.
+                let _ = waiting.done.send(Ok(()));
+            }
+        }
+        Err(Failure::Full(error)) => {
+            state.log.abandon();
+            tracing::warn!(%error, "no room for another log segment");
+            for waiting in waiting.into_iter().rev() {
+                // The row numbers are given back, newest first.
+                state.next_rows.insert(waiting.table.id.clone(), waiting.chunk.first_seq);
+                if let Some((tenant, _, idempotency)) = &waiting.key {
+                    lane.shared.keys.release(tenant, &idempotency.key);
+                }
+                let busy = ErrorKind::Busy { retry_after: RETRY_AFTER };
+                let _ = waiting.done.send(Err(Error::new(busy, "no room for another log segment")));
+            }
+        }
+        Err(Failure::Poisoned(error)) => {
+            // W3: what the kernel did with the pages is unknown. Nobody is told that it is safe, and the
+            // process ends; the replay finds out.
+            state.is_poisoned = true;
+            for waiting in waiting {
+                let _ = waiting.done.send(Err(Error::new(ErrorKind::Poisoned, "the log did not sync")));
+            }
+            lane.shared.poison(&error);
+        }
+    }
+}
+
+/// Marks the last synced frames as such, so that later damage to them is told from a torn tail.
+fn mark(lane: &Lane) {
+    let mut state = lane.state.borrow_mut();
+    if !state.is_poisoned
+        && state.log.wants_heartbeat()
+        && let Err(error) = state.log.heartbeat()
+    {
+        state.is_poisoned = true;
+        lane.shared.poison(&error);
     }
 }

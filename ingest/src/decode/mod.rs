@@ -3,6 +3,13 @@
 //! A decoder walks the bytes once and appends straight to a [`Draft`](storage::record::Draft). It tells
 //! good records from bad ones and never stores part of a record.
 
+pub mod json;
+pub mod line_protocol;
+pub mod ndjson;
+pub mod otlp;
+pub mod severity;
+pub mod time;
+
 /// What a decoder needs beside the bytes.
 #[derive(Debug)]
 pub struct Context<'a> {
@@ -97,7 +104,13 @@ pub struct Decoded {
 
 impl Decoded {
     /// Counts a rejected record, and lists it while there is room.
-    pub fn reject(&mut self, index: usize, line: Option<usize>, code: &'static str, detail: impl Into<String>) {
+    pub fn reject(
+        &mut self,
+        index: usize,
+        line: Option<usize>,
+        code: &'static str,
+        detail: impl Into<String>,
+    ) {
         self.rejected_count += 1;
         if self.rejected.len() < REJECTED_LISTED_MAX {
             let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);

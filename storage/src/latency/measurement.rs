@@ -86,8 +86,7 @@ impl Recorder {
         }
         let (source, operation) =
             if self.series.len() >= SERIES_MAX { ("_other", "_other") } else { (source, operation) };
-        let key =
-            SeriesKey { source: source.into(), operation: operation.into(), is_error, window_start_ns };
+        let key = SeriesKey { source: source.into(), operation: operation.into(), is_error, window_start_ns };
         let next = self.series.len();
         let at = *self.index.entry(key).or_insert(next);
         if at == next {

@@ -5,5 +5,6 @@
 //! replay of the log measures the chunk again. So totals equal what was acknowledged.
 
 mod measurement;
+pub(crate) mod rollup;
 
 pub use measurement::{Measure, Measurement, Recorder, Series, WINDOW_NS, new_histogram};

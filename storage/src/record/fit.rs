@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
-    StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch,
+    RecordBatchOptions, StringArray, StringBuilder,
 };
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 
@@ -38,7 +38,8 @@ impl Columns {
     /// A dataset with these attribute columns.
     #[must_use]
     pub fn with_attributes(kind: Kind, attributes: Vec<(String, Type)>) -> Self {
-        let by_folded = attributes.iter().enumerate().map(|(at, (name, _))| (name.to_lowercase(), at)).collect();
+        let by_folded =
+            attributes.iter().enumerate().map(|(at, (name, _))| (name.to_lowercase(), at)).collect();
         let schema = schema::table_schema(kind, &attributes);
         Self { kind, attributes, by_folded, schema }
     }
@@ -126,7 +127,8 @@ impl Columns {
                 json_text::with_entry(&mut next, object.as_deref(), key, &text);
                 object = Some(next);
             }
-            builder.append_option(object.map(|object| String::from_utf8(object).expect("json text is UTF-8")));
+            builder
+                .append_option(object.map(|object| String::from_utf8(object).expect("json text is UTF-8")));
         }
         let mut fields = Vec::new();
         let mut arrays: Vec<ArrayRef> = Vec::new();
@@ -201,7 +203,9 @@ pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> 
             match field.name().as_str() {
                 schema::TIME => microseconds("time_ns"),
                 schema::OBSERVED_TIME => microseconds("observed_time_ns"),
-                schema::WRITER => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(at.writer, len))),
+                schema::WRITER => {
+                    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(at.writer, len)))
+                }
                 schema::SEQ => {
                     let first = i64::try_from(at.first_seq).expect("fewer than 2^63 rows");
                     Arc::new(Int64Array::from_iter_values(first..first + i64::try_from(len).expect("rows")))
@@ -217,4 +221,3 @@ pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> 
     RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
         .expect("a fitted chunk has the table's types")
 }
-

@@ -51,7 +51,13 @@ pub fn double(out: &mut Vec<u8>, value: f64) {
     if value.is_finite() {
         out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
     } else {
-        let name = if value.is_nan() { "NaN" } else if value > 0.0 { "Infinity" } else { "-Infinity" };
+        let name = if value.is_nan() {
+            "NaN"
+        } else if value > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        };
         out.extend_from_slice(b"{\"$double\":\"");
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\"}");

@@ -89,10 +89,8 @@ pub fn attribute_key(kind: Kind, column: &str) -> &str {
 /// (a partition column is not in the files).
 #[must_use]
 pub fn fixed_columns(kind: Kind) -> Vec<ArrowField> {
-    let mut columns = vec![
-        ArrowField::new(TIME, timestamp(), true),
-        ArrowField::new(OBSERVED_TIME, timestamp(), true),
-    ];
+    let mut columns =
+        vec![ArrowField::new(TIME, timestamp(), true), ArrowField::new(OBSERVED_TIME, timestamp(), true)];
     for field in kind.fields() {
         if *field != Field::ObservedNs {
             columns.push(arrow_field(field.name(), field.r#type()));

@@ -44,7 +44,10 @@ fn what_fits_no_column_overflows_with_its_type() {
     let overflow = batch.column_by_name("_overflow").unwrap().as_string::<i32>();
     assert_eq!(overflow.value(0), r#"{"big":18446744073709551615,"a b":2.0,"Source":true,"N":9}"#);
     assert_eq!(overflow.value(1), r#"{"n":"clash\""}"#);
-    assert_eq!(batch.column_by_name("attr.source").unwrap().as_string::<i32>().value(0), "named like a column");
+    assert_eq!(
+        batch.column_by_name("attr.source").unwrap().as_string::<i32>().value(0),
+        "named like a column"
+    );
 }
 
 #[test]

@@ -1,0 +1,247 @@
+//! How many of a tenant's traces arrive whole: the root was seen, and every parent that a span names.
+//!
+//! Spans of one trace come over many lanes, so the tracker is shared; it is split by trace so that lanes
+//! rarely meet. Nothing is held back for it, and its memory is bounded: so many open traces a shard, so many
+//! spans a trace. A trace is judged when it was quiet for a while or when its shard needs the room.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+
+use storage::record::{Column, Draft, Field, Kind, Tenant, TextColumn};
+
+const SHARDS: usize = 16;
+
+/// Open traces in one shard. With [`SPANS_MAX`] this bounds the tracker to some 34 MiB, reached only by
+/// 16,384 open traces of 128 spans each.
+const OPEN_MAX: usize = 1_024;
+
+/// Spans and missing parents remembered of one trace; a longer one is not judged.
+const SPANS_MAX: usize = 128;
+
+/// A trace this old is judged. Chosen: exporters flush every 5 s by default, retries take up to half a minute.
+const SETTLED_NS: i64 = 60_000_000_000;
+
+/// A tenant's traces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Judged, and whole.
+    pub complete: u64,
+    /// Judged; root or parents were missing.
+    pub incomplete: u64,
+    /// Had more spans than are remembered.
+    pub too_long: u64,
+}
+
+impl Tally {
+    /// Whole traces among those judged; `None` before the first.
+    #[must_use]
+    pub fn ratio(&self) -> Option<f64> {
+        let judged = self.complete + self.incomplete;
+        (judged > 0).then(|| self.complete as f64 / judged as f64)
+    }
+}
+
+#[derive(Debug)]
+struct Trace {
+    tenant: Tenant,
+    first_seen_ns: i64,
+    has_root: bool,
+    is_too_long: bool,
+    /// Hashes of span ids seen.
+    spans: Vec<u64>,
+    /// Hashes of parents that were named and not seen yet.
+    missing: Vec<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    open: HashMap<u64, Trace>,
+    /// Keys of `open` in order of appearance.
+    order: VecDeque<u64>,
+    tallies: HashMap<Tenant, Tally>,
+}
+
+/// The tracker of all tenants.
+#[derive(Debug)]
+pub struct Completeness {
+    /// Keyed, so that no sender can choose ids that meet.
+    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+impl Default for Completeness {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), shards: std::array::from_fn(|_| Mutex::default()) }
+    }
+}
+
+impl Completeness {
+    /// Takes note of the spans of a chunk; of any other kind of record, nothing.
+    pub fn observe(&self, tenant: &Tenant, draft: &Draft, now_ns: i64) {
+        if draft.kind() != Kind::Spans {
+            return;
+        }
+        let (traces, spans) = (text(draft, Field::TraceId), text(draft, Field::SpanId));
+        let parents = text(draft, Field::ParentSpanId);
+        let mut row = 0;
+        while row < draft.row_count() {
+            let Some(trace_id) = traces.get(row) else {
+                row += 1;
+                continue;
+            };
+            // Spans of one trace usually stand together: one lock for all of them.
+            let key = self.hasher.hash_one((tenant, trace_id));
+            let mut shard = self.shard(key);
+            let trace = shard.open(key, tenant, now_ns);
+            while row < draft.row_count() && traces.get(row) == Some(trace_id) {
+                let span = spans.get(row).map(|id| self.hasher.hash_one(id));
+                trace.see(span, parents.get(row).map(|id| self.hasher.hash_one(id)));
+                row += 1;
+            }
+        }
+    }
+
+    /// Judges what has settled by now and returns the tenant's tally since start.
+    #[must_use]
+    pub fn tally(&self, tenant: &Tenant, now_ns: i64) -> Tally {
+        let mut sum = Tally::default();
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.judge_settled(now_ns);
+            if let Some(tally) = shard.tallies.get(tenant) {
+                sum.complete += tally.complete;
+                sum.incomplete += tally.incomplete;
+                sum.too_long += tally.too_long;
+            }
+        }
+        sum
+    }
+
+    fn shard(&self, key: u64) -> std::sync::MutexGuard<'_, Shard> {
+        let at = usize::try_from(key % SHARDS as u64).expect("below the number of shards");
+        // A panic elsewhere leaves counts that are at most one trace off.
+        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shard {
+    fn open(&mut self, key: u64, tenant: &Tenant, now_ns: i64) -> &mut Trace {
+        self.judge_settled(now_ns);
+        if !self.open.contains_key(&key) {
+            if self.open.len() >= OPEN_MAX {
+                self.judge_oldest();
+            }
+            self.order.push_back(key);
+        }
+        self.open.entry(key).or_insert_with(|| Trace {
+            tenant: tenant.clone(),
+            first_seen_ns: now_ns,
+            has_root: false,
+            is_too_long: false,
+            spans: Vec::new(),
+            missing: Vec::new(),
+        })
+    }
+
+    fn judge_settled(&mut self, now_ns: i64) {
+        while let Some(oldest) = self.order.front().and_then(|key| self.open.get(key))
+            && now_ns.saturating_sub(oldest.first_seen_ns) >= SETTLED_NS
+        {
+            self.judge_oldest();
+        }
+    }
+
+    fn judge_oldest(&mut self) {
+        let Some(trace) = self.order.pop_front().and_then(|key| self.open.remove(&key)) else { return };
+        let tally = self.tallies.entry(trace.tenant).or_default();
+        if trace.is_too_long {
+            tally.too_long += 1;
+        } else if trace.has_root && trace.missing.is_empty() {
+            tally.complete += 1;
+        } else {
+            tally.incomplete += 1;
+        }
+    }
+}
+
+impl Trace {
+    fn see(&mut self, span: Option<u64>, parent: Option<u64>) {
+        if let Some(span) = span
+            && !self.spans.contains(&span)
+        {
+            self.missing.retain(|missing| *missing != span);
+            if self.spans.len() < SPANS_MAX {
+                self.spans.push(span);
+            } else {
+                self.is_too_long = true;
+            }
+        }
+        match parent {
+            None => self.has_root = true,
+            Some(parent) if self.spans.contains(&parent) || self.missing.contains(&parent) => {}
+            Some(parent) if self.missing.len() < SPANS_MAX => self.missing.push(parent),
+            Some(_) => self.is_too_long = true,
+        }
+    }
+}
+
+fn text(draft: &Draft, field: Field) -> &TextColumn {
+    match draft.column(field) {
+        Column::Text(column) => column,
+        _ => unreachable!("ids are text"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::record::{Draft, Field, Kind, Tenant};
+
+    use super::{Completeness, OPEN_MAX, SETTLED_NS, SHARDS, Tally};
+
+    fn spans(rows: &[(&str, &str, Option<&str>)]) -> Draft {
+        let mut draft = Draft::new(Kind::Spans);
+        for (trace, span, parent) in rows {
+            draft.begin_row();
+            draft.set_text(Field::TraceId, trace);
+            draft.set_text(Field::SpanId, span);
+            if let Some(parent) = parent {
+                draft.set_text(Field::ParentSpanId, parent);
+            }
+            draft.end_row();
+        }
+        draft
+    }
+
+    #[test]
+    fn a_trace_is_whole_with_its_root_and_every_parent() {
+        let tenant = Tenant::parse("acme").expect("a good id");
+        let other = Tenant::parse("other").expect("a good id");
+        let tracker = Completeness::default();
+        tracker.observe(&tenant, &spans(&[("a", "2", Some("1")), ("b", "9", Some("8"))]), 0);
+        tracker.observe(&tenant, &spans(&[("a", "1", None), ("c", "1", None)]), 5);
+        tracker.observe(&other, &spans(&[("b", "8", None)]), 5);
+        assert_eq!(tracker.tally(&tenant, 10), Tally::default(), "nothing has settled");
+        let tally = tracker.tally(&tenant, SETTLED_NS + 5);
+        assert_eq!(tally, Tally { complete: 2, incomplete: 1, too_long: 0 });
+        assert!(tally.ratio().is_some_and(|ratio| (ratio - 2.0 / 3.0).abs() < 1e-9));
+        assert_eq!(tracker.tally(&other, SETTLED_NS + 5).complete, 1, "tenants never mix");
+    }
+
+    /// B1: whatever ids come, so many traces are open and so many spans remembered.
+    #[test]
+    fn memory_is_bounded() {
+        let tenant = Tenant::parse("acme").expect("a good id");
+        let tracker = Completeness::default();
+        let rows: Vec<String> = (0..SHARDS * OPEN_MAX * 2).map(|n| n.to_string()).collect();
+        let rows: Vec<_> = rows.iter().map(|id| (id.as_str(), "1", None)).collect();
+        tracker.observe(&tenant, &spans(&rows), 0);
+        let open: usize = tracker.shards.iter().map(|s| s.lock().expect("no panic").open.len()).sum();
+        assert!(open <= SHARDS * OPEN_MAX, "{open}");
+        let ids: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
+        let rows: Vec<_> = ids.iter().map(|id| ("long", id.as_str(), None)).collect();
+        tracker.observe(&tenant, &spans(&rows), 0);
+        let tally = tracker.tally(&tenant, SETTLED_NS);
+        assert_eq!((tally.too_long, tally.complete), (1, (SHARDS * OPEN_MAX * 2) as u64));
+    }
+}

@@ -1,0 +1,8 @@
+//! OTLP protobuf, walked in place.
+
+mod any_value;
+mod log;
+mod request;
+mod span;
+
+pub use request::{logs_proto, traces_proto};

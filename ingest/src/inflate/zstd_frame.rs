@@ -1,0 +1,63 @@
+//! A zstd frame's header (RFC 8878, 3.1.1), read before the frame: the library skips its window check
+//! where a frame fits the output at hand, and a declared window must not depend on that.
+
+use super::bad;
+use crate::decode::Refused;
+
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Refuses a frame whose window is over `window_max` bytes, and one that is no frame at all.
+pub(super) fn check(frame: &[u8], window_max: u64) -> Result<(), Refused> {
+    let cut_off = || bad("zstd stream is cut off");
+    let (magic, rest) = frame.split_at_checked(4).ok_or_else(cut_off)?;
+    if magic[0] & 0xf0 == 0x50 && magic[1..] == [0x2a, 0x4d, 0x18] {
+        return Ok(()); // A skippable frame has no window.
+    }
+    if magic != MAGIC {
+        return Err(bad("body says zstd but is not"));
+    }
+    let descriptor = *rest.first().ok_or_else(cut_off)?;
+    let is_single_segment = descriptor & 0x20 != 0;
+    let window = if is_single_segment {
+        content_size(descriptor, &rest[1..]).ok_or_else(cut_off)?
+    } else {
+        let byte = *rest.get(1).ok_or_else(cut_off)?;
+        let base = 1_u64 << (10 + u32::from(byte >> 3));
+        base + base / 8 * u64::from(byte & 7)
+    };
+    if window > window_max {
+        let detail = format!("zstd window of {window} bytes exceeds {window_max}");
+        return Err(Refused::invalid("window_too_large", detail));
+    }
+    Ok(())
+}
+
+/// The content size of a single-segment frame, which is its window.
+fn content_size(descriptor: u8, rest: &[u8]) -> Option<u64> {
+    let dictionary_bytes = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let field = rest.get(dictionary_bytes..)?;
+    let len = [1, 2, 4, 8][usize::from(descriptor >> 6)];
+    let mut bytes = [0; 8];
+    bytes[..len].copy_from_slice(field.get(..len)?);
+    let size = u64::from_le_bytes(bytes);
+    Some(if len == 2 { size + 256 } else { size })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn windows_are_read_as_the_format_says() {
+        let head = |tail: &[u8]| [&[0x28, 0xb5, 0x2f, 0xfd], tail].concat();
+        let code = |frame: &[u8]| check(frame, 8 << 20).err().map(|refused| refused.code);
+        assert_eq!(code(&head(&[0x00, 13 << 3])), None, "8 MiB exactly");
+        assert_eq!(code(&head(&[0x00, (13 << 3) | 1])), Some("window_too_large"));
+        assert_eq!(code(&head(&[0x00, 21 << 3])), Some("window_too_large"), "2 GiB");
+        assert_eq!(code(&head(&[0xa0, 0, 0, 0x80, 0])), None, "one segment of 8 MiB");
+        assert_eq!(code(&head(&[0xa0, 1, 0, 0x80, 0])), Some("window_too_large"));
+        assert_eq!(code(&head(&[0xa0, 1])), Some("bad_encoding"));
+        assert_eq!(code(b"plain text"), Some("bad_encoding"));
+        assert_eq!(code(&[0x50, 0x2a, 0x4d, 0x18]), None, "skippable");
+    }
+}

@@ -1,0 +1,325 @@
+//! Scrubbing over a draft's columns: which column is read how, and what is rewritten.
+
+use std::collections::HashMap;
+
+use storage::record::{AttributeColumn, Column, Draft, Field, TextColumn, Type};
+
+use super::detectors::{CARD, is_card, is_card_double};
+use super::fields::{Action, Verdict};
+use super::json_walk::numbered;
+use super::rules::Rules;
+use super::value::{How, Scan};
+use super::{DETECTORS, Failed, Report};
+
+/// Keys a lane remembers the verdicts of. Chosen: eight full datasets, as the draft remembers.
+const KNOWN_KEYS_MAX: usize = 4_096;
+
+/// A lane's room for scrubbing, kept between chunks.
+#[derive(Debug, Default)]
+pub struct Scrubber {
+    rows: Vec<usize>,
+    /// New values of the column at hand, one behind the other.
+    values: Vec<u8>,
+    /// Row, start and end of each new value.
+    changed: Vec<(usize, usize, usize)>,
+    keys: HashMap<Box<str>, Key>,
+    /// The rules that `keys` was decided under.
+    version: u64,
+}
+
+/// What is known of an attribute's key.
+#[derive(Debug, Clone)]
+struct Key {
+    rule: Option<Verdict>,
+    /// What it becomes where it is itself secret or personal.
+    masked: Option<Box<str>>,
+}
+
+/// Values of one attribute to be replaced by text.
+struct Masked {
+    key: Box<str>,
+    rows: Vec<(usize, String)>,
+}
+
+/// What became of a row's value, for the next row that holds the same.
+#[derive(Clone, Copy)]
+struct Outcome {
+    row: usize,
+    how: How,
+    hits: [u32; DETECTORS],
+    new: Option<(usize, usize)>,
+}
+
+impl Scrubber {
+    /// Scrubs every column of the draft.
+    pub(super) fn run(
+        &mut self,
+        rules: &Rules,
+        draft: &mut Draft,
+        report: &mut Report,
+    ) -> Result<(), Failed> {
+        if self.version != rules.version || self.keys.len() > KNOWN_KEYS_MAX {
+            self.keys.clear();
+            self.version = rules.version;
+        }
+        let mut scan = Scan { rules, report };
+        self.fixed(&mut scan, draft)?;
+        self.attributes(&mut scan, draft)?;
+        // Last: masked numbers and values under masked keys have moved here.
+        if self.column(&mut scan, draft.overflow_mut(), &[], |_| How::Json)? {
+            scan.report.columns_rewritten += 1;
+        }
+        Ok(())
+    }
+
+    fn fixed(&mut self, scan: &mut Scan<'_>, draft: &mut Draft) -> Result<(), Failed> {
+        let types = body_types(draft);
+        // Bytes in base64 say nothing to the prefilter.
+        let encoded: Vec<usize> =
+            types.iter().filter(|(_, how)| **how == How::Base64).map(|(row, _)| *row).collect();
+        for field in draft.kind().fields() {
+            if matches!(field, Field::TraceId | Field::SpanId | Field::ParentSpanId | Field::Histogram) {
+                continue;
+            }
+            let Column::Text(column) = draft.column_mut(*field) else { continue };
+            if column.is_empty() {
+                continue;
+            }
+            if let Some(rule) =
+                scan.rules.fields.verdict(field.name()).filter(|rule| rule.action != Action::Keep)
+            {
+                column.rewrite(|_, value, out| {
+                    // A fixed column is part of every row: what is dropped there leaves a mark.
+                    let text =
+                        scan.by_rule(&rule, field.name(), value).unwrap_or_else(|| "[dropped]".to_owned());
+                    match field.r#type() {
+                        Type::Json => storage::record::json_text::string(out, &text),
+                        _ => out.extend_from_slice(text.as_bytes()),
+                    }
+                });
+                scan.report.columns_rewritten += 1;
+                continue;
+            }
+            let is_json = field.r#type() == Type::Json;
+            let how = |row: usize| match field {
+                _ if is_json => How::Json,
+                Field::Body => types.get(&row).copied().unwrap_or(How::Text),
+                _ => How::Text,
+            };
+            let always: &[usize] = if *field == Field::Body { &encoded } else { &[] };
+            if self.column(scan, column, always, how)? {
+                scan.report.columns_rewritten += 1;
+                if *field == Field::Body {
+                    self.forget_number_types(&types, draft);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A body that was a number and is `[card]` now is text from here on.
+    fn forget_number_types(&self, types: &HashMap<usize, How>, draft: &mut Draft) {
+        let rows: Vec<usize> = self
+            .changed
+            .iter()
+            .map(|(row, _, _)| *row)
+            .filter(|row| types.get(row) == Some(&How::Text))
+            .collect();
+        if !rows.is_empty() {
+            draft.column_mut(Field::BodyType).clear(rows.into_iter());
+        }
+    }
+
+    fn attributes(&mut self, scan: &mut Scan<'_>, draft: &mut Draft) -> Result<(), Failed> {
+        let (mut masked, mut renamed) = (Vec::new(), Vec::new());
+        for attribute in draft.attributes_mut() {
+            let key = self.key(scan, &attribute.key);
+            if let Some(name) = key.masked {
+                renamed.push((attribute.key.clone(), name));
+            }
+            if let Some(rule) = key.rule.filter(|rule| rule.action != Action::Keep) {
+                masked.extend(mask_all(scan, &rule, attribute));
+                scan.report.columns_rewritten += 1;
+                continue;
+            }
+            let how = match attribute.r#type {
+                Type::Json => How::Json,
+                Type::Bytes => How::Bytes,
+                _ => How::Text,
+            };
+            if let Column::Text(column) = &mut attribute.column {
+                if self.column(scan, column, &[], |_| how)? {
+                    scan.report.columns_rewritten += 1;
+                }
+            } else if scan.finds_cards() {
+                let rows = cards(&attribute.column);
+                scan.report.hits[CARD] += u32::try_from(rows.len()).unwrap_or(u32::MAX);
+                if !rows.is_empty() {
+                    scan.report.columns_rewritten += 1;
+                    masked.push(Masked { key: attribute.key.clone(), rows });
+                }
+            }
+        }
+        for Masked { key, rows } in &masked {
+            let rows: Vec<(usize, &str)> = rows.iter().map(|(row, text)| (*row, text.as_str())).collect();
+            draft.mask_attribute(key, &rows);
+        }
+        let mut numbers: HashMap<Box<str>, u32> = HashMap::new();
+        for (key, name) in renamed {
+            let number = numbers.entry(name.clone()).or_default();
+            *number += 1;
+            draft.rename_attribute(&key, &numbered(&name, *number));
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, scan: &mut Scan<'_>, key: &str) -> Key {
+        if let Some(known) = self.keys.get(key) {
+            return known.clone();
+        }
+        let found = Key { rule: scan.rules.fields.verdict(key), masked: scan.key(key).map(Into::into) };
+        self.keys.insert(key.into(), found.clone());
+        found
+    }
+
+    /// Scrubs one column; answers whether it was rewritten. Which rows changed stays in `changed`.
+    /// `always` are rows to be looked at whatever the prefilter says.
+    fn column(
+        &mut self,
+        scan: &mut Scan<'_>,
+        column: &mut TextColumn,
+        always: &[usize],
+        how: impl Fn(usize) -> How,
+    ) -> Result<bool, Failed> {
+        self.changed.clear();
+        self.values.clear();
+        if column.is_empty() {
+            return Ok(false);
+        }
+        scan.rules.prefilter.rows(column, &mut self.rows);
+        if !always.is_empty() {
+            self.rows.extend_from_slice(always);
+            self.rows.sort_unstable();
+            self.rows.dedup();
+        }
+        // Resources and scopes repeat from row to row: the last outcome is kept.
+        let mut last: Option<Outcome> = None;
+        for row in self.rows.iter().copied() {
+            let Some(value) = column.get(row) else { continue };
+            let how = how(row);
+            if how != How::Bytes && std::str::from_utf8(value).is_err() {
+                return Err(Failed { reason: "a text column holds bytes that are not UTF-8" });
+            }
+            let outcome = match last {
+                Some(last) if last.how == how && column.get(last.row) == Some(value) => {
+                    scan.report.hits.iter_mut().zip(last.hits).for_each(|(all, more)| *all += more);
+                    last
+                }
+                _ => {
+                    let (start, before) = (self.values.len(), scan.report.hits);
+                    let is_changed = scan.value(value, how, &mut self.values, 0);
+                    let hits = std::array::from_fn(|at| scan.report.hits[at] - before[at]);
+                    Outcome { row, how, hits, new: is_changed.then_some((start, self.values.len())) }
+                }
+            };
+            if let Some((start, end)) = outcome.new {
+                self.changed.push((row, start, end));
+            }
+            last = Some(outcome);
+        }
+        if self.changed.is_empty() {
+            return Ok(false);
+        }
+        let mut changed = self.changed.iter().peekable();
+        column.rewrite(|row, value, out| match changed.next_if(|(at, _, _)| *at == row) {
+            Some((_, start, end)) => out.extend_from_slice(&self.values[*start..*end]),
+            None => out.extend_from_slice(value),
+        });
+        Ok(true)
+    }
+}
+
+impl Scan<'_> {
+    /// What a name becomes that is itself secret or personal.
+    pub(super) fn key(&mut self, key: &str) -> Option<String> {
+        if key.len() < 5 || !self.rules.prefilter.is_hit(key.as_bytes()) {
+            return None;
+        }
+        let mut out = Vec::new();
+        self.text(key, &mut out, 1).then(|| String::from_utf8_lossy(&out).into_owned())
+    }
+
+    /// Whether numbers are to be looked at.
+    pub(super) fn finds_cards(&self) -> bool {
+        self.rules.active.iter().any(|(place, _)| *place == CARD)
+    }
+}
+
+/// How each body that is not text is to be read.
+fn body_types(draft: &Draft) -> HashMap<usize, How> {
+    let mut types = HashMap::new();
+    if draft.has(Field::BodyType)
+        && let Column::Text(column) = draft.column(Field::BodyType)
+    {
+        for row in 0..column.len() {
+            let how = match column.get(row) {
+                Some(b"json") => How::Json,
+                Some(b"bytes") => How::Base64,
+                Some(_) => How::Text,
+                None => continue,
+            };
+            types.insert(row, how);
+        }
+    }
+    types
+}
+
+/// Applies a field's rule to all its values: in place where they are text, else as rows to be masked.
+fn mask_all(scan: &mut Scan<'_>, rule: &Verdict, attribute: &mut AttributeColumn) -> Option<Masked> {
+    let key = attribute.key.clone();
+    let len = attribute.column.len();
+    if rule.action == Action::Drop {
+        for row in (0..len).filter(|row| attribute.column.is_set(*row)) {
+            scan.by_rule(rule, &key, &row.to_le_bytes());
+        }
+        attribute.column.clear(0..len);
+        return None;
+    }
+    let mut replace = |value: &[u8]| scan.by_rule(rule, &key, value).expect("only dropping leaves nothing");
+    if let Column::Text(column) = &mut attribute.column {
+        let is_json = attribute.r#type == Type::Json;
+        column.rewrite(|_, value, out| match value {
+            [] => {}
+            _ if is_json => storage::record::json_text::string(out, &replace(value)),
+            _ => out.extend_from_slice(replace(value).as_bytes()),
+        });
+        return None;
+    }
+    let text_of = |row: usize| match &attribute.column {
+        Column::Int(column) => column.get(row).map(|value| value.to_string()),
+        Column::Double(column) => column.get(row).map(|value| value.to_string()),
+        Column::Bool(column) => column.get(row).map(|value| value.to_string()),
+        Column::Text(_) => None,
+    };
+    let rows = (0..len).filter_map(|row| Some((row, replace(text_of(row)?.as_bytes())))).collect();
+    Some(Masked { key, rows })
+}
+
+/// The rows whose numbers are cards.
+fn cards(column: &Column) -> Vec<(usize, String)> {
+    let is_hit = |row: usize| match column {
+        Column::Int(column) => column.get(row).is_some_and(|value| is_card(value.unsigned_abs())),
+        Column::Double(column) => column.get(row).is_some_and(is_card_double),
+        _ => false,
+    };
+    // 10^12 is the smallest number of 13 digits: most columns are done with this.
+    let may_hit = match column {
+        Column::Int(column) => column.values().iter().any(|value| value.unsigned_abs() >= 1_000_000_000_000),
+        Column::Double(column) => column.values().iter().any(|value| value.abs() >= 1e12),
+        _ => false,
+    };
+    if !may_hit {
+        return Vec::new();
+    }
+    (0..column.len()).filter(|row| is_hit(*row)).map(|row| (row, "[card]".to_owned())).collect()
+}

@@ -1,0 +1,43 @@
+//! IP addresses, both versions. Off unless switched on: operators search by them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{Input, Span, push};
+
+static V4: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}").expect("a constant pattern"));
+
+static V6: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\.[0-9]{1,3}){0,3}")
+        .expect("a constant pattern")
+});
+
+pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
+    let bytes = input.text.as_bytes();
+    let goes_on = |at: usize| bytes.get(at).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_'));
+    for found in V6.find_iter(input.text) {
+        let (start, end) = (found.start(), found.end());
+        // `a::b` is a path in several languages; an address has a digit.
+        let is_address = found.as_str().parse::<Ipv6Addr>().is_ok_and(|ip| !ip.is_unspecified());
+        let has_digit = found.as_str().bytes().any(|b| b.is_ascii_digit());
+        let is_cut = (start > 0 && (goes_on(start - 1) || bytes[start - 1] == b':')) || goes_on(end);
+        if is_address && has_digit && !is_cut && found.as_str().len() > 4 {
+            push(out, start, end, "[ip]");
+        }
+    }
+    for found in V4.find_iter(input.text) {
+        let (start, end) = (found.start(), found.end());
+        let dotted =
+            |at: usize| bytes.get(at) == Some(&b'.') && bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
+        let is_cut = (start > 0 && (goes_on(start - 1) || matches!(bytes[start - 1], b'.' | b'-')))
+            || goes_on(end)
+            || bytes.get(end) == Some(&b'-')
+            || dotted(end);
+        if !is_cut && found.as_str().parse::<Ipv4Addr>().is_ok() {
+            push(out, start, end, "[ip]");
+        }
+    }
+}

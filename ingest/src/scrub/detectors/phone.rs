@@ -1,0 +1,56 @@
+//! Phone numbers: international ones with `+`, North American ones in their usual dress, and what stands
+//! beside a word for phone. Bare digits are left alone: telemetry is full of them.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{Input, Span, is_in_hex_run, push};
+
+static INTERNATIONAL: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\+[1-9][0-9]{0,3}(?:[ .-]?\(?[0-9]{1,5}\)?){1,7}").expect("a constant pattern")
+});
+
+static NATIONAL: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\([2-9][0-9]{2}\) ?[0-9]{3}[ .-][0-9]{4}|[2-9][0-9]{2}(?:-[0-9]{3}-|\.[0-9]{3}\.)[0-9]{4}")
+        .expect("a constant pattern")
+});
+
+static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r#"(?i-u:(?:phone|mobile|telephone|msisdn|fax)(?:[_ -]?(?:number|no))?)["']?[:=]\s?["']?(\(?[0-9](?:[ ().-]{0,2}[0-9]){6,14})"#,
+    )
+    .expect("a constant pattern")
+});
+
+pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
+    let bytes = input.text.as_bytes();
+    let digits = |text: &str| text.bytes().filter(u8::is_ascii_digit).count();
+    if memchr::memchr(b'+', bytes).is_some() {
+        for found in INTERNATIONAL.find_iter(input.text) {
+            let is_number = (9..=15).contains(&digits(found.as_str()));
+            if is_number && !is_cut(bytes, found.start(), found.end()) {
+                push(out, found.start(), found.end(), "[phone]");
+            }
+        }
+    }
+    for found in NATIONAL.find_iter(input.text) {
+        if !is_cut(bytes, found.start(), found.end()) && !is_in_hex_run(bytes, found.start(), found.end()) {
+            push(out, found.start(), found.end(), "[phone]");
+        }
+    }
+    for found in NAMED.captures_iter(input.text) {
+        let Some(number) = found.get(1) else { continue };
+        if !bytes.get(number.end()).is_some_and(u8::is_ascii_alphanumeric) {
+            push(out, number.start(), number.end(), "[phone]");
+        }
+    }
+}
+
+fn is_cut(bytes: &[u8], start: usize, end: usize) -> bool {
+    let goes_on = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+');
+    (start > 0 && (goes_on(&bytes[start - 1]) || matches!(bytes[start - 1], b'-' | b'.')))
+        || bytes.get(end).is_some_and(goes_on)
+        || (matches!(bytes.get(end), Some(b'-' | b'.' | b':'))
+            && bytes.get(end + 1).is_some_and(u8::is_ascii_digit))
+}

@@ -1,0 +1,123 @@
+//! The one pass that every byte costs: which rows could hold anything at all.
+//!
+//! One automaton knows every trigger: the byte classes (an `@` between letters, runs of digits, `+` and a
+//! digit), the names of secret fields, the prefixes of keys and tokens, and the marks of encodings. It stops at the first
+//! hit of a row and goes on with the next row, so a hit costs no second look at that row. A second, table-free
+//! scan looks for base64 and hex that decode to text ([`super::decoded::has_wrapped_text`]).
+
+use regex::bytes::{Regex, RegexBuilder};
+use storage::record::TextColumn;
+
+use super::decoded;
+use super::fields::Fields;
+
+/// Triggers that are not names of fields. Letters without `(?i)` are taken as they stand.
+const TRIGGERS: &[&str] = &[
+    // E-mail, in UTF-8 too.
+    r"[A-Za-z0-9_.%+'\x80-\xFF-]@[A-Za-z0-9\[\x80-\xFF]",
+    // Encodings: percent, JSON and HTML escapes, full-width and Arabic digits, characters without width.
+    r"%[2-7][0-9A-Fa-f]",
+    r"\\u00|\\x[2-7]|\\[0-7]{3}|&#|&commat|&quot|&equals",
+    r"\xEF[\xBB-\xBD]|\xD9[\xA0-\xA9]|\xDB[\xB0-\xB9]|\xE2\x80[\x8B-\x95\xAF]|\xE2\x81\xA0|\xC2[\xA0\xAD]",
+    // Bytes in JSON: what is in them shows only once they are decoded.
+    r"\$bytes",
+    // Cards, social security and phone numbers.
+    r"[0-9](?:[ ._+-]?[0-9]){12}",
+    r"[0-9]{3}-[0-9]{2}-[0-9]{4}",
+    r"\+[1-9][0-9 .(-]",
+    r"\([2-9][0-9]{2}\)|[2-9][0-9]{2}[.-][0-9]{3}[.-][0-9]{4}",
+    r"(?i:(?:phone|mobile|msisdn|fax)(?:[_ -]?(?:number|no))?[\x22']?[:=])|(?i:ssn|social.security)[^A-Za-z]",
+    // IBAN.
+    r"[A-Z]{2}[0-9]{2}[ .+-]?[A-Z0-9]{4}[ .+-]?[A-Z0-9]{4}|(?i:iban)[^A-Za-z]",
+    // Tokens and keys; what the detector's own forms begin with, or hold.
+    r"eyJ|ewo|-----BEGIN",
+    r"(?i:bearer|basic)[ :=%]",
+    r"://[^/ ]*@",
+    r"[?&](?i:(?:sig|signature|x-amz-|x-goog-|auth|key|code_verifier)[a-z-]*)=",
+    r"AKIA|ASIA|ABIA|ACCA|A3T|bedrock-api|gh[pousr]_|github_pat_|gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat|oas|ffct|wt)-",
+    r"xox[abeoprs]|xapp-|hooks\.slack|AIza|GOCSPX-|ya29\.|[sr]k_(?:live|test|prod)|whsec_|npm_|pypi-|SG\.|SK[0-9a-z]{8}",
+    r"sk-[a-zA-Z0-9]|pplx-|hf_|fm_[a-z]{3}_|hv[bs]\.|\.atlasv1\.|sgp_|sntry[su]_|gl(?:c|sa)_|ntn_|sq0|EAAA|shp(?:at|ca|pa|ss)_",
+    r"do[opr]_v1|dckr_|lin_api|rdme_|pul-|pnu_|NRAK|dapi|LTAI|PMAK|xkeysib|AGE-SECRET|ops_|A3-|sha256~|s-s4t2|tk-us|v1\.0-|AKC",
+    r"[0-9a-f]-us[0-9]|[0-9]{8}:[A-Za-z]|[0-9]Q~|\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{8}",
+];
+
+/// As [`TRIGGERS`], for addresses.
+const IP_TRIGGERS: &str = r"[0-9]\.[0-9]{1,3}\.[0-9]|[0-9A-Fa-f]?:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]";
+
+/// Knows which rows of a column are worth a look.
+#[derive(Debug, Clone)]
+pub(super) struct Prefilter {
+    triggers: Regex,
+}
+
+impl Prefilter {
+    /// A prefilter for these names beside the built-in triggers.
+    pub(super) fn new(fields: &Fields, has_ip: bool) -> Result<Self, String> {
+        let mut pattern = TRIGGERS.join("|");
+        if has_ip {
+            pattern.push('|');
+            pattern.push_str(IP_TRIGGERS);
+        }
+        for name in fields.names() {
+            // `api_key`, `api-key`, `apiKey`: separators may stand between any two letters of a name.
+            pattern.push_str("|(?i:");
+            for (at, c) in name.chars().enumerate() {
+                if at > 0 {
+                    pattern.push_str("[-_. ]*");
+                }
+                if c.is_ascii() {
+                    pattern.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
+                } else {
+                    // Letters outside ASCII have no cheap other case: any of them will do.
+                    pattern.push_str(r"[\x80-\xFF]+");
+                }
+            }
+            // It must end a name (`SpanID` holds `pan`); its plural counts too.
+            pattern.push_str("s?[-_ ]*[^A-Za-z0-9._-])");
+        }
+        // The automaton's states are made as the data needs them; within this bound it is never thrown away
+        // on text we have seen, and beyond it the search stays linear.
+        let triggers = RegexBuilder::new(&pattern)
+            .unicode(false)
+            .size_limit(16 << 20)
+            .dfa_size_limit(8 << 20)
+            .build()
+            .map_err(|_| "the names of fields make too large a pattern".to_owned())?;
+        Ok(Self { triggers })
+    }
+
+    /// Whether a value is worth a look.
+    pub(super) fn is_hit(&self, value: &[u8]) -> bool {
+        self.triggers.is_match(value) || decoded::has_wrapped_text(value)
+    }
+
+    /// Writes the numbers of the rows that are worth a look, rising.
+    pub(super) fn rows(&self, column: &TextColumn, rows: &mut Vec<usize>) {
+        rows.clear();
+        let (bytes, offsets) = (column.bytes(), column.offsets());
+        let start_of = |row: usize| usize::try_from(offsets[row]).expect("offsets rise from zero");
+        let (mut at, mut unseen) = (0, 0);
+        while at < bytes.len() {
+            let hit = self.triggers.shortest_match_at(bytes, at);
+            let row = hit.map_or(column.len(), |end| row_of(offsets, end - 1));
+            // What lies between this hit and the last one has no trigger, but may be wrapped.
+            for clean in unseen..row {
+                let value = &bytes[start_of(clean)..start_of(clean + 1)];
+                if decoded::has_wrapped_text(value) {
+                    rows.push(clean);
+                }
+            }
+            if hit.is_none() {
+                break;
+            }
+            rows.push(row);
+            unseen = row + 1;
+            at = start_of(row + 1);
+        }
+    }
+}
+
+/// The row that holds the byte at `at`.
+fn row_of(offsets: &[i32], at: usize) -> usize {
+    offsets.partition_point(|offset| usize::try_from(*offset).is_ok_and(|offset| offset <= at)) - 1
+}

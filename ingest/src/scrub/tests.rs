@@ -1,0 +1,5 @@
+//! P1: what is planted in any place of a draft is in none of the columns that come out.
+
+mod detectors;
+mod places;
+mod shapes;

@@ -1,0 +1,101 @@
+//! Generated JSON and text: JSON stays JSON of the same shape, a second pass changes nothing, and bytes
+//! without meaning change nothing and break nothing.
+
+use proptest::prelude::*;
+use serde_json::Value as Json;
+use storage::record::{Draft, Field, Kind};
+
+use crate::scrub::{Rules, Scrubber, scrub, scrub_text};
+
+const PLANTED: [&str; 8] = [
+    "jane@example.com",
+    "4111 1111 1111 1111",
+    "x \"password\": \"hunter2\" \\",
+    "{\"secret\":\"jane@example.com\"}",
+    "-----BEGIN PRIVATE KEY-----\\\"\nMIIE",
+    "a\\u0040b.com \u{1F600}é",
+    "password=\\\"x",
+    "jane%40example.com",
+];
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        ".{0,24}",
+        prop::sample::select(PLANTED.to_vec()).prop_map(str::to_owned),
+        "[a-z@.\\\\\"%:=4 -]{0,40}"
+    ]
+}
+
+fn json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        Just(Json::from(4_111_111_111_111_111_u64)),
+        (-1e18..1e18).prop_map(Json::from),
+        text().prop_map(Json::from),
+    ];
+    let key = prop_oneof![
+        text(),
+        prop::sample::select(vec!["password", "name", "value", "token", "$bytes"]).prop_map(str::to_owned)
+    ];
+    leaf.prop_recursive(4, 48, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Json::from),
+            prop::collection::vec((key.clone(), inner), 0..6)
+                .prop_map(|all| Json::Object(all.into_iter().collect())),
+        ]
+    })
+}
+
+/// The shape alone: containers and their sizes.
+fn shape(value: &Json) -> String {
+    match value {
+        Json::Array(all) => format!("[{}]", all.iter().map(shape).collect::<String>()),
+        Json::Object(all) => format!("{{{}}}", all.values().map(shape).collect::<String>()),
+        _ => ".".to_owned(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn json_keeps_its_shape(value in json()) {
+        let rules = Rules::default_on();
+        let mut draft = Draft::new(Kind::Audit);
+        draft.begin_row();
+        draft.set_int(Field::TimeNs, 1);
+        draft.set_int(Field::ObservedNs, 1);
+        draft.set_text(Field::Before, &value.to_string());
+        draft.end_row();
+        let (clean, _) = scrub(&mut Scrubber::default(), &rules, &mut draft).expect("scrubs");
+        let column = clean.batch().column_by_name("before").expect("is there").clone();
+        let text = arrow::array::AsArray::as_string::<i32>(&column).value(0);
+        let scrubbed: Json = serde_json::from_str(text).expect("stays JSON");
+        prop_assert_eq!(shape(&scrubbed), shape(&value));
+        prop_assert!(!text.contains("jane@"));
+    }
+
+    #[test]
+    fn any_text_is_survived(text in "\\PC{0,200}") {
+        let rules = Rules::default_on();
+        let _ = scrub_text(&rules, &text);
+    }
+
+    /// 128 KiB of what is costly to give up on: the time is linear or this test does not end.
+    #[test]
+    fn hostile_text_is_searched_in_linear_time(part in prop::sample::select(vec![
+        "cookie:${", "-----BEGIN PRIVATE KEY!", "password=\"${", "a@b.cc.1", "Pz8/", "://a:b@", "[", "{\"a\":", "\\\"", "%25",
+        "eyJ.", "4111-", "+1 2", "--token ", "pwd=/", "M.aaaaaa.",
+    ])) {
+        let rules = Rules::default_on();
+        let _ = scrub_text(&rules, &part.repeat((128 << 10) / part.len()));
+    }
+
+    #[test]
+    fn a_second_pass_changes_nothing(texts in prop::collection::vec(prop::sample::select(PLANTED.to_vec()), 0..4)) {
+        let rules = Rules::default_on();
+        let text = texts.join(" ");
+        let once = scrub_text(&rules, &text).into_owned();
+        prop_assert_eq!(scrub_text(&rules, &once), once.as_str());
+    }
+}

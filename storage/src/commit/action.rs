@@ -1,0 +1,227 @@
+//! The actions of a Delta log that Floodmark writes and reads, as JSON.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::{DataType, Schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::reader::DataFile;
+use crate::record::{Kind, schema};
+
+/// One line of a commit. Actions this engine has no use for (`cdc`, `commitInfo`) are skipped on reading.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Line {
+    /// The oldest reader and writer that may touch the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// Schema and partitioning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta_data: Option<MetaData>,
+    /// How far an application's transactions are in the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub txn: Option<Txn>,
+    /// A data file that is in the table from here on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add: Option<Add>,
+    /// A data file that is not in the table from here on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remove: Option<Remove>,
+    /// Who did it; not part of the table's state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_info: Option<Value>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Protocol {
+    pub min_reader_version: i32,
+    pub min_writer_version: i32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetaData {
+    pub id: String,
+    pub format: Format,
+    pub schema_string: String,
+    pub partition_columns: Vec<String>,
+    #[serde(default)]
+    pub configuration: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_time: Option<i64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Format {
+    pub provider: String,
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Txn {
+    pub app_id: String,
+    pub version: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<i64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Add {
+    pub path: String,
+    pub partition_values: BTreeMap<String, Option<String>>,
+    pub size: i64,
+    pub modification_time: i64,
+    pub data_change: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Remove {
+    pub path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_timestamp: Option<i64>,
+    pub data_change: bool,
+}
+
+impl Add {
+    /// The action that adds `file`.
+    pub fn of(file: &DataFile, now_ms: i64) -> Self {
+        let date = file.path.strip_prefix("date=").and_then(|path| path.split('/').next()).map(str::to_owned);
+        Self {
+            path: file.path.clone(),
+            partition_values: BTreeMap::from([(schema::DATE.to_owned(), date)]),
+            size: i64::try_from(file.bytes).expect("a file below 2^63 bytes"),
+            modification_time: now_ms,
+            data_change: true,
+            stats: Some(file.stats.clone()),
+        }
+    }
+
+    /// The file that the action adds.
+    pub fn file(&self) -> Result<DataFile> {
+        let broken = || Error::new(ErrorKind::Corrupt, "table log names a file without statistics");
+        let stats = self.stats.clone().ok_or_else(broken)?;
+        let parsed: Value = serde_json::from_str(&stats).map_err(|error| broken().with_source(error))?;
+        let bound = |side: &str, column: &str| parsed[side].get(column);
+        let int = |side: &str| bound(side, "time_ns").and_then(Value::as_i64);
+        let text = |side: &str| bound(side, "source").and_then(Value::as_str).map(str::to_owned);
+        Ok(DataFile {
+            path: self.path.clone(),
+            bytes: u64::try_from(self.size).map_err(|_| broken())?,
+            rows: parsed["numRecords"].as_u64().ok_or_else(broken)?,
+            time_ns: (int("minValues").unwrap_or(i64::MIN), int("maxValues").unwrap_or(i64::MAX)),
+            source: text("minValues").zip(text("maxValues")),
+            stats,
+        })
+    }
+}
+
+impl MetaData {
+    /// The metadata of a new table.
+    pub fn new(id: String, kind: Kind, table: &Schema, now_ms: i64) -> Self {
+        Self {
+            id,
+            format: Format { provider: "parquet".into(), options: BTreeMap::new() },
+            schema_string: schema_string(table),
+            partition_columns: vec![schema::DATE.into()],
+            configuration: BTreeMap::from([("floodmark.kind".into(), kind.as_str().into())]),
+            created_time: Some(now_ms),
+        }
+    }
+
+    /// The same table with another schema.
+    pub fn with_schema(&self, table: &Schema) -> Self {
+        Self { schema_string: schema_string(table), ..self.clone() }
+    }
+
+    /// What the table's rows are.
+    pub fn kind(&self) -> Result<Kind> {
+        self.configuration
+            .get("floodmark.kind")
+            .and_then(|kind| Kind::parse(kind))
+            .ok_or_else(|| Error::new(ErrorKind::Corrupt, "table does not say what kind of rows it has"))
+    }
+
+    /// The table's schema, without its partition column.
+    pub fn schema(&self) -> Result<Schema> {
+        let broken = || Error::new(ErrorKind::Corrupt, "table schema is not what was written");
+        let parsed: Value = serde_json::from_str(&self.schema_string).map_err(|e| broken().with_source(e))?;
+        let mut fields = Vec::new();
+        for field in parsed["fields"].as_array().ok_or_else(broken)? {
+            let name = field["name"].as_str().ok_or_else(broken)?;
+            let data_type = match field["type"].as_str().ok_or_else(broken)? {
+                "string" => DataType::Utf8,
+                "long" => DataType::Int64,
+                "double" => DataType::Float64,
+                "boolean" => DataType::Boolean,
+                "binary" => DataType::Binary,
+                "timestamp" => schema::timestamp(),
+                "date" if name == schema::DATE => continue,
+                _ => return Err(broken()),
+            };
+            let metadata = field["metadata"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect();
+            fields.push(arrow::datatypes::Field::new(name, data_type, true).with_metadata(metadata));
+        }
+        Ok(Schema::new(fields))
+    }
+}
+
+fn schema_string(table: &Schema) -> String {
+    let field = |name: &str, data_type: &str, metadata: Value| json!({"name": name, "type": data_type, "nullable": true, "metadata": metadata});
+    let mut fields: Vec<Value> = table
+        .fields()
+        .iter()
+        .map(|column| {
+            let data_type = match column.data_type() {
+                DataType::Utf8 => "string",
+                DataType::Int64 => "long",
+                DataType::Float64 => "double",
+                DataType::Boolean => "boolean",
+                DataType::Binary => "binary",
+                DataType::Timestamp(..) => "timestamp",
+                other => unreachable!("tables have no column of type {other}"),
+            };
+            let metadata: Map<String, Value> =
+                column.metadata().iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+            field(column.name(), data_type, Value::Object(metadata))
+        })
+        .collect();
+    fields.push(field(schema::DATE, "date", json!({})));
+    json!({"type": "struct", "fields": fields}).to_string()
+}
+
+/// The lines of a commit as its object's bytes.
+pub fn to_bytes(lines: &[Line]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut bytes, line).expect("plain data becomes JSON");
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+/// The lines of a commit's object.
+pub fn from_bytes(bytes: &[u8]) -> Result<Vec<Line>> {
+    bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            serde_json::from_slice(line).map_err(|error| {
+                Error::new(ErrorKind::Corrupt, "table log line is not what was written").with_source(error)
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,161 @@
+//! Checkpoints: a table's state in one Parquet file, in the layout of the Delta protocol.
+//!
+//! Actions become rows through Arrow's JSON reader and writer, so the codec of `action.rs` is the only one.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use arrow::json::{LineDelimitedWriter, ReaderBuilder};
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use serde_json::{Value, json};
+
+use super::action::{self, Add, Line, Protocol, Txn};
+use super::state::State;
+use crate::error::{Error, Kind as ErrorKind, Result};
+
+/// The version of the last checkpoint, where there is one.
+pub async fn read_last(store: &dyn ObjectStore, path: &Path) -> Result<Option<i64>> {
+    let bytes = match store.get(path).await {
+        Ok(result) => result.bytes().await.map_err(unavailable)?,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(unavailable(error)),
+    };
+    let parsed: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::new(ErrorKind::Corrupt, "_last_checkpoint is no JSON").with_source(error))?;
+    Ok(parsed["version"].as_i64())
+}
+
+/// The actions of a checkpoint.
+pub async fn read(store: &dyn ObjectStore, path: &Path) -> Result<Vec<Line>> {
+    let bytes = store.get(path).await.map_err(unavailable)?.bytes().await.map_err(unavailable)?;
+    let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(ErrorKind::Corrupt, format!("checkpoint {path} does not read")).with_source(error)
+    };
+    let mut lines = Vec::new();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+        .and_then(|builder| builder.build())
+        .map_err(|error| broken(error.into()))?;
+    for batch in reader {
+        let batch = batch.map_err(|error| broken(error.into()))?;
+        let mut text = Vec::new();
+        let mut writer = LineDelimitedWriter::new(&mut text);
+        writer.write(&batch).and_then(|()| writer.finish()).map_err(|error| broken(error.into()))?;
+        lines.extend(action::from_bytes(&text)?);
+    }
+    Ok(lines)
+}
+
+/// Writes a checkpoint and points `_last_checkpoint` at it.
+pub async fn write(
+    store: &dyn ObjectStore,
+    path: &Path,
+    last: &Path,
+    version: i64,
+    state: &State,
+) -> Result<()> {
+    let (bytes, count) = encode(state)?;
+    let size = bytes.len();
+    store.put(path, PutPayload::from(bytes)).await.map_err(unavailable)?;
+    let pointer =
+        json!({"version": version, "size": count, "sizeInBytes": size, "numOfAddFiles": state.files.len()});
+    store.put(last, PutPayload::from(pointer.to_string())).await.map_err(unavailable)?;
+    Ok(())
+}
+
+fn encode(state: &State) -> Result<(Bytes, usize)> {
+    let mut lines = vec![Line {
+        protocol: Some(Protocol { min_reader_version: 1, min_writer_version: 2 }),
+        ..Line::default()
+    }];
+    lines.push(Line { meta_data: state.metadata.clone(), ..Line::default() });
+    let mut txns: Vec<_> = state.txns.iter().collect();
+    txns.sort();
+    for (app_id, version) in txns {
+        let txn = Txn { app_id: app_id.clone(), version: *version, last_updated: None };
+        lines.push(Line { txn: Some(txn), ..Line::default() });
+    }
+    let mut files: Vec<_> = state.files.values().collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    for file in files {
+        let add = Add { data_change: false, ..Add::of(file, 0) };
+        lines.push(Line { add: Some(add), ..Line::default() });
+    }
+    let bug = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(ErrorKind::Bug, "checkpoint does not encode").with_source(error)
+    };
+    let schema = Arc::new(schema());
+    let text = action::to_bytes(&lines);
+    let reader = ReaderBuilder::new(Arc::clone(&schema))
+        .with_batch_size(lines.len())
+        .build(std::io::Cursor::new(text))
+        .map_err(|error| bug(error.into()))?;
+    let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().map_err(|error| bug(error.into()))?;
+    let properties =
+        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    let mut bytes = Vec::new();
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, schema, Some(properties)).map_err(|error| bug(error.into()))?;
+    for batch in &batches {
+        writer.write(batch).map_err(|error| bug(error.into()))?;
+    }
+    writer.close().map_err(|error| bug(error.into()))?;
+    Ok((bytes.into(), lines.len()))
+}
+
+fn schema() -> Schema {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let long = |name: &str| Field::new(name, DataType::Int64, true);
+    let int = |name: &str| Field::new(name, DataType::Int32, true);
+    let flag = |name: &str| Field::new(name, DataType::Boolean, true);
+    let map = |name: &str| {
+        let entries = Fields::from(vec![
+            Field::new("key", DataType::Utf8, false),
+            Field::new("value", DataType::Utf8, true),
+        ]);
+        let entry = Field::new("key_value", DataType::Struct(entries), false);
+        Field::new(name, DataType::Map(Arc::new(entry), false), true)
+    };
+    let group = |name: &str, fields: Vec<Field>| Field::new(name, DataType::Struct(fields.into()), true);
+    Schema::new(vec![
+        group("protocol", vec![int("minReaderVersion"), int("minWriterVersion")]),
+        group(
+            "metaData",
+            vec![
+                text("id"),
+                group("format", vec![text("provider"), map("options")]),
+                text("schemaString"),
+                Field::new(
+                    "partitionColumns",
+                    DataType::List(Arc::new(Field::new("element", DataType::Utf8, true))),
+                    true,
+                ),
+                map("configuration"),
+                long("createdTime"),
+            ],
+        ),
+        group("txn", vec![text("appId"), long("version"), long("lastUpdated")]),
+        group(
+            "add",
+            vec![
+                text("path"),
+                map("partitionValues"),
+                long("size"),
+                long("modificationTime"),
+                flag("dataChange"),
+                text("stats"),
+            ],
+        ),
+        group("remove", vec![text("path"), long("deletionTimestamp"), flag("dataChange")]),
+    ])
+}
+
+fn unavailable(error: object_store::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "object store does not answer").with_source(error)
+}

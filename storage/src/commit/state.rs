@@ -1,0 +1,84 @@
+//! What a table looks like at one version, and how a commit's lines change it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::action::{Line, MetaData};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::reader::DataFile;
+use crate::record::Kind;
+use crate::record::fit::Columns;
+
+/// A table at one version.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The last commit that is in it; `None` before the first.
+    pub version: Option<i64>,
+    /// Live files by path.
+    pub files: HashMap<String, Arc<DataFile>>,
+    /// How far each application's transactions are in the table.
+    pub txns: HashMap<String, i64>,
+    /// Schema and partitioning; `None` before the first commit.
+    pub(super) metadata: Option<MetaData>,
+    /// The last commit that a checkpoint covers.
+    pub checkpoint: Option<i64>,
+}
+
+impl State {
+    /// A table that has no commit yet.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { version: None, files: HashMap::new(), txns: HashMap::new(), metadata: None, checkpoint: None }
+    }
+
+    /// The last frame of log `writer` that the table holds; 0 where it holds none.
+    #[must_use]
+    pub fn last_seq(&self, writer: &str) -> u64 {
+        self.txns.get(writer).map_or(0, |version| u64::try_from(*version).unwrap_or(0))
+    }
+
+    /// The kind of the table's rows, where it has a commit.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` when the metadata does not say.
+    pub fn kind(&self) -> Result<Option<Kind>> {
+        self.metadata.as_ref().map(MetaData::kind).transpose()
+    }
+
+    /// The table's attribute columns, where it has a commit.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` when the schema is not what was written.
+    pub fn columns(&self) -> Result<Option<Columns>> {
+        let Some(metadata) = &self.metadata else { return Ok(None) };
+        Ok(Some(Columns::of_schema(metadata.kind()?, &metadata.schema()?)))
+    }
+
+    /// Applies the lines of commit `version`.
+    pub(super) fn apply(&mut self, version: i64, lines: Vec<Line>) -> Result<()> {
+        for line in lines {
+            if let Some(protocol) = line.protocol
+                && (protocol.min_reader_version > 1 || protocol.min_writer_version > 2)
+            {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    "table asks for a newer Delta protocol than reader 1, writer 2",
+                ));
+            }
+            if let Some(metadata) = line.meta_data {
+                self.metadata = Some(metadata);
+            }
+            if let Some(txn) = line.txn {
+                self.txns.insert(txn.app_id, txn.version);
+            }
+            if let Some(remove) = line.remove {
+                self.files.remove(&remove.path);
+            }
+            if let Some(add) = line.add {
+                self.files.insert(add.path.clone(), Arc::new(add.file()?));
+            }
+        }
+        self.version = Some(version);
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! Start-up: the tables as the store has them, then the frames of the logs that no table holds yet.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::path::Path as ObjectPath;
+
+use crate::commit::TableLog;
+use crate::deployment::{Recovery, Shared};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::idempotency;
+use crate::latency::Measure;
+use crate::record::{Dataset, TableId, Tenant};
+use crate::seal::run::rows_app;
+use crate::table::{HotChunk, Table};
+use crate::wal::log::{Contents, Ledger};
+use crate::wal::{replay, segment};
+
+/// Where a log ended, for the lane that goes on with it.
+#[derive(Debug)]
+pub struct Tail {
+    /// What its segments hold.
+    pub ledger: Arc<Ledger>,
+    /// Its highest segment.
+    pub last_segment: u64,
+    /// Its last frame.
+    pub last_seq: u64,
+    /// How often it was opened.
+    pub epoch: u64,
+    /// The next row's number in each table.
+    pub next_rows: HashMap<TableId, u64>,
+}
+
+impl Tail {
+    /// The tail of a log that has no folder or no frames yet.
+    ///
+    /// Tables may still know its writer, when the log's folder was lost: numbers go on behind theirs.
+    pub fn fresh(shared: &Shared, folder: &Path, writer: Arc<str>) -> Self {
+        let ledger = Arc::new(Ledger::new(
+            folder.to_owned(),
+            Arc::clone(&writer),
+            HashMap::new(),
+            Arc::clone(&shared.wal_bytes),
+            shared.options.wal_segment_bytes,
+        ));
+        shared.ledgers.lock().expect("no panic happens under this lock").push(Arc::clone(&ledger));
+        let (last_seq, next_rows) = known_to_tables(shared, &writer);
+        Self { ledger, last_segment: 0, last_seq, epoch: 0, next_rows }
+    }
+}
+
+fn known_to_tables(shared: &Shared, writer: &str) -> (u64, HashMap<TableId, u64>) {
+    let mut last_seq = 0;
+    let mut next_rows = HashMap::new();
+    for table in shared.tables.all() {
+        let state = &table.published().state;
+        last_seq = last_seq.max(state.last_seq(writer));
+        let next = state.last_seq(&rows_app(writer));
+        if next > 0 {
+            next_rows.insert(table.id.clone(), next);
+        }
+    }
+    (last_seq, next_rows)
+}
+
+/// The name of lane `index`'s log.
+pub fn writer_name(node: &str, index: usize) -> String {
+    format!("{node}-{index}")
+}
+
+/// This data folder's name among writers: made once, kept beside the logs.
+///
+/// # Errors
+/// `Kind::Unavailable` when the folder cannot be written.
+pub fn node(wal: &Path) -> Result<Arc<str>> {
+    let failed = |error| Error::new(ErrorKind::Unavailable, "log folder cannot be opened").with_source(error);
+    fs::create_dir_all(wal).map_err(failed)?;
+    let path = wal.join("node");
+    match fs::read_to_string(&path) {
+        Ok(node) if !node.trim().is_empty() => Ok(node.trim().into()),
+        Ok(_) => {
+            Err(Error::new(ErrorKind::Corrupt, "wal/node is empty: it names this data folder's writers"))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let node = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+            fs::write(wal.join("node.part"), &node).map_err(failed)?;
+            fs::File::open(wal.join("node.part")).and_then(|file| file.sync_all()).map_err(failed)?;
+            fs::rename(wal.join("node.part"), &path).map_err(failed)?;
+            crate::store::sync_folder(wal).map_err(failed)?;
+            Ok(node.into())
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Reads every table that the store has.
+///
+/// # Errors
+/// `Kind::Unavailable` when the store does not answer, `Kind::Corrupt` when a table's log cannot be.
+pub async fn read_tables(shared: &Shared) -> Result<()> {
+    let unavailable =
+        |error| Error::new(ErrorKind::Unavailable, "object store does not answer").with_source(error);
+    let tenants = folders(&*shared.store, "tenant").await.map_err(unavailable)?;
+    for tenant in tenants {
+        let name = if tenant == "system" { Ok(Tenant::system()) } else { Tenant::parse(&tenant) };
+        let Ok(name) = name else { continue };
+        for dataset in folders(&*shared.store, &format!("tenant/{tenant}")).await.map_err(unavailable)? {
+            let Ok(dataset) = Dataset::parse(&dataset) else { continue };
+            let id = TableId::new(name.clone(), dataset);
+            let log = TableLog::new(Arc::clone(&shared.store), id.prefix());
+            let state = log.load().await?;
+            // A folder without a commit is what an unfinished first seal left: no table yet.
+            let Some(kind) = state.kind()? else { continue };
+            shared.tables.ensure(&id, kind, || Table::new(id.clone(), kind, log, state))?;
+        }
+    }
+    Ok(())
+}
+
+async fn folders(store: &dyn ObjectStore, prefix: &str) -> object_store::Result<Vec<String>> {
+    let listed = store.list_with_delimiter(Some(&ObjectPath::from(prefix))).await?;
+    Ok(listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
+}
+
+/// Replays every log: chunks that no table holds go to the hot buffer and are measured again.
+///
+/// # Errors
+/// `Kind::Corrupt` naming segment and offset; `Kind::Unavailable` when files cannot be read.
+pub fn replay_logs(shared: &Shared, wal: &Path, measure: Measure, progress: impl Fn(Recovery)) -> Result<()> {
+    let failed = |error| Error::new(ErrorKind::Unavailable, "log cannot be read").with_source(error);
+    let mut lanes: Vec<usize> = fs::read_dir(wal)
+        .map_err(failed)?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    lanes.sort_unstable();
+    let mut recovery = Recovery::default();
+    for lane in &lanes {
+        for number in segment::list(&wal.join(lane.to_string())).map_err(failed)? {
+            let path = segment::path(&wal.join(lane.to_string()), number);
+            recovery.bytes_total += fs::metadata(path).map_err(failed)?.len();
+        }
+    }
+    for lane in lanes {
+        let folder = wal.join(lane.to_string());
+        let tail = replay_log(shared, lane, &folder, measure, &mut recovery, &progress)?;
+        shared.ledgers.lock().expect("no panic happens under this lock").push(Arc::clone(&tail.ledger));
+        shared.tails.lock().expect("no panic happens under this lock").insert(lane, tail);
+    }
+    Ok(())
+}
+
+fn replay_log(
+    shared: &Shared,
+    lane: usize,
+    folder: &Path,
+    measure: Measure,
+    recovery: &mut Recovery,
+    progress: &impl Fn(Recovery),
+) -> Result<Tail> {
+    let failed = |error| Error::new(ErrorKind::Unavailable, "log cannot be read").with_source(error);
+    let writer: Arc<str> = writer_name(&shared.node, lane).into();
+    let (known_seq, mut next_rows) = known_to_tables(shared, &writer);
+    let mut segments: HashMap<u64, Contents> = HashMap::new();
+    for number in segment::list(folder).map_err(failed)? {
+        segments.insert(number, Contents::default());
+    }
+    let now_ns = (shared.now)();
+    let mut last_number = 0;
+    let summary = replay::replay(folder, |number, header, payload| {
+        if number != last_number {
+            last_number = number;
+            recovery.bytes_done += shared.options.wal_segment_bytes.min(recovery.bytes_total);
+            progress(*recovery);
+        }
+        if payload.is_empty() {
+            return Ok(());
+        }
+        let (meta, batch) = replay::decode(number, header, payload)?;
+        segments.entry(number).or_default().note(header.seq, &meta);
+        let next = next_rows.entry(meta.table.clone()).or_default();
+        *next = (*next).max(meta.first_seq + meta.row_count);
+        if let Some(idempotency) = &meta.idempotency {
+            let key = (meta.table.tenant.clone(), meta.appended_ns, Arc::new(idempotency.clone()));
+            shared.keys.remember(now_ns, [key]);
+        }
+        let table = shared.table(&meta.table, meta.kind)?;
+        if header.seq <= table.published().state.last_seq(&writer) {
+            return Ok(());
+        }
+        let batch = table.fit(batch);
+        let bytes = batch.get_array_memory_size() as u64;
+        recovery.chunks += 1;
+        recovery.rows += meta.row_count;
+        shared.hot_bytes.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        table.push(Arc::new(HotChunk {
+            writer: Arc::clone(&writer),
+            seq: header.seq,
+            first_seq: meta.first_seq,
+            measurement: Arc::new(measure(meta.kind, &batch)),
+            batch,
+            appended_ns: meta.appended_ns,
+            bytes,
+        }));
+        Ok(())
+    })?;
+    if let Some((number, at)) = summary.torn {
+        tracing::warn!(
+            lane,
+            segment = number,
+            offset = at,
+            "a torn tail that was never acknowledged is cut off"
+        );
+        summary.cut_torn_tail(folder).map_err(failed)?;
+        segments.retain(|other, _| *other <= number);
+    }
+    let kept_ns =
+        i64::try_from(shared.options.idempotency_hours).unwrap_or(i64::MAX).saturating_mul(3_600_000_000_000);
+    let keys = idempotency::read_beside(folder, now_ns.saturating_sub(kept_ns)).map_err(failed)?;
+    shared.keys.remember(now_ns, keys);
+    let ledger = Ledger::new(
+        folder.to_owned(),
+        Arc::clone(&writer),
+        segments,
+        Arc::clone(&shared.wal_bytes),
+        shared.options.wal_segment_bytes,
+    );
+    progress(*recovery);
+    Ok(Tail {
+        ledger: Arc::new(ledger),
+        last_segment: summary.last_segment,
+        last_seq: summary.last_seq.max(known_seq),
+        epoch: summary.epoch,
+        next_rows,
+    })
+}

@@ -1,0 +1,234 @@
+//! One table in memory: its columns, its hot chunks, and the version the store holds.
+//!
+//! The order that keeps every row in exactly one place (A3): a snapshot takes the hot chunks first and the
+//! version after; a seal publishes the version first and removes the chunks after. Whatever happens between,
+//! a chunk is left out exactly when the version's transactions say that it is in.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use arc_swap::ArcSwap;
+use arrow::array::RecordBatch;
+
+use crate::commit::{State, TableLog};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::latency::Measurement;
+use crate::reader::{DataFile, Snapshot};
+use crate::record::fit::{Columns, Coordinates, to_rows};
+use crate::record::{Kind, TableId};
+
+/// An acknowledged chunk that waits to be sealed.
+#[derive(Debug)]
+pub struct HotChunk {
+    /// The log that holds it.
+    pub writer: Arc<str>,
+    /// Its frame there.
+    pub seq: u64,
+    /// Number of its first row.
+    pub first_seq: u64,
+    /// The fitted chunk, as logged.
+    pub batch: RecordBatch,
+    /// What was measured in it.
+    pub measurement: Arc<Measurement>,
+    /// When it was appended, nanoseconds since 1970 UTC.
+    pub appended_ns: i64,
+    /// Memory it holds.
+    pub bytes: u64,
+}
+
+/// A published version: what a snapshot reads.
+#[derive(Debug)]
+pub struct Published {
+    /// The table as its log says.
+    pub state: State,
+    /// Its live files, by path.
+    pub files: Vec<Arc<DataFile>>,
+}
+
+impl Published {
+    /// Publishes a state.
+    pub fn new(state: State) -> Self {
+        let mut files: Vec<_> = state.files.values().cloned().collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Self { state, files }
+    }
+}
+
+/// One table.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name.
+    pub id: TableId,
+    /// What its rows are.
+    pub kind: Kind,
+    /// Its log in the store; held while committing: one committer a table and process.
+    pub log: tokio::sync::Mutex<TableLog>,
+    columns: ArcSwap<Columns>,
+    growing: Mutex<()>,
+    hot: Mutex<Vec<Arc<HotChunk>>>,
+    hot_rows: AtomicU64,
+    hot_bytes: AtomicU64,
+    published: ArcSwap<Published>,
+}
+
+impl Table {
+    /// A table as its log says, with nothing hot.
+    pub fn new(id: TableId, kind: Kind, log: TableLog, state: State) -> Result<Self> {
+        let columns = state.columns()?.unwrap_or_else(|| Columns::new(kind));
+        Ok(Self {
+            id,
+            kind,
+            log: tokio::sync::Mutex::new(log),
+            columns: ArcSwap::from_pointee(columns),
+            growing: Mutex::new(()),
+            hot: Mutex::new(Vec::new()),
+            hot_rows: AtomicU64::new(0),
+            hot_bytes: AtomicU64::new(0),
+            published: ArcSwap::from_pointee(Published::new(state)),
+        })
+    }
+
+    /// Makes a chunk fit the table, which may gain columns by it. Lock-free where it gains none.
+    pub fn fit(&self, batch: RecordBatch) -> RecordBatch {
+        let (fitted, added) = self.columns.load().fit(batch.clone());
+        if added.is_empty() {
+            return fitted;
+        }
+        let _growing = self.growing.lock().expect("no panic happens under this lock");
+        let columns = self.columns.load_full();
+        let (fitted, added) = columns.fit(batch);
+        if !added.is_empty() {
+            self.columns.store(Arc::new(columns.with_added(&added)));
+        }
+        fitted
+    }
+
+    /// The table's columns, those of hot chunks included.
+    pub fn columns(&self) -> Arc<Columns> {
+        self.columns.load_full()
+    }
+
+    fn hot(&self) -> std::sync::MutexGuard<'_, Vec<Arc<HotChunk>>> {
+        self.hot.lock().expect("no panic happens under this lock")
+    }
+
+    /// Makes an acknowledged chunk readable.
+    pub fn push(&self, chunk: Arc<HotChunk>) {
+        self.hot_rows.fetch_add(chunk.batch.num_rows() as u64, Ordering::Relaxed);
+        self.hot_bytes.fetch_add(chunk.bytes, Ordering::Relaxed);
+        self.hot().push(chunk);
+    }
+
+    /// The chunks that wait, oldest first.
+    pub fn waiting(&self) -> Vec<Arc<HotChunk>> {
+        self.hot().clone()
+    }
+
+    /// Rows and bytes that wait, and when the oldest of them was appended.
+    pub fn backlog(&self) -> (u64, u64, Option<i64>) {
+        let oldest = self.hot().first().map(|chunk| chunk.appended_ns);
+        (self.hot_rows.load(Ordering::Relaxed), self.hot_bytes.load(Ordering::Relaxed), oldest)
+    }
+
+    /// The version in force.
+    pub fn published(&self) -> Arc<Published> {
+        self.published.load_full()
+    }
+
+    /// Publishes a new version, then removes the chunks that it holds; returns the bytes set free.
+    pub fn publish(&self, state: State) -> u64 {
+        self.published.store(Arc::new(Published::new(state)));
+        let published = self.published.load();
+        let mut freed = 0;
+        self.hot().retain(|chunk| {
+            let is_in = chunk.seq <= published.state.last_seq(&chunk.writer);
+            if is_in {
+                freed += chunk.bytes;
+                self.hot_rows.fetch_sub(chunk.batch.num_rows() as u64, Ordering::Relaxed);
+                self.hot_bytes.fetch_sub(chunk.bytes, Ordering::Relaxed);
+            }
+            !is_in
+        });
+        freed
+    }
+
+    /// The chunks and the version that together hold every acknowledged row once.
+    pub fn consistent(&self) -> (Vec<Arc<HotChunk>>, Arc<Published>) {
+        let mut hot = self.waiting();
+        let published = self.published();
+        hot.retain(|chunk| chunk.seq > published.state.last_seq(&chunk.writer));
+        (hot, published)
+    }
+
+    /// A view for queries (Q1).
+    pub fn snapshot(&self) -> Snapshot {
+        let (hot, published) = self.consistent();
+        let columns = self.columns();
+        let hot = hot
+            .iter()
+            .map(|chunk| {
+                let at = Coordinates { writer: &chunk.writer, first_seq: chunk.first_seq };
+                to_rows(&chunk.batch, columns.schema(), at)
+            })
+            .collect();
+        Snapshot {
+            table: self.id.clone(),
+            kind: self.kind,
+            version: published.state.version,
+            schema: Arc::clone(columns.schema()),
+            files: published.files.clone(),
+            hot,
+        }
+    }
+}
+
+/// Every table of the deployment.
+#[derive(Debug, Default)]
+pub struct Tables {
+    by_id: RwLock<HashMap<TableId, Arc<Table>>>,
+}
+
+impl Tables {
+    /// The table of that name.
+    pub fn get(&self, id: &TableId) -> Option<Arc<Table>> {
+        self.by_id.read().expect("no panic happens under this lock").get(id).cloned()
+    }
+
+    /// Adds a table unless it is there; returns the one that is.
+    ///
+    /// # Errors
+    /// `Kind::Conflict` when it is there with another kind.
+    pub fn ensure(
+        &self,
+        id: &TableId,
+        kind: Kind,
+        make: impl FnOnce() -> Result<Table>,
+    ) -> Result<Arc<Table>> {
+        if let Some(table) = self.get(id) {
+            return if table.kind == kind { Ok(table) } else { Err(clash(&table, kind)) };
+        }
+        let mut by_id = self.by_id.write().expect("no panic happens under this lock");
+        if let Some(table) = by_id.get(id) {
+            return if table.kind == kind { Ok(Arc::clone(table)) } else { Err(clash(table, kind)) };
+        }
+        let table = Arc::new(make()?);
+        by_id.insert(id.clone(), Arc::clone(&table));
+        Ok(table)
+    }
+
+    /// Every table, in order of name.
+    pub fn all(&self) -> Vec<Arc<Table>> {
+        let mut tables: Vec<_> =
+            self.by_id.read().expect("no panic happens under this lock").values().cloned().collect();
+        tables.sort_by(|a, b| a.id.cmp(&b.id));
+        tables
+    }
+}
+
+fn clash(table: &Table, wanted: Kind) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        format!("dataset {} holds {}, not {}", table.id.dataset, table.kind.as_str(), wanted.as_str()),
+    )
+}

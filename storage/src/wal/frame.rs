@@ -1,0 +1,239 @@
+//! One frame of the log: a header, what the chunk is, and the chunk.
+//!
+//! ```text
+//! offset  0  magic        "FMW1"
+//!         4  header_crc   CRC32C of bytes 8..48
+//!         8  segment      number of the segment it was written for: stale bytes never validate
+//!        16  seq          number of the frame in its log, contiguous
+//!        24  epoch        how often this log was opened before
+//!        32  durable_seq  the highest frame known to be synced when this one was written
+//!        40  payload_len
+//!        44  payload_crc  CRC32C of the payload
+//!        48  payload      u32 length of the meta, the meta as JSON, the chunk as an Arrow IPC stream
+//! ```
+//! All integers little-endian. A frame without a payload is a heartbeat: it carries only `durable_seq`.
+//! The layout is listed in docs/FORMATS.md; a change of it changes the magic.
+
+use std::io::Cursor;
+
+use arrow::array::RecordBatch;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::record::{Dataset, Kind, TableId, Tenant};
+use crate::writer::Idempotency;
+
+/// Bytes of a header.
+pub const HEADER_BYTES: usize = 48;
+
+/// The largest payload a frame may have. Chosen: four times the inflated body, far below a segment's reach.
+pub const PAYLOAD_BYTES_MAX: usize = 256 << 20;
+
+const MAGIC: [u8; 4] = *b"FMW1";
+
+/// A decoded header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The segment it was written for.
+    pub segment: u64,
+    /// Its number in the log.
+    pub seq: u64,
+    /// The log's epoch.
+    pub epoch: u64,
+    /// The highest frame known to be synced when it was written.
+    pub durable_seq: u64,
+    /// Bytes of payload.
+    pub payload_len: u32,
+    /// Checksum of the payload.
+    pub payload_crc: u32,
+}
+
+impl Header {
+    /// The header's bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&MAGIC);
+        bytes[8..16].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.seq.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.epoch.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.durable_seq.to_le_bytes());
+        bytes[40..44].copy_from_slice(&self.payload_len.to_le_bytes());
+        bytes[44..48].copy_from_slice(&self.payload_crc.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a header; `None` where the bytes are none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..HEADER_BYTES)?;
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        if bytes[..4] != MAGIC || u32_at(4) != crc32c::crc32c(&bytes[8..]) {
+            return None;
+        }
+        let header = Self {
+            segment: u64_at(8),
+            seq: u64_at(16),
+            epoch: u64_at(24),
+            durable_seq: u64_at(32),
+            payload_len: u32_at(40),
+            payload_crc: u32_at(44),
+        };
+        (header.payload_len as usize <= PAYLOAD_BYTES_MAX).then_some(header)
+    }
+
+    /// The frame at the start of `bytes`: its header and payload, both checked; `None` where there is none.
+    #[must_use]
+    pub fn frame(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let header = Self::decode(bytes)?;
+        let payload = bytes.get(HEADER_BYTES..HEADER_BYTES + header.payload_len as usize)?;
+        (crc32c::crc32c(payload) == header.payload_crc).then_some((header, payload))
+    }
+}
+
+/// What a frame's chunk is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meta {
+    /// The table it belongs to.
+    pub table: TableId,
+    /// What its rows are.
+    pub kind: Kind,
+    /// Number of the first row.
+    pub first_seq: u64,
+    /// Rows.
+    pub row_count: u64,
+    /// Version of the scrub rules it passed.
+    pub scrub_version: u64,
+    /// When it was appended, nanoseconds since 1970 UTC.
+    pub appended_ns: i64,
+    /// The declared key it came under.
+    pub idempotency: Option<Idempotency>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MetaText<'a> {
+    tenant: &'a str,
+    dataset: &'a str,
+    kind: &'a str,
+    first_seq: u64,
+    row_count: u64,
+    scrub_version: u64,
+    appended_ns: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    idempotency: Option<IdempotencyText>,
+}
+
+/// An idempotency record as it is kept, in frames and beside trimmed segments.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct IdempotencyText {
+    key: String,
+    fingerprint: String,
+    status: u16,
+    reply: String,
+}
+
+impl From<&Idempotency> for IdempotencyText {
+    fn from(idempotency: &Idempotency) -> Self {
+        let base64 = &base64::engine::general_purpose::STANDARD;
+        Self {
+            key: idempotency.key.to_string(),
+            fingerprint: base64.encode(idempotency.fingerprint),
+            status: idempotency.status,
+            reply: base64.encode(&idempotency.reply),
+        }
+    }
+}
+
+impl TryFrom<IdempotencyText> for Idempotency {
+    type Error = Error;
+
+    fn try_from(text: IdempotencyText) -> Result<Self> {
+        let base64 = &base64::engine::general_purpose::STANDARD;
+        let broken = || Error::new(ErrorKind::Corrupt, "idempotency record is not what was written");
+        let fingerprint = base64.decode(text.fingerprint).map_err(|_| broken())?;
+        Ok(Self {
+            key: text.key.into(),
+            fingerprint: fingerprint.try_into().map_err(|_| broken())?,
+            status: text.status,
+            reply: base64.decode(text.reply).map_err(|_| broken())?.into(),
+        })
+    }
+}
+
+/// Appends a frame with a chunk to `out`.
+///
+/// # Errors
+/// `Kind::Invalid` when the payload is over [`PAYLOAD_BYTES_MAX`]; `out` is as before then.
+pub fn encode(out: &mut Vec<u8>, mut header: Header, meta: &Meta, batch: &RecordBatch) -> Result<()> {
+    let start = out.len();
+    out.resize(start + HEADER_BYTES + 4, 0);
+    let text = MetaText {
+        tenant: if meta.table.tenant == Tenant::system() { "" } else { meta.table.tenant.as_str() },
+        dataset: meta.table.dataset.as_str(),
+        kind: meta.kind.as_str(),
+        first_seq: meta.first_seq,
+        row_count: meta.row_count,
+        scrub_version: meta.scrub_version,
+        appended_ns: meta.appended_ns,
+        idempotency: meta.idempotency.as_ref().map(IdempotencyText::from),
+    };
+    serde_json::to_writer(&mut *out, &text).expect("plain data becomes JSON");
+    let meta_len =
+        u32::try_from(out.len() - start - HEADER_BYTES - 4).expect("a meta is a few hundred bytes");
+    out[start + HEADER_BYTES..start + HEADER_BYTES + 4].copy_from_slice(&meta_len.to_le_bytes());
+    let written = StreamWriter::try_new(&mut *out, batch.schema_ref())
+        .and_then(|mut writer| writer.write(batch).and_then(|()| writer.finish()));
+    if let Err(error) = written {
+        out.truncate(start);
+        return Err(Error::new(ErrorKind::Bug, "chunk does not encode").with_source(error));
+    }
+    let payload_len = out.len() - start - HEADER_BYTES;
+    if payload_len > PAYLOAD_BYTES_MAX {
+        out.truncate(start);
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("chunk of {payload_len} bytes exceeds the frame's {PAYLOAD_BYTES_MAX}"),
+        ));
+    }
+    header.payload_len = u32::try_from(payload_len).expect("checked above");
+    header.payload_crc = crc32c::crc32c(&out[start + HEADER_BYTES..]);
+    out[start..start + HEADER_BYTES].copy_from_slice(&header.encode());
+    Ok(())
+}
+
+/// Reads a frame's payload.
+///
+/// # Errors
+/// `Kind::Corrupt` when it is not what [`encode`] writes, although its checksum holds.
+pub fn decode(payload: &[u8]) -> Result<(Meta, RecordBatch)> {
+    let broken = || Error::new(ErrorKind::Corrupt, "frame payload is not what was written");
+    let meta_len = payload.get(..4).ok_or_else(broken)?;
+    let meta_len = u32::from_le_bytes(meta_len.try_into().expect("four bytes")) as usize;
+    let text = payload.get(4..4 + meta_len).ok_or_else(broken)?;
+    let text: MetaText<'_> = serde_json::from_slice(text).map_err(|error| broken().with_source(error))?;
+    let tenant = if text.tenant.is_empty() { Tenant::system() } else { Tenant::parse(text.tenant)? };
+    let meta = Meta {
+        table: TableId::new(tenant, Dataset::parse(text.dataset)?),
+        kind: Kind::parse(text.kind).ok_or_else(broken)?,
+        first_seq: text.first_seq,
+        row_count: text.row_count,
+        scrub_version: text.scrub_version,
+        appended_ns: text.appended_ns,
+        idempotency: text.idempotency.map(Idempotency::try_from).transpose()?,
+    };
+    let chunk = &payload[4 + meta_len..];
+    let batch = StreamReader::try_new(Cursor::new(chunk), None)
+        .and_then(|mut reader| reader.next().transpose())
+        .map_err(|error| broken().with_source(error))?
+        .ok_or_else(broken)?;
+    if batch.num_rows() as u64 != meta.row_count {
+        return Err(broken());
+    }
+    Ok((meta, batch))
+}

@@ -1,0 +1,289 @@
+//! Group commit: frames gather in memory, one write and one `fdatasync` make them durable.
+//!
+//! The log belongs to its lane's thread; what others need of it (which segment holds which table up to where)
+//! is shared behind a lock taken once a sync.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::RecordBatch;
+
+use super::frame::{self, Header, Meta};
+use super::segment::{self, Segment};
+use crate::error::{Error, Kind, Result};
+use crate::record::{TableId, Tenant};
+use crate::writer::Idempotency;
+
+/// A declared key with the time it was acknowledged at.
+pub type Remembered = (Tenant, i64, Arc<Idempotency>);
+
+/// What a segment holds, for trimming.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The last frame of each table in it.
+    pub last_seq: HashMap<TableId, u64>,
+    /// Declared keys in it: they outlive the segment.
+    pub keys: Vec<Remembered>,
+}
+
+impl Contents {
+    /// Notes one frame.
+    pub fn note(&mut self, seq: u64, meta: &Meta) {
+        self.last_seq.insert(meta.table.clone(), seq);
+        if let Some(idempotency) = &meta.idempotency {
+            self.keys.push((meta.table.tenant.clone(), meta.appended_ns, Arc::new(idempotency.clone())));
+        }
+    }
+}
+
+/// The part of a log that its lane shares with the keeper.
+#[derive(Debug)]
+pub struct Ledger {
+    /// The log's folder.
+    pub folder: PathBuf,
+    /// The log's name: the evidence writer.
+    pub writer: Arc<str>,
+    segments: Mutex<HashMap<u64, Contents>>,
+    active: AtomicU64,
+    bytes: Arc<AtomicU64>,
+    segment_bytes: u64,
+}
+
+impl Ledger {
+    /// A ledger of a log that was read back: what each of its segments holds.
+    pub fn new(
+        folder: PathBuf,
+        writer: Arc<str>,
+        segments: HashMap<u64, Contents>,
+        bytes: Arc<AtomicU64>,
+        segment_bytes: u64,
+    ) -> Self {
+        bytes.fetch_add(segments.len() as u64 * segment_bytes, Ordering::Relaxed);
+        Self {
+            folder,
+            writer,
+            segments: Mutex::new(segments),
+            active: AtomicU64::new(u64::MAX),
+            bytes,
+            segment_bytes,
+        }
+    }
+
+    fn segments(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Contents>> {
+        self.segments.lock().expect("no panic happens under this lock")
+    }
+
+    fn open_segment(&self, number: u64) {
+        self.segments().insert(number, Contents::default());
+        self.active.store(number, Ordering::Release);
+        self.bytes.fetch_add(self.segment_bytes, Ordering::Relaxed);
+    }
+
+    /// Deletes segments of which every frame is in a committed table version; returns how many.
+    ///
+    /// `committed` tells the last frame of this log that a table holds. Declared keys are written beside the
+    /// log first, so that they outlive their segment.
+    ///
+    /// # Errors
+    /// As writing and deleting files; nothing is lost, the next round tries again.
+    pub fn trim(&self, committed: impl Fn(&TableId) -> u64) -> Result<usize> {
+        let active = self.active.load(Ordering::Acquire);
+        let mut done: Vec<(u64, Vec<Remembered>)> = Vec::new();
+        for (number, contents) in self.segments().iter() {
+            // C3: trimmed only past what a committed table version proves.
+            let is_done = contents.last_seq.iter().all(|(table, last)| committed(table) >= *last);
+            if *number != active && is_done {
+                done.push((*number, contents.keys.clone()));
+            }
+        }
+        // The newest segment stays while no segment is open: it carries the log's last number.
+        if active == u64::MAX
+            && let Some(newest) = self.segments().keys().max().copied()
+        {
+            done.retain(|(number, _)| *number != newest);
+        }
+        let failed = |error| Error::new(Kind::Unavailable, "log cannot be trimmed").with_source(error);
+        for (number, keys) in &done {
+            super::super::idempotency::keep_beside(&self.folder, *number, keys).map_err(failed)?;
+            fs::remove_file(segment::path(&self.folder, *number)).map_err(failed)?;
+            self.segments().remove(number);
+            self.bytes.fetch_sub(self.segment_bytes, Ordering::Relaxed);
+        }
+        if !done.is_empty() {
+            crate::store::sync_folder(&self.folder).map_err(failed)?;
+        }
+        Ok(done.len())
+    }
+}
+
+/// Why a commit failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// There is no room for another segment; nothing was written.
+    Full(io::Error),
+    /// Bytes may or may not be on the disk: the descriptor is dead (W3).
+    Poisoned(io::Error),
+}
+
+/// A lane's log, open for appending.
+#[derive(Debug)]
+pub struct Log {
+    ledger: Arc<Ledger>,
+    segment: Option<Segment>,
+    next_segment: u64,
+    next_seq: u64,
+    epoch: u64,
+    durable_seq: u64,
+    marked_seq: u64,
+    pending: Vec<u8>,
+    pending_seqs: Vec<(u64, Meta)>,
+    segment_bytes: u64,
+}
+
+impl Log {
+    /// Opens a log behind its last frame.
+    pub fn new(
+        ledger: Arc<Ledger>,
+        last_segment: u64,
+        last_seq: u64,
+        epoch: u64,
+        segment_bytes: u64,
+    ) -> Self {
+        Self {
+            ledger,
+            segment: None,
+            next_segment: last_segment + 1,
+            next_seq: last_seq + 1,
+            epoch,
+            durable_seq: last_seq,
+            marked_seq: last_seq,
+            pending: Vec::new(),
+            pending_seqs: Vec::new(),
+            segment_bytes,
+        }
+    }
+
+    /// The log's name.
+    pub fn writer(&self) -> &Arc<str> {
+        &self.ledger.writer
+    }
+
+    /// Bytes that wait for the next sync.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Gathers one frame; returns its number. Nothing is written yet.
+    ///
+    /// # Errors
+    /// `Kind::Invalid` when the chunk is too large for a frame.
+    pub fn gather(&mut self, meta: Meta, batch: &RecordBatch) -> Result<u64> {
+        let seq = self.next_seq;
+        let header = self.header(seq);
+        frame::encode(&mut self.pending, header, &meta, batch)?;
+        self.pending_seqs.push((seq, meta));
+        self.next_seq += 1;
+        Ok(seq)
+    }
+
+    fn header(&self, seq: u64) -> Header {
+        Header {
+            segment: self.segment_for_next(),
+            seq,
+            epoch: self.epoch,
+            durable_seq: self.durable_seq,
+            payload_len: 0,
+            payload_crc: 0,
+        }
+    }
+
+    /// The segment that what is pending will be written to: decided when the first frame is gathered.
+    fn segment_for_next(&self) -> u64 {
+        match &self.segment {
+            Some(segment) if segment.fits(self.pending.len().max(1)) => segment.number(),
+            _ => self.next_segment,
+        }
+    }
+
+    /// Writes what is pending and makes it durable: one write, one `fdatasync`.
+    ///
+    /// # Errors
+    /// [`Failure::Full`] when no new segment could be made: nothing was written, and [`Self::abandon`] takes
+    /// the frames back. [`Failure::Poisoned`] when a write or sync failed: the log must not be used again (W3).
+    pub fn commit(&mut self) -> std::result::Result<(), Failure> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let number = self.segment_for_next();
+        self.restamp(number);
+        if self.segment.as_ref().map(Segment::number) != Some(number) {
+            let created = Segment::create(&self.ledger.folder, number, self.segment_bytes);
+            self.segment = Some(created.map_err(Failure::Full)?);
+            self.next_segment = number + 1;
+            self.ledger.open_segment(number);
+        }
+        let segment = self.segment.as_mut().expect("opened above");
+        segment.write(&self.pending).map_err(Failure::Poisoned)?;
+        segment.sync().map_err(Failure::Poisoned)?;
+        self.durable_seq = self.next_seq - 1;
+        self.pending.clear();
+        let mut segments = self.ledger.segments();
+        let contents = segments.entry(number).or_default();
+        for (seq, meta) in self.pending_seqs.drain(..) {
+            contents.note(seq, &meta);
+        }
+        Ok(())
+    }
+
+    /// Frames gathered before the segment filled up name the next one: their headers are made anew.
+    fn restamp(&mut self, number: u64) {
+        let mut at = 0;
+        while at < self.pending.len() {
+            let mut header = Header::decode(&self.pending[at..]).expect("this log encoded it");
+            if header.segment != number {
+                header.segment = number;
+                self.pending[at..at + frame::HEADER_BYTES].copy_from_slice(&header.encode());
+            }
+            at += frame::HEADER_BYTES + header.payload_len as usize;
+        }
+    }
+
+    /// Forgets what is pending: it was never written and nobody was told otherwise.
+    pub fn abandon(&mut self) {
+        self.pending.clear();
+        self.next_seq -= self.pending_seqs.len() as u64;
+        self.pending_seqs.clear();
+    }
+
+    /// Whether the last synced frame is not yet marked as such by a later one.
+    pub fn wants_heartbeat(&self) -> bool {
+        self.pending.is_empty() && self.marked_seq < self.durable_seq && self.segment.is_some()
+    }
+
+    /// Writes an empty frame that marks everything before it as synced; itself it needs no sync (F13).
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn heartbeat(&mut self) -> io::Result<()> {
+        let header = self.header(self.next_seq);
+        let Some(segment) = self.segment.as_mut().filter(|segment| segment.number() == header.segment) else {
+            return Ok(());
+        };
+        segment.write(&header.encode())?;
+        self.next_seq += 1;
+        self.marked_seq = self.durable_seq;
+        Ok(())
+    }
+
+    /// The folder of the log.
+    pub fn folder(&self) -> &Path {
+        &self.ledger.folder
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,9 @@
+//! What tests of the whole share: the engine as a process, a client that sends exactly these bytes.
+
+mod http;
+mod payloads;
+mod server;
+
+pub use http::{Response, raw, request};
+pub use payloads::{shared_data, skipped};
+pub use server::{KEY, Server};

@@ -1,0 +1,198 @@
+//! The engine as a process of its own, on a folder of its own and a free port.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::http::{Response, request};
+
+/// The bootstrap key of every server under test.
+pub const KEY: &str = "a-bootstrap-key-for-tests-only-0123456789";
+
+/// A running engine.
+pub struct Server {
+    child: Child,
+    pub addr: SocketAddr,
+    data: PathBuf,
+    _folder: Option<tempfile::TempDir>,
+    environment: Vec<(String, String)>,
+    /// Everything it wrote to standard error since it started.
+    pub log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// Starts on an empty folder.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts on an empty folder with more environment.
+    pub fn start_with(environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let data = folder.path().to_owned();
+        let (child, addr, log) = spawn(&data, &environment).expect("the engine starts");
+        Self { child, addr, data, _folder: Some(folder), environment, log }
+    }
+
+    /// Starts again on the same folder; the port may be another.
+    pub fn restart(&mut self) {
+        self.try_restart().expect("the engine starts again");
+    }
+
+    /// As [`Self::restart`]; gives the exit status where it ends instead of listening.
+    pub fn try_restart(&mut self) -> Result<(), ExitStatus> {
+        let (child, addr, log) = spawn(&self.data, &self.environment)?;
+        (self.child, self.addr, self.log) = (child, addr, log);
+        Ok(())
+    }
+
+    /// Changes the environment of the next start.
+    pub fn set_environment(&mut self, environment: &[(&str, &str)]) {
+        self.environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, then waits for the end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().expect("kill is at hand");
+        self.wait()
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "the engine does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Sends with the bootstrap key.
+    pub fn post(&self, target: &str, content_type: &str, body: &[u8]) -> Response {
+        self.send(KEY, "POST", target, &[("Content-Type", content_type)], body)
+    }
+
+    pub fn get(&self, target: &str) -> Response {
+        self.send(KEY, "GET", target, &[], b"")
+    }
+
+    /// Sends with any key.
+    pub fn send(
+        &self,
+        key: &str,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let bearer = format!("Bearer {key}");
+        let mut all = vec![("Authorization", bearer.as_str())];
+        all.extend_from_slice(headers);
+        request(self.addr, method, target, &all, body)
+            .unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+    }
+
+    /// Rows of a query, which must succeed.
+    pub fn sql(&self, query: &str) -> Vec<Value> {
+        let body = json!({"query": query}).to_string();
+        let response = self.post("/api/v1/sql", "application/json", body.as_bytes());
+        assert_eq!(response.status, 200, "{query}: {}", response.text());
+        response.json()["rows"].as_array().unwrap().clone()
+    }
+
+    /// The one number that a query answers.
+    pub fn count(&self, query: &str) -> i64 {
+        let rows = self.sql(query);
+        rows[0].as_object().unwrap().values().next().unwrap().as_i64().unwrap_or_else(|| panic!("{rows:?}"))
+    }
+
+    /// Seals and commits everything acknowledged so far.
+    pub fn flush(&self) {
+        let response = self.post("/api/v1/system/flush", "application/json", b"");
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+
+    /// Makes a tenant; returns its admin key.
+    pub fn tenant(&self, tenant: &str) -> String {
+        let body = json!({"tenant": tenant}).to_string();
+        let response = self.post("/api/v1/tenants", "application/json", body.as_bytes());
+        assert_eq!(response.status, 201, "{}", response.text());
+        response.json()["admin_key"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a key of the admin's tenant with one role.
+    pub fn key(&self, admin: &str, role: &str) -> String {
+        let body = json!({"name": role, "role": role}).to_string();
+        let headers = [("Content-Type", "application/json")];
+        let response = self.send(admin, "POST", "/api/v1/keys", &headers, body.as_bytes());
+        assert_eq!(response.status, 201, "{}", response.text());
+        response.json()["key"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+type Spawned = (Child, SocketAddr, Arc<Mutex<String>>);
+
+fn spawn(data: &Path, environment: &[(String, String)]) -> Result<Spawned, ExitStatus> {
+    let binary = std::env::var("FLOODMARK_BIN")
+        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_floodmark-under-test").to_owned());
+    let mut child = Command::new(binary)
+        .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .env("FLOODMARK_BOOTSTRAP_KEY", KEY)
+        .envs(environment.iter().cloned())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the engine's binary runs");
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let log = Arc::new(Mutex::new(String::new()));
+    for line in lines.by_ref() {
+        let line = line.unwrap_or_default();
+        log.lock().unwrap().push_str(&format!("{line}\n"));
+        if let Some(rest) = line.strip_prefix("listening http=") {
+            let addr = rest.split(' ').next().unwrap().parse().unwrap();
+            let kept = Arc::clone(&log);
+            std::thread::spawn(move || {
+                for line in lines.map_while(Result::ok) {
+                    kept.lock().unwrap().push_str(&format!("{line}\n"));
+                }
+            });
+            return Ok((child, addr, log));
+        }
+    }
+    let status = child.wait().unwrap();
+    eprintln!("{}", log.lock().unwrap());
+    Err(status)
+}
