@@ -26,7 +26,8 @@ const VALUE_BYTES_MAX: usize = 4 << 10;
 /// Starts logging; a second call changes nothing.
 pub fn start(level: Level, format: LogFormat) {
     let ours = ["engine", "ingest", "query", "storage", "floodmark"];
-    let targets = Targets::new().with_default(level.min(Level::WARN)).with_targets(ours.map(|name| (name, level)));
+    let targets =
+        Targets::new().with_default(level.min(Level::WARN)).with_targets(ours.map(|name| (name, level)));
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Lines { format });
     let _ = tracing_subscriber::registry().with(targets).with(layer).try_init();
 }

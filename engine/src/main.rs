@@ -1,5 +1,9 @@
-//! The command line starts here.
+//! The binary `floodmark`.
+
+/// Many small allocations of many sizes on many threads: what mimalloc is for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    engine::cli::main()
+    engine::main()
 }

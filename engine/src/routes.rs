@@ -1,344 +1,307 @@
-//! Every route there is, in one table: what dispatch, `/openapi.json` and the tests read.
-//!
-//! A route that is not here does not exist (404). Who may call it is a field, so no route is without an answer
-//! to that question.
+//! Every route there is: one table, from which requests are dispatched, access is decided, and `/openapi.json`
+//! and the tests of who may call what are made.
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
-
-use ingest::Route as Ingest;
-use query::Endpoint;
+use http::Method;
 use storage::{Role, Roles};
-
-/// HTTP methods that routes answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verb {
-    /// GET, and HEAD.
-    Get,
-    /// POST.
-    Post,
-    /// PUT.
-    Put,
-    /// DELETE.
-    Delete,
-}
-
-impl Verb {
-    /// The method's name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Delete => "DELETE",
-        }
-    }
-
-    fn of(method: &http::Method) -> Option<Self> {
-        match method.as_str() {
-            "GET" | "HEAD" => Some(Self::Get),
-            "POST" => Some(Self::Post),
-            "PUT" => Some(Self::Put),
-            "DELETE" => Some(Self::Delete),
-            _ => None,
-        }
-    }
-}
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody.
-    Open,
-    /// Anybody on a loopback bind; elsewhere whoever holds one of these.
-    OpenOnLoopback(Roles),
-    /// Whoever holds one of these.
-    Roles(Roles),
-}
-
-/// Pages that need no tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Page {
-    /// `{"status":"ok"}`.
-    Health,
-    /// `{"status":"alive"}`.
-    Live,
-    /// Whether requests can be served, by dependency.
-    Ready,
-    /// Counters and gauges.
+    /// Everybody, without a key.
+    Public,
+    /// Everybody on a loopback bind, elsewhere an operator.
     Metrics,
-    /// The routes as OpenAPI.
-    OpenApi,
-    /// What this is.
-    Index,
-    /// InfluxDB's ping.
-    Ping,
-}
-
-/// Handlers of administration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Api {
-    /// The state of the system.
-    Status,
-    /// Seals and commits everything acknowledged.
-    Flush,
-    /// Makes a tenant.
-    CreateTenant,
-    /// Lists tenants.
-    ListTenants,
-    /// Makes a key.
-    CreateKey,
-    /// Lists keys.
-    ListKeys,
-    /// Revokes a key.
-    RevokeKey,
-    /// Shows a tenant's limits.
-    GetLimits,
-    /// Sets a tenant's limits.
-    PutLimits,
-    /// Lists datasets.
-    ListDatasets,
-    /// Makes a dataset.
-    CreateDataset,
+    /// Who holds one of these roles.
+    Roles(Roles),
 }
 
 /// What answers a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handler {
-    /// The lane's ingest pipeline.
-    Ingest(Ingest),
-    /// The query engine.
-    Read(Endpoint),
-    /// A handler of administration.
+    /// Takes records.
+    Ingest(ingest::Route),
+    /// Reads data.
+    Read(query::Endpoint),
+    /// The engine itself.
     Api(Api),
-    /// A page without a tenant.
-    Page(Page),
 }
 
-/// What users may rely on.
+/// What the engine itself answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stability {
-    /// Part of the contract.
-    Stable,
-    /// Another name of a stable route.
-    Alias,
+pub enum Api {
+    /// `GET /`.
+    Page,
+    /// `GET /openapi.json`.
+    OpenApi,
+    /// `GET /healthz`, `/health`.
+    Health,
+    /// `GET /health/live`, `/system-health/live`.
+    Live,
+    /// `GET /readyz` and its aliases.
+    Ready,
+    /// `GET /metrics` and its alias.
+    Metrics,
+    /// `GET /ping`, for InfluxDB clients.
+    Ping,
+    /// `GET /api/v1/system/status`.
+    Status,
+    /// `POST /api/v1/system/flush`.
+    Flush,
+    /// `GET /api/v1/tenants`.
+    TenantsList,
+    /// `POST /api/v1/tenants`.
+    TenantsCreate,
+    /// `GET /api/v1/keys`.
+    KeysList,
+    /// `POST /api/v1/keys`.
+    KeysCreate,
+    /// `DELETE /api/v1/keys/{id}`.
+    KeysRevoke,
+    /// `GET /api/v1/limits`.
+    LimitsGet,
+    /// `PUT /api/v1/limits`.
+    LimitsSet,
+    /// `GET /api/v1/datasets`.
+    DatasetsList,
+}
+
+impl Api {
+    /// Whether it reads a JSON body.
+    #[must_use]
+    pub fn takes_json(self) -> bool {
+        matches!(self, Self::TenantsCreate | Self::KeysCreate | Self::LimitsSet)
+    }
 }
 
 /// One route.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
-    /// Its method.
-    pub verb: Verb,
+    method: Method,
+    pattern: &'static str,
+    access: Access,
+    handler: Handler,
+    about: &'static str,
+}
+
+impl Route {
+    /// The method it takes.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
     /// Its path; `{name}` stands for one segment.
-    pub path: &'static str,
-    /// Its name in metrics, logs and OpenAPI; aliases share it.
-    pub name: &'static str,
+    #[must_use]
+    pub fn pattern(&self) -> &'static str {
+        self.pattern
+    }
+
     /// Who may call it.
-    pub access: Access,
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
     /// What answers it.
-    pub handler: Handler,
-    /// What users may rely on.
-    pub stability: Stability,
+    #[must_use]
+    pub fn handler(&self) -> Handler {
+        self.handler
+    }
+
+    /// What it does, in a few words.
+    #[must_use]
+    pub fn about(&self) -> &'static str {
+        self.about
+    }
+
+    /// Whether it asks for no key, on a loopback bind.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        !matches!(self.access, Access::Roles(_))
+    }
+
+    /// Whether a key of that one role may call it.
+    #[must_use]
+    pub fn allows(&self, role: &str) -> bool {
+        match self.access {
+            Access::Public | Access::Metrics => true,
+            Access::Roles(roles) => roles.iter().any(|one| one.as_str() == role),
+        }
+    }
+
+    /// The `{…}` segment of a path that this route matches; `None` where it does not match.
+    fn captures<'p>(&self, path: &'p str) -> Option<Option<&'p str>> {
+        let mut captured = None;
+        let mut segments = path.split('/');
+        for wanted in self.pattern.split('/') {
+            let segment = segments.next()?;
+            if wanted.starts_with('{') {
+                if segment.is_empty() {
+                    return None;
+                }
+                captured = Some(segment);
+            } else if wanted != segment {
+                return None;
+            }
+        }
+        segments.next().is_none().then_some(captured)
+    }
 }
 
 const SEND: Access = Access::Roles(Roles::of(&[Role::Ingest, Role::Admin]));
 const READ: Access = Access::Roles(Roles::of(&[Role::Analyst, Role::Auditor, Role::Admin]));
 const AUDIT: Access = Access::Roles(Roles::of(&[Role::Auditor, Role::Admin]));
-const ADMIN: Access = Access::Roles(Roles::of(&[Role::Admin]));
-const OPERATOR: Access = Access::Roles(Roles::of(&[Role::Operator]));
-const MANAGE: Access = Access::Roles(Roles::of(&[Role::Admin, Role::Operator]));
-const SEE: Access = Access::Roles(Roles::of(&[Role::Auditor, Role::Admin, Role::Operator]));
-const METRICS: Access = Access::OpenOnLoopback(Roles::of(&[Role::Operator]));
+const ADMIN: Access = Access::Roles(Roles::of(&[Role::Admin, Role::Operator]));
+const SEE_KEYS: Access = Access::Roles(Roles::of(&[Role::Auditor, Role::Admin, Role::Operator]));
+const OPERATE: Access = Access::Roles(Roles::of(&[Role::Operator]));
 
 macro_rules! routes {
-    ($($verb:ident $path:literal $name:literal $access:expr, $handler:expr, $stability:ident;)*) => {
-        &[$(Route {
-            verb: Verb::$verb,
-            path: $path,
-            name: $name,
+    ($($method:ident $pattern:literal $access:ident $handler:expr, $about:literal;)*) => {
+        vec![$(Route {
+            method: Method::$method,
+            pattern: $pattern,
             access: $access,
             handler: $handler,
-            stability: Stability::$stability,
+            about: $about,
         },)*]
     };
 }
 
-/// The table.
-static ROUTES: &[Route] = routes! {
-    Post "/v1/traces" "otlp_traces" SEND, Handler::Ingest(Ingest::OtlpTraces), Stable;
-    Post "/v1/logs" "otlp_logs" SEND, Handler::Ingest(Ingest::OtlpLogs), Stable;
-    Post "/otlp/v1/traces" "otlp_traces" SEND, Handler::Ingest(Ingest::OtlpTraces), Alias;
-    Post "/otlp/v1/logs" "otlp_logs" SEND, Handler::Ingest(Ingest::OtlpLogs), Alias;
-    Post "/api/v1/events" "events" SEND, Handler::Ingest(Ingest::Events), Stable;
-    Post "/api/v1/audit" "audit" SEND, Handler::Ingest(Ingest::Audit), Stable;
-    Post "/write" "write_v1" SEND, Handler::Ingest(Ingest::WriteV1), Stable;
-    Post "/api/v2/write" "write_v2" SEND, Handler::Ingest(Ingest::WriteV2), Stable;
-    Post "/api/v3/write_lp" "write_v3" SEND, Handler::Ingest(Ingest::WriteV3), Stable;
-
-    Get "/api/v1/events" "search_events" READ, Handler::Read(Endpoint::Events), Stable;
-    Get "/api/v1/logs" "search_logs" READ, Handler::Read(Endpoint::Logs), Stable;
-    Get "/api/v1/traces" "search_traces" READ, Handler::Read(Endpoint::Traces), Stable;
-    Get "/api/v1/traces/{trace_id}" "get_trace" READ, Handler::Read(Endpoint::Trace), Stable;
-    Get "/api/v1/correlations/{correlation_id}" "get_correlation" READ, Handler::Read(Endpoint::Correlation), Stable;
-    Get "/api/v1/services" "list_services" READ, Handler::Read(Endpoint::Services), Stable;
-    Post "/api/v1/sql" "sql" READ, Handler::Read(Endpoint::Sql), Stable;
-    Get "/api/v1/latency" "latency" READ, Handler::Read(Endpoint::Latency), Stable;
-    Get "/api/v1/audit/traces" "audit_traces" AUDIT, Handler::Read(Endpoint::AuditTraces), Stable;
-    Get "/audit/traces" "audit_traces" AUDIT, Handler::Read(Endpoint::AuditTraces), Alias;
-
-    Get "/healthz" "health" Access::Open, Handler::Page(Page::Health), Stable;
-    Get "/readyz" "ready" Access::Open, Handler::Page(Page::Ready), Stable;
-    Get "/metrics" "metrics" METRICS, Handler::Page(Page::Metrics), Stable;
-    Get "/health" "health" Access::Open, Handler::Page(Page::Health), Alias;
-    Get "/health/live" "live" Access::Open, Handler::Page(Page::Live), Stable;
-    Get "/health/ready" "ready" Access::Open, Handler::Page(Page::Ready), Alias;
-    Get "/system-health/live" "live" Access::Open, Handler::Page(Page::Live), Alias;
-    Get "/system-health/ready" "ready" Access::Open, Handler::Page(Page::Ready), Alias;
-    Get "/system-health/metrics" "metrics" METRICS, Handler::Page(Page::Metrics), Alias;
-    Get "/ping" "ping" Access::Open, Handler::Page(Page::Ping), Stable;
-    Get "/openapi.json" "openapi" Access::Open, Handler::Page(Page::OpenApi), Stable;
-    Get "/" "index" Access::Open, Handler::Page(Page::Index), Stable;
-
-    Get "/api/v1/system/status" "system_status" MANAGE, Handler::Api(Api::Status), Stable;
-    Post "/api/v1/system/flush" "system_flush" OPERATOR, Handler::Api(Api::Flush), Stable;
-    Post "/api/v1/tenants" "create_tenant" OPERATOR, Handler::Api(Api::CreateTenant), Stable;
-    Get "/api/v1/tenants" "list_tenants" OPERATOR, Handler::Api(Api::ListTenants), Stable;
-    Post "/api/v1/keys" "create_key" MANAGE, Handler::Api(Api::CreateKey), Stable;
-    Get "/api/v1/keys" "list_keys" SEE, Handler::Api(Api::ListKeys), Stable;
-    Delete "/api/v1/keys/{id}" "revoke_key" MANAGE, Handler::Api(Api::RevokeKey), Stable;
-    Get "/api/v1/limits" "get_limits" SEE, Handler::Api(Api::GetLimits), Stable;
-    Put "/api/v1/limits" "put_limits" MANAGE, Handler::Api(Api::PutLimits), Stable;
-    Get "/api/v1/datasets" "list_datasets" READ, Handler::Api(Api::ListDatasets), Stable;
-    Post "/api/v1/datasets" "create_dataset" ADMIN, Handler::Api(Api::CreateDataset), Stable;
-};
-
-/// Every route.
-#[must_use]
+/// Every route, in the order of the HTTP contract.
 pub fn routes() -> &'static [Route] {
-    ROUTES
+    use Access::{Metrics as METRICS, Public as PUBLIC};
+    use Api as A;
+    use Handler::{Api as Own, Ingest, Read};
+    use ingest::Route as In;
+    use query::Endpoint as Out;
+    static ROUTES: std::sync::OnceLock<Vec<Route>> = std::sync::OnceLock::new();
+    ROUTES.get_or_init(|| {
+        routes! {
+            POST "/v1/traces" SEND Ingest(In::OtlpTraces), "takes OTLP spans";
+            POST "/v1/logs" SEND Ingest(In::OtlpLogs), "takes OTLP log records";
+            POST "/v1/metrics" SEND Ingest(In::OtlpMetrics), "will take OTLP metrics";
+            POST "/otlp/v1/traces" SEND Ingest(In::OtlpTraces), "takes OTLP spans";
+            POST "/otlp/v1/logs" SEND Ingest(In::OtlpLogs), "takes OTLP log records";
+            POST "/otlp/v1/metrics" SEND Ingest(In::OtlpMetrics), "will take OTLP metrics";
+            POST "/api/v1/events" SEND Ingest(In::Events), "takes events as NDJSON or JSON";
+            POST "/api/v1/audit" SEND Ingest(In::Audit), "takes audit records, all or nothing";
+            POST "/write" SEND Ingest(In::WriteV1), "takes InfluxDB line protocol, version 1";
+            POST "/api/v2/write" SEND Ingest(In::WriteV2), "takes InfluxDB line protocol, version 2";
+            POST "/api/v3/write_lp" SEND Ingest(In::WriteV3), "takes InfluxDB line protocol, version 3";
+            GET "/ping" PUBLIC Own(A::Ping), "answers InfluxDB clients that look for a server";
+            GET "/api/v1/events" READ Read(Out::Events), "lists events";
+            GET "/api/v1/logs" READ Read(Out::Logs), "lists log records";
+            GET "/api/v1/traces" READ Read(Out::Traces), "searches traces";
+            GET "/api/v1/traces/{trace_id}" READ Read(Out::Trace), "shows one trace";
+            GET "/api/v1/correlations/{correlation_id}" READ Read(Out::Correlation), "shows what one id ties together";
+            GET "/api/v1/services" READ Read(Out::Services), "lists services";
+            POST "/api/v1/sql" READ Read(Out::Sql), "answers one SQL query";
+            GET "/api/v1/latency" READ Read(Out::Latency), "answers latency percentiles";
+            GET "/api/v1/audit/traces" AUDIT Read(Out::AuditTraces), "lists audit records";
+            GET "/audit/traces" AUDIT Read(Out::AuditTraces), "lists audit records";
+            GET "/healthz" PUBLIC Own(A::Health), "says that the process runs";
+            GET "/health" PUBLIC Own(A::Health), "says that the process runs";
+            GET "/health/live" PUBLIC Own(A::Live), "says that the process runs";
+            GET "/health/ready" PUBLIC Own(A::Ready), "says whether every dependency works";
+            GET "/readyz" PUBLIC Own(A::Ready), "says whether every dependency works";
+            GET "/system-health/live" PUBLIC Own(A::Live), "says that the process runs";
+            GET "/system-health/ready" PUBLIC Own(A::Ready), "says whether every dependency works";
+            GET "/system-health/metrics" METRICS Own(A::Metrics), "exposes metrics to Prometheus";
+            GET "/metrics" METRICS Own(A::Metrics), "exposes metrics to Prometheus";
+            GET "/api/v1/system/status" ADMIN Own(A::Status), "describes this process";
+            POST "/api/v1/system/flush" OPERATE Own(A::Flush), "seals and commits everything acknowledged";
+            GET "/api/v1/datasets" READ Own(A::DatasetsList), "lists the tenant's datasets";
+            GET "/api/v1/tenants" OPERATE Own(A::TenantsList), "lists tenants";
+            POST "/api/v1/tenants" OPERATE Own(A::TenantsCreate), "makes a tenant and its first admin key";
+            GET "/api/v1/keys" SEE_KEYS Own(A::KeysList), "lists keys, without their secrets";
+            POST "/api/v1/keys" ADMIN Own(A::KeysCreate), "makes a key and shows it this once";
+            DELETE "/api/v1/keys/{id}" ADMIN Own(A::KeysRevoke), "revokes a key";
+            GET "/api/v1/limits" ADMIN Own(A::LimitsGet), "shows rate limits";
+            PUT "/api/v1/limits" ADMIN Own(A::LimitsSet), "sets rate limits";
+            GET "/openapi.json" PUBLIC Own(A::OpenApi), "describes this interface";
+            GET "/" PUBLIC Own(A::Page), "says what this is";
+        }
+    })
 }
 
-/// What a method and path come to.
+/// Where a request goes.
 #[derive(Debug)]
-pub enum Found<'a> {
-    /// A route, and the segment that its `{name}` stands for, as sent.
-    Route(&'static Route, Option<&'a str>),
-    /// The path exists, under these methods only.
-    OtherMethod(Vec<&'static str>),
-    /// There is no such path.
+pub enum Found<'p> {
+    /// To this route, with the segment its pattern captured.
+    Route(&'static Route, Option<&'p str>),
+    /// Nowhere by this method; by these it would.
+    Method(Vec<&'static Method>),
+    /// Nowhere.
     Nothing,
 }
 
-struct Index {
-    exact: HashMap<&'static str, Vec<&'static Route>>,
-    /// By what stands before the parameter; no route has anything behind it.
-    prefixes: Vec<(&'static str, &'static Route)>,
-}
-
-static INDEX: LazyLock<Index> = LazyLock::new(|| {
-    let mut index = Index { exact: HashMap::new(), prefixes: Vec::new() };
-    for route in ROUTES {
-        match route.path.split_once('{') {
-            Some((prefix, _)) => index.prefixes.push((prefix, route)),
-            None => index.exact.entry(route.path).or_default().push(route),
-        }
-    }
-    index
-});
-
-/// Finds the route of a request.
+/// Finds the route of a request. Paths are matched as sent and never normalised: what climbs or hides a
+/// separator is nowhere.
 #[must_use]
-pub fn find<'a>(method: &http::Method, path: &'a str) -> Found<'a> {
-    let verb = Verb::of(method);
-    let mut candidates: Vec<(&'static Route, Option<&str>)> = Vec::new();
-    if let Some(exact) = INDEX.exact.get(path) {
-        if let Some(route) = exact.iter().find(|route| Some(route.verb) == verb) {
-            return Found::Route(route, None);
-        }
-        candidates.extend(exact.iter().map(|route| (*route, None)));
-    }
-    for (prefix, route) in &INDEX.prefixes {
-        if let Some(segment) = path.strip_prefix(prefix)
-            && !segment.is_empty()
-            && !segment.contains('/')
-        {
-            candidates.push((route, Some(segment)));
-        }
-    }
-    if let Some((route, segment)) = candidates.iter().find(|(route, _)| Some(route.verb) == verb) {
-        return Found::Route(route, *segment);
-    }
-    if candidates.is_empty() {
+pub fn find<'p>(method: &Method, path: &'p str) -> Found<'p> {
+    let lower = path.to_ascii_lowercase();
+    if path.contains("..")
+        || path.contains("//")
+        || path.contains('\\')
+        || lower.contains("%2e")
+        || lower.contains("%2f")
+        || lower.contains("%5c")
+        || lower.contains("%00")
+    {
         return Found::Nothing;
     }
-    let mut allowed: Vec<&'static str> = Vec::new();
-    for (route, _) in candidates {
-        allowed.push(route.verb.as_str());
-        if route.verb == Verb::Get {
-            allowed.push("HEAD");
+    let mut methods = Vec::new();
+    for route in routes() {
+        if let Some(captured) = route.captures(path) {
+            // HEAD is GET without a body, and hyper leaves that out.
+            if route.method == *method || (*method == Method::HEAD && route.method == Method::GET) {
+                return Found::Route(route, captured);
+            }
+            methods.push(&route.method);
         }
     }
-    Found::OtherMethod(allowed)
+    if methods.is_empty() { Found::Nothing } else { Found::Method(methods) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use http::Method;
-    use storage::{Role, Roles};
 
-    use super::{Access, Found, Handler, find, routes};
+    use super::{Found, find, routes};
 
     #[test]
-    fn no_route_stands_twice_and_each_says_who_may_call_it() {
-        let mut seen = HashSet::new();
-        for route in routes() {
-            assert!(seen.insert((route.verb, route.path)), "{} stands twice", route.path);
-            match route.access {
-                Access::Open => assert!(matches!(route.handler, Handler::Page(_)), "{} is open", route.path),
-                Access::OpenOnLoopback(roles) | Access::Roles(roles) => {
-                    assert_ne!(roles, Roles::NONE, "{}", route.path);
-                }
-            }
-        }
-    }
-
-    /// The table of roles: operators read no data, ingest keys send only, nobody but admins does both.
-    #[test]
-    fn routes_keep_the_roles_apart() {
-        for route in routes() {
-            let Access::Roles(roles) = route.access else { continue };
-            let (sends, reads) =
-                (matches!(route.handler, Handler::Ingest(_)), matches!(route.handler, Handler::Read(_)));
-            assert_eq!(roles.has(Role::Ingest), sends, "{}", route.path);
-            assert!(!(roles.has(Role::Operator) && (sends || reads)), "{}", route.path);
-            assert!(!(roles.has(Role::Analyst) && sends), "{}", route.path);
-        }
+    fn no_route_stands_twice() {
+        let mut seen: Vec<_> = routes().iter().map(|route| (route.method(), route.pattern())).collect();
+        let count = seen.len();
+        seen.sort_by_key(|(method, pattern)| (method.to_string(), *pattern));
+        seen.dedup();
+        assert_eq!(seen.len(), count);
     }
 
     #[test]
-    fn paths_and_methods_are_told_apart() {
+    fn paths_match_as_sent() {
         let check = |method: Method, path: &str, expected: &str| {
-            let got = match find(&method, path) {
-                Found::Route(route, segment) => format!("{} {}", route.name, segment.unwrap_or("-")),
-                Found::OtherMethod(allowed) => allowed.join(","),
+            let found = match find(&method, path) {
+                Found::Route(route, Some(captured)) => format!("{} {captured}", route.pattern()),
+                Found::Route(route, None) => route.pattern().to_owned(),
+                Found::Method(methods) => format!("{methods:?}"),
                 Found::Nothing => "nothing".into(),
             };
-            assert_eq!(got, expected, "{method} {path}");
+            assert_eq!(found, expected, "{method} {path}");
         };
-        check(Method::POST, "/v1/traces", "otlp_traces -");
-        check(Method::GET, "/v1/traces", "POST");
-        check(Method::POST, "/v1/metrics", "nothing");
-        check(Method::GET, "/api/v1/events", "search_events -");
-        check(Method::PUT, "/api/v1/events", "POST,GET,HEAD");
-        check(Method::HEAD, "/healthz", "health -");
-        check(Method::GET, "/api/v1/traces/abc", "get_trace abc");
-        check(Method::GET, "/api/v1/traces/abc/def", "nothing");
-        check(Method::GET, "/api/v1/traces/", "nothing");
-        check(Method::POST, "/api/v1/keys/x", "DELETE");
-        check(Method::GET, "/v1/traces/", "nothing");
-        check(Method::PATCH, "/", "GET,HEAD");
+        check(Method::POST, "/v1/traces", "/v1/traces");
+        check(Method::GET, "/v1/traces", "[POST]");
+        check(Method::GET, "/api/v1/traces/abc", "/api/v1/traces/{trace_id} abc");
+        for nowhere in [
+            "/v1/traces/",
+            "//v1/traces",
+            "/v1/../v1/traces",
+            "/v1/%2E%2e/x",
+            "/v1\\traces",
+            "/api/v1/traces/",
+            "/api/v1/traces/a/b",
+        ] {
+            check(Method::POST, nowhere, "nothing");
+        }
     }
 }

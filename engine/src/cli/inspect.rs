@@ -34,11 +34,11 @@ enum What {
 
 /// Runs the command.
 pub fn run(args: Args) -> ExitCode {
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = io::BufWriter::new(io::stdout());
     let (outcome, path) = match args.what {
         What::Wal { path } => (storage::inspect::wal(&path, &mut out), path),
         What::Segment { path } => (storage::inspect::segment(&path, &mut out), path),
-        What::Table { path } => (storage::inspect::table(&path, &mut out), path),
+        What::Table { path } => (table(&path, &mut out), path),
     };
     let written = out.flush();
     match (outcome, written) {
@@ -46,4 +46,11 @@ pub fn run(args: Args) -> ExitCode {
         (Ok(()), Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => tell(&error.into()),
         (Ok(()), _) => ExitCode::SUCCESS,
     }
+}
+
+fn table(path: &std::path::Path, out: &mut (dyn io::Write + Send)) -> storage::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        storage::Error::new(storage::ErrorKind::Unavailable, "no runtime").with_source(error)
+    })?;
+    runtime.block_on(storage::inspect::table(path, out))
 }

@@ -1,12 +1,15 @@
 //! The command line: one module a command.
 
 pub mod bench;
+pub mod check_config;
 pub mod demo;
 pub mod health;
+pub mod inspect;
 pub mod key;
 pub mod query;
 pub mod remote;
 pub mod send;
+pub mod serve;
 pub mod table;
 pub mod tenant;
 pub mod trace;
@@ -15,28 +18,35 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// A telemetry engine: takes events, traces and logs, keeps them, and answers questions about them
 #[derive(clap::Parser)]
 #[command(name = "floodmark", version)]
 enum Command {
+    Serve(serve::Args),
+    CheckConfig(check_config::Args),
     Send(send::Args),
     Query(query::Args),
     Trace(trace::Args),
     Tenant(tenant::Args),
     Key(key::Args),
     Health(health::Args),
+    Inspect(inspect::Args),
     Bench(bench::Args),
     Demo(demo::Args),
 }
 
 /// Runs the command that the process was given.
-pub fn main() -> ExitCode {
+pub fn run() -> ExitCode {
     match Command::parse() {
+        Command::Serve(args) => serve::run(args),
+        Command::CheckConfig(args) => check_config::run(args),
         Command::Send(args) => send::run(args),
         Command::Query(args) => query::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Tenant(args) => tenant::run(args),
         Command::Key(args) => key::run(args),
         Command::Health(args) => health::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run_command(args),
     }

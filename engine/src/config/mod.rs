@@ -158,7 +158,9 @@ impl Config {
         }
         for origin in &settings.allowed_origins {
             if origin == "*" || !(origin.starts_with("http://") || origin.starts_with("https://")) {
-                return Err(Error::new("allowed_origins are whole origins as https://host, never a wildcard"));
+                return Err(Error::new(
+                    "allowed_origins are whole origins as https://host, never a wildcard",
+                ));
             }
         }
         secrets.check()?;

@@ -49,9 +49,7 @@ impl Secrets {
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
-        for (name, secret) in
-            [("bootstrap_key", &self.bootstrap_key), ("operator_key", &self.operator_key)]
-        {
+        for (name, secret) in [("bootstrap_key", &self.bootstrap_key), ("operator_key", &self.operator_key)] {
             if let Some(secret) = secret {
                 check_key(name, secret.expose_secret())?;
             }

@@ -99,7 +99,10 @@ impl Watch {
         let past = |since: u64, ticks: u64| since > 0 && now.saturating_sub(since) >= ticks;
         let is_stalled =
             self.bodies.get() > self.bodies_of_ours.get() && past(self.body_moved_at.get(), BLOCKED_TICKS);
-        if past(self.head_since.get(), HEAD_TICKS) || past(self.blocked_since.get(), BLOCKED_TICKS) || is_stalled {
+        if past(self.head_since.get(), HEAD_TICKS)
+            || past(self.blocked_since.get(), BLOCKED_TICKS)
+            || is_stalled
+        {
             return Wish::Kill;
         }
         let is_idle = self.requests.get() == 0 && self.bodies.get() == 0;

@@ -20,9 +20,8 @@ pub enum Unusable {
 }
 
 /// Query parameters by which clients of other systems send a key or a password.
-const PARAMETERS: [&str; 10] = [
-    "token", "key", "api_key", "apikey", "api-key", "access_token", "u", "p", "password", "x-api-key",
-];
+const PARAMETERS: [&str; 10] =
+    ["token", "key", "api_key", "apikey", "api-key", "access_token", "u", "p", "password", "x-api-key"];
 
 /// Reads the credential of a request.
 ///
@@ -114,8 +113,17 @@ mod tests {
     fn what_is_no_single_credential_in_a_header_is_refused() {
         check(&[], None, Err(Unusable::Missing));
         for value in [
-            "Bearer", "Bearer ", "Bearer a b", "Digest x", "k", "Basic ", "Basic !!!", "Basic dQ==", "Basic dTo=",
-            "Bearer\tk", "",
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Digest x",
+            "k",
+            "Basic ",
+            "Basic !!!",
+            "Basic dQ==",
+            "Basic dTo=",
+            "Bearer\tk",
+            "",
         ] {
             check(&[("authorization", value)], None, Err(Unusable::Malformed));
         }

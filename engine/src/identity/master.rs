@@ -17,6 +17,8 @@ const FILE: &str = "master.key";
 pub struct Derived {
     /// Keys the hashes under which API keys are stored.
     pub pepper: Zeroizing<[u8; 32]>,
+    /// Keys the hashes by which the scrubber replaces values.
+    pub scrub: Zeroizing<[u8; 32]>,
     /// Says which master key a deployment belongs to, and nothing about it.
     pub check: String,
 }
@@ -70,8 +72,9 @@ fn make(path: &Path) -> std::io::Result<Zeroizing<[u8; 32]>> {
 
 fn derive(master: &[u8; 32]) -> Derived {
     let pepper = Zeroizing::new(blake3::derive_key("floodmark 2026-11 api key pepper", master));
+    let scrub = Zeroizing::new(blake3::derive_key("floodmark 2026-11 scrub hash key", master));
     let check = blake3::derive_key("floodmark 2026-11 master key check", master);
-    Derived { pepper, check: hex::encode(&check[..8]) }
+    Derived { pepper, scrub, check: hex::encode(&check[..8]) }
 }
 
 #[cfg(test)]
@@ -88,7 +91,8 @@ mod tests {
         let again = load(None, folder.path(), false).map_err(|e| e.to_string()).expect("read");
         assert_eq!((&*first.pepper, &first.check), (&*again.pepper, &again.check));
         let path = folder.path().join("master.key");
-        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+        let mode =
+            |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
         assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
         mode(0o644);
         assert!(load(None, folder.path(), true).is_err());

@@ -314,11 +314,18 @@ impl State {
         named.map(|(tenant, limits)| (tenant, limits.policy)).collect()
     }
 
-    /// Sets a tenant's limits. An operator's are a ceiling for the tenant's own admin.
+    /// Sets a tenant's limits. An operator's are a ceiling for the tenant's own admin. `apply` puts them into
+    /// force, in the order in which they were kept.
     ///
     /// # Errors
     /// [`Error::NotFound`] for a tenant that is not there; [`Error::AboveCeiling`] naming the measure.
-    pub async fn set_limits(&self, tenant: &Tenant, policy: Policy, by_operator: bool) -> Result<(), Error> {
+    pub async fn set_limits(
+        &self,
+        tenant: &Tenant,
+        policy: Policy,
+        by_operator: bool,
+        apply: impl FnOnce(Policy),
+    ) -> Result<(), Error> {
         let mut held = self.held.lock().await;
         if !held.tenants.contains_key(tenant.as_str()) {
             return Err(Error::NotFound);
@@ -340,6 +347,7 @@ impl State {
         record.policy = policy;
         self.store.replace(&format!("limits/{tenant}"), &record).await?;
         held.limits.insert(tenant.as_str().to_owned(), record);
+        apply(policy);
         Ok(())
     }
 }

@@ -39,8 +39,10 @@ impl KeyRecord {
     /// The roles it holds; names that this build does not know grant nothing.
     #[must_use]
     pub fn roles(&self) -> Roles {
-        let roles: Vec<Role> =
-            Role::ALL.into_iter().filter(|role| self.roles.iter().any(|name| name == role.as_str())).collect();
+        let roles: Vec<Role> = Role::ALL
+            .into_iter()
+            .filter(|role| self.roles.iter().any(|name| name == role.as_str()))
+            .collect();
         Roles::of(&roles)
     }
 

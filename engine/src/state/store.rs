@@ -75,7 +75,10 @@ impl Store {
     }
 
     /// Every object of a folder with its name.
-    pub(super) async fn all_named<T: DeserializeOwned>(&self, folder: &str) -> Result<Vec<(String, T)>, Error> {
+    pub(super) async fn all_named<T: DeserializeOwned>(
+        &self,
+        folder: &str,
+    ) -> Result<Vec<(String, T)>, Error> {
         let prefix = Path::from(format!("system/{folder}"));
         let listed: Vec<_> =
             self.objects.list(Some(&prefix)).try_collect().await.map_err(|error| failed(&error))?;

@@ -76,7 +76,7 @@ fn an_unknown_tenant_gets_no_key_and_no_limits() {
         let (_, state) = open(&objects).await;
         let nobody = Tenant::parse("nobody").expect("a tenant id");
         assert!(matches!(state.create_key(&wish(&nobody, Role::Ingest), 0).await, Err(Error::NotFound)));
-        let set = state.set_limits(&nobody, Policy::default(), true).await;
+        let set = state.set_limits(&nobody, Policy::default(), true, |_| ()).await;
         assert!(matches!(set, Err(Error::NotFound)));
     });
 }

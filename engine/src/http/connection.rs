@@ -1,0 +1,173 @@
+//! One connection: which HTTP it speaks, its requests, and how it ends.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::outgoing::{Outgoing, Underway};
+use super::serve::answer;
+use super::wire::{Watch, Wire, Wish};
+use crate::app::App;
+
+/// Streams of one HTTP/2 connection at a time.
+const STREAMS_MAX: u32 = 128;
+
+/// Bytes that hyper may buffer of a connection. Above what a head may have (16 KiB) and what a target may have
+/// (8 KiB), so that a longer one is refused by us, in words, and not by hyper, without.
+const BUFFER_BYTES: usize = 128 << 10;
+
+/// Header fields that hyper parses; more than the 64 allowed, for the same reason.
+const HEADERS_PARSED_MAX: usize = 128;
+
+/// How long a connection that is being closed is still read from, so that the peer can read the answer to a body
+/// which nobody read.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Runs tasks of an HTTP/2 connection on the lane's own thread.
+#[derive(Clone, Copy)]
+struct OnLane;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for OnLane {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(async move {
+            task.await;
+        });
+    }
+}
+
+/// A request being answered; ends with its future, also when the peer leaves.
+struct Answering(Rc<Watch>);
+
+impl Answering {
+    fn begin(watch: &Rc<Watch>) -> Self {
+        watch.begin();
+        Self(Rc::clone(watch))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Serves a connection to its end.
+pub async fn serve(app: Arc<App>, lane: Rc<ingest::Lane>, stream: TcpStream, peer: IpAddr, watch: Rc<Watch>) {
+    let is_http2 = tokio::select! {
+        speaks = speaks_http2(&stream) => speaks,
+        // Nothing was asked yet: whatever is wished, there is nothing to finish.
+        _ = watch.wished() => return,
+    };
+    let Ok(is_http2) = is_http2 else { return };
+    let seen = Rc::clone(&watch);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (app, lane, watch) = (Arc::clone(&app), Rc::clone(&lane), Rc::clone(&seen));
+        Box::pin(async move { Ok::<_, Infallible>(respond(app, lane, peer, watch, request).await) })
+            as Pin<Box<dyn Future<Output = Result<Response<Outgoing>, Infallible>>>>
+    });
+    if is_http2 {
+        watch.is_http2.set(true);
+        watch.head_since.set(0);
+        let io = TokioIo::new(Wire::new(stream, Rc::clone(&watch), false));
+        let connection = http2::Builder::new(OnLane)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(64 << 10)
+            .keep_alive_interval(Some(Duration::from_secs(20)))
+            .serve_connection(io, service);
+        tokio::pin!(connection);
+        loop {
+            tokio::select! {
+                biased;
+                // A connection that ends in an error ends: the peer is gone or does not speak HTTP.
+                _ = connection.as_mut() => return,
+                wish = watch.wished() => match wish {
+                    Wish::Kill => return,
+                    Wish::Finish | Wish::None => connection.as_mut().graceful_shutdown(),
+                },
+            }
+        }
+    }
+    let io = TokioIo::new(Wire::new(stream, Rc::clone(&watch), true));
+    let mut connection = http1::Builder::new()
+        // Heads are timed by the lane's sweep, which does not count the pause between two requests.
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER_BYTES)
+        .max_headers(HEADERS_PARSED_MAX)
+        .serve_connection(io, service);
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = std::future::poll_fn(|context| connection.poll_without_shutdown(context)) => break ended,
+            wish = watch.wished() => match wish {
+                Wish::Kill => return,
+                Wish::Finish | Wish::None => Pin::new(&mut connection).graceful_shutdown(),
+            },
+        }
+    };
+    let mut stream = connection.into_parts().io.into_inner().into_inner();
+    if stream.shutdown().await.is_ok() && (ended.is_err() || watch.left_unread.get()) {
+        linger(stream).await;
+    }
+}
+
+async fn respond(
+    app: Arc<App>,
+    lane: Rc<ingest::Lane>,
+    peer: IpAddr,
+    watch: Rc<Watch>,
+    request: Request<Incoming>,
+) -> Response<Outgoing> {
+    let answering = Answering::begin(&watch);
+    let underway = Underway::begin(&app.underway);
+    let has_body = !request.body().is_end_stream();
+    let response = answer(app, lane, peer, request).await;
+    if has_body && response.status().as_u16() >= 400 {
+        watch.left_unread.set(true);
+    }
+    drop(answering);
+    response.map(|body| Outgoing::new(body, watch, underway))
+}
+
+/// Whether the first bytes are HTTP/2's preface.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+    const START: &[u8] = b"PRI ";
+    let mut bytes = [0; START.len()];
+    loop {
+        let count = stream.peek(&mut bytes).await?;
+        match count {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count if !START.starts_with(&bytes[..count]) => return Ok(false),
+            count if count == START.len() => return Ok(true),
+            // The preface in pieces: peeking would return the same bytes at once.
+            _ => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+/// Reads and forgets what the peer still sends. Closing a socket with unread bytes resets it, and the reset may
+/// overtake the answer.
+async fn linger(mut stream: TcpStream) {
+    let forget = async {
+        let mut bytes = vec![0; 16 << 10];
+        while let Ok(count) = stream.read(&mut bytes).await {
+            if count == 0 {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, forget).await;
+}

@@ -1,0 +1,18 @@
+//! The HTTP edge: sockets to requests, and answers back.
+//!
+//! `listen` accepts and hands sockets to lanes, each a thread with a runtime of its own; `connection` speaks HTTP
+//! over one socket (`wire`); `serve` takes one request through the contract's order of refusal; `body` reads
+//! bodies within their bounds; `answer` gives every answer the headers that all have, and `outgoing` counts it
+//! until it is handed over.
+
+mod answer;
+mod body;
+mod connection;
+mod framing;
+mod listen;
+mod outgoing;
+mod serve;
+mod wire;
+
+pub use answer::{Answer, Body, json, problem};
+pub use listen::start;
