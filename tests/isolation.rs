@@ -33,8 +33,11 @@ fn identical_ids_stay_apart() {
                 assert!(response.text().contains(own), "{target}, flushed {flushed}: {}", response.text());
                 assert!(!response.text().contains(other), "{target}: {}", response.text());
             }
-            for table in [format!("{other}.events"), format!("\"tenant/{other}/events\""), "information_schema.tables".into()]
-            {
+            for table in [
+                format!("{other}.events"),
+                format!("\"tenant/{other}/events\""),
+                "information_schema.tables".into(),
+            ] {
                 let body = serde_json::json!({"query": format!("SELECT * FROM {table}")}).to_string();
                 let headers = [("Content-Type", "application/json")];
                 let response = server.send(key, "POST", "/api/v1/sql", &headers, body.as_bytes());
@@ -56,12 +59,20 @@ fn every_route_asks_for_its_role() {
     keys.push(("admin", admin));
     let mut tried = 0;
     for route in engine::routes() {
-        let target = route.pattern().replace("{id}", "0").replace("{trace_id}", &"0".repeat(32)).replace("{correlation_id}", "0");
+        let target = route
+            .pattern()
+            .replace("{id}", "0")
+            .replace("{trace_id}", &"0".repeat(32))
+            .replace("{correlation_id}", "0");
         let target = target.replace("{decision_id}", "0").replace("{name}", "x");
         let method = route.method().as_str();
         let anonymous = crate::harness::request(server.addr, method, &target, &[], b"").unwrap();
         if route.is_public() {
-            assert!(!matches!(anonymous.status, 401 | 403), "{method} {target} is open: {}", anonymous.status);
+            assert!(
+                !matches!(anonymous.status, 401 | 403),
+                "{method} {target} is open: {}",
+                anonymous.status
+            );
         } else {
             assert_eq!(anonymous.status, 401, "{method} {target} without a key");
             assert!(anonymous.header("www-authenticate").is_some(), "{method} {target}");

@@ -74,7 +74,8 @@ fn acknowledged_survives_kill_exactly_once() {
     let acknowledged = Arc::new(AtomicU64::new(0));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|id| {
-            let (addr, stop, acknowledged) = (Arc::clone(&addr), Arc::clone(&stop), Arc::clone(&acknowledged));
+            let (addr, stop, acknowledged) =
+                (Arc::clone(&addr), Arc::clone(&stop), Arc::clone(&acknowledged));
             std::thread::spawn(move || client(id, &addr, &stop, &acknowledged))
         })
         .collect();
@@ -106,5 +107,8 @@ fn acknowledged_survives_kill_exactly_once() {
         }
         server.flush();
     }
-    println!("{rounds} rounds, {} records acknowledged, 0 lost, 0 twice", acknowledged.load(Ordering::Relaxed));
+    println!(
+        "{rounds} rounds, {} records acknowledged, 0 lost, 0 twice",
+        acknowledged.load(Ordering::Relaxed)
+    );
 }

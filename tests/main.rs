@@ -1,5 +1,6 @@
 //! What crosses a crate, in one binary: `cargo test -p tests` for all, `… -- spine` for one room.
 
+mod bad_input;
 mod harness;
 mod isolation;
 mod kill;

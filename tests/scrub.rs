@@ -9,10 +9,7 @@ const PLANTED: &[(&str, &str)] = &[
     ("jane.planted@example.com", "jane.planted"),
     ("4111111111111111", "4111111111111111"),
     ("5500 0055 5555 5559", "5500 0055 5555 5559"),
-    (
-        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJwbGFudGVkIn0.c2lnbmF0dXJlLXBsYW50ZWQtMTIz",
-        "eyJzdWIiOiJwbGFudGVkIn0",
-    ),
+    ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJwbGFudGVkIn0.c2lnbmF0dXJlLXBsYW50ZWQtMTIz", "eyJzdWIiOiJwbGFudGVkIn0"),
     ("Authorization: Bearer planted0token0planted0token0", "planted0token0"),
     ("AKIAIOSFODNN7PLANTED", "AKIAIOSFODNN7PLANTED"),
     ("password=planted-hunter2", "planted-hunter2"),
@@ -53,7 +50,8 @@ fn plant(server: &Server) {
             "{{\"actor_type\":\"user\",\"actor_id\":{quoted},\"action\":\"a\",\"resource_type\":\"r\",\"before\":{{\"x\":{quoted}}},\"reason\":{quoted}}}"
         );
         assert_eq!(server.post("/api/v1/audit", "application/json", audit.as_bytes()).status, 200);
-        let attribute = |key: &str| format!("{{\"key\":{},\"value\":{{\"stringValue\":{quoted}}}}}", escape(key));
+        let attribute =
+            |key: &str| format!("{{\"key\":{},\"value\":{{\"stringValue\":{quoted}}}}}", escape(key));
         let any = format!("[{},{}]", attribute("k"), attribute(secret));
         let traces = format!(
             "{{\"resourceSpans\":[{{\"resource\":{{\"attributes\":{any}}},\"scopeSpans\":[{{\"spans\":[{{\"traceId\":\"{}\",\"spanId\":\"{}\",\"name\":{quoted},\"startTimeUnixNano\":\"1700000000000000000\",\"endTimeUnixNano\":\"1700000000000000001\",\"attributes\":{any},\"events\":[{{\"timeUnixNano\":\"1700000000000000000\",\"name\":{quoted},\"attributes\":{any}}}],\"status\":{{\"message\":{quoted}}}}}]}}]}}]}}",

@@ -67,7 +67,11 @@ fn trace_request(trace_id: [u8; 16]) -> ExportTraceServiceRequest {
                 ..Default::default()
             }),
             scope_spans: vec![ScopeSpans {
-                scope: Some(InstrumentationScope { name: "lib".into(), version: "1.2".into(), ..Default::default() }),
+                scope: Some(InstrumentationScope {
+                    name: "lib".into(),
+                    version: "1.2".into(),
+                    ..Default::default()
+                }),
                 spans: vec![span(1, &[], "root"), span(2, &[1; 8], "child")],
                 ..Default::default()
             }],
@@ -186,7 +190,8 @@ fn every_protocol_goes_in_and_comes_out() {
 fn a_retry_with_the_same_key_is_stored_once() {
     let mut server = Server::start();
     let key = [("Idempotency-Key", "batch-1"), ("Content-Type", NDJSON)];
-    let send = |server: &Server, body: &[u8]| server.send(crate::harness::KEY, "POST", "/api/v1/events", &key, body);
+    let send =
+        |server: &Server, body: &[u8]| server.send(crate::harness::KEY, "POST", "/api/v1/events", &key, body);
     let first = send(&server, b"{\"n\":1}");
     assert_eq!(first.status, 200);
     assert_eq!(first.header("idempotency-replayed"), None);
@@ -214,7 +219,8 @@ fn real_payloads_are_accounted_for() {
         let response = server.post("/api/v1/events", content_type, &body);
         assert_eq!(response.status, 200, "{path}: {}", response.text());
         let reply = response.json();
-        let (taken, refused) = (reply["accepted"].as_u64().unwrap(), reply["rejected_count"].as_u64().unwrap());
+        let (taken, refused) =
+            (reply["accepted"].as_u64().unwrap(), reply["rejected_count"].as_u64().unwrap());
         assert_eq!(taken + refused, lines, "{path}");
         println!("{path}: {lines} sent, {taken} accepted, {refused} rejected");
         accepted += taken;

@@ -26,7 +26,12 @@ fn shim(folder: &std::path::Path) -> Option<PathBuf> {
     let source = folder.join("shim.c");
     let library = folder.join("shim.so");
     std::fs::write(&source, SHIM).unwrap();
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .arg("-ldl")
+        .status();
     match built {
         Ok(status) if status.success() => Some(library),
         _ => {
@@ -64,6 +69,9 @@ fn a_failed_sync_is_never_acknowledged() {
         server.restart();
         let stored = server.count("SELECT count(*) FROM events");
         // The failed one may or may not be on the disk: it was never acknowledged.
-        assert!((acknowledged..=acknowledged + 1).contains(&stored), "{acknowledged} acknowledged, {stored} stored");
+        assert!(
+            (acknowledged..=acknowledged + 1).contains(&stored),
+            "{acknowledged} acknowledged, {stored} stored"
+        );
     }
 }

@@ -16,7 +16,10 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && !name.starts_with('.') && !matches!(name.as_str(), "target" | "corpus" | "artifacts") {
+        if path.is_dir()
+            && !name.starts_with('.')
+            && !matches!(name.as_str(), "target" | "corpus" | "artifacts")
+        {
             found.extend(files(&path, extension));
         } else if path.extension().is_some_and(|other| other == extension) {
             found.push(path);
@@ -61,11 +64,9 @@ fn five_edges_and_no_other() {
         let mut found: Vec<&str> = Vec::new();
         for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
             let names = manifest.get(section).and_then(|section| section.as_table());
-            found.extend(
-                names.into_iter().flat_map(|table| table.keys()).map(String::as_str).filter(|name| {
-                    matches!(*name, "engine" | "ingest" | "query" | "storage" | "tests" | "benches")
-                }),
-            );
+            found.extend(names.into_iter().flat_map(|table| table.keys()).map(String::as_str).filter(
+                |name| matches!(*name, "engine" | "ingest" | "query" | "storage" | "tests" | "benches"),
+            ));
         }
         found.sort_unstable();
         assert_eq!(found, edges, "edges of {room}");
@@ -98,13 +99,20 @@ fn every_room_says_what_it_is() {
 fn no_room_is_called_utils() {
     for (name, _) in sources() {
         let stem = Path::new(&name).file_stem().unwrap().to_string_lossy().into_owned();
-        assert!(!matches!(stem.as_str(), "utils" | "util" | "helpers" | "helper" | "common" | "misc"), "{name}");
+        assert!(
+            !matches!(stem.as_str(), "utils" | "util" | "helpers" | "helper" | "common" | "misc"),
+            "{name}"
+        );
     }
 }
 
 /// What one room alone may do: (what, how it looks, who may).
 const ALONE: &[(&str, &str, &[&str])] = &[
-    ("attest that a chunk is clean (P1)", "Clean::attest(", &["ingest/src/scrub/", "storage/src/latency/rollup.rs"]),
+    (
+        "attest that a chunk is clean (P1)",
+        "Clean::attest(",
+        &["ingest/src/scrub/", "storage/src/latency/rollup.rs"],
+    ),
     ("make a principal (T1)", "Principal {", &["engine/src/identity/", "storage/src/principal.rs"]),
     ("read the wall clock", "SystemTime::now", &["engine/src/clock.rs"]),
     ("know Parquet's writer", "ArrowWriter", &["storage/src/segment/", "storage/src/commit/checkpoint.rs"]),
@@ -135,7 +143,15 @@ fn every_decoder_is_fuzzed_and_measured() {
         .map(|path| fs::read_to_string(path).unwrap())
         .collect::<String>();
     for (decoder, targets) in [
-        ("otlp", &["decode_otlp_traces_proto", "decode_otlp_logs_proto", "decode_otlp_traces_json", "decode_otlp_logs_json"][..]),
+        (
+            "otlp",
+            &[
+                "decode_otlp_traces_proto",
+                "decode_otlp_logs_proto",
+                "decode_otlp_traces_json",
+                "decode_otlp_logs_json",
+            ][..],
+        ),
         ("ndjson", &["decode_ndjson", "decode_audit"][..]),
         ("line_protocol", &["decode_line_protocol"][..]),
     ] {
@@ -152,8 +168,10 @@ fn every_decoder_is_fuzzed_and_measured() {
 #[test]
 fn every_invariant_is_listed_and_tested() {
     let listed = fs::read_to_string(root().join("docs/INVARIANTS.md")).unwrap();
-    for id in ["A1", "A2", "A3", "P1", "P2", "T1", "B1", "W1", "W2", "W3", "C1", "C2", "C3", "M1", "E1", "E2", "R1", "Q1", "X1"]
-    {
+    for id in [
+        "A1", "A2", "A3", "P1", "P2", "T1", "B1", "W1", "W2", "W3", "C1", "C2", "C3", "M1", "E1", "E2", "R1",
+        "Q1", "X1",
+    ] {
         assert!(listed.lines().any(|line| line.starts_with(&format!("| {id} |"))), "{id} is not listed");
     }
 }
@@ -181,6 +199,8 @@ fn docs_name_what_exists() {
 }
 
 fn looks_like_a_path(text: &str) -> bool {
-    let rooms = ["engine/", "ingest/", "storage/", "query/", "tests/", "benches/", "fuzz/", "docs/", ".ci/", ".cargo/"];
+    let rooms = [
+        "engine/", "ingest/", "storage/", "query/", "tests/", "benches/", "fuzz/", "docs/", ".ci/", ".cargo/",
+    ];
     rooms.iter().any(|room| text.starts_with(room)) && !text.contains(['*', '{', '<', ' ', '…'])
 }

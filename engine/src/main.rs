@@ -1,1 +1,5 @@
-fn main() {}
+//! The command line starts here.
+
+fn main() -> std::process::ExitCode {
+    engine::cli::main()
+}

@@ -1,1 +1,29 @@
-//! floodmark query
+//! HTTP reads: from table snapshots and hot chunks to answers.
+//!
+//! ```text
+//!   Request ── view (which tables) ── plan (guard, session, tables) ── prune ── scan ── render ──► Answer
+//! ```
+//! [`Query`] owns threads, memory and time of all queries, so that ingest keeps its latency whatever runs
+//! here (X1). A request sees its tenant's tables and can name no others (T1), each at one version (Q1).
+//! `endpoints` holds one file a route and is, with the engine's API, the only place that knows response JSON.
+//! `plan/guard.rs` says which SQL is open; `prune` which files are read; `scan` what happens when a stored
+//! object cannot be decoded (F40).
+
+mod cursor;
+mod endpoints;
+mod filters;
+#[cfg(test)]
+mod fixture;
+mod params;
+mod plan;
+mod prune;
+mod query;
+mod refusal;
+mod render;
+mod scan;
+mod time;
+mod view;
+
+pub use endpoints::Endpoint;
+pub use query::{Answer, Body, Options, Query, Request};
+pub use refusal::Refusal;

@@ -9,6 +9,7 @@ mod commit;
 mod deployment;
 mod error;
 mod idempotency;
+pub mod inspect;
 mod keeper;
 pub mod latency;
 mod options;

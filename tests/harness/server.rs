@@ -102,11 +102,19 @@ impl Server {
     }
 
     /// Sends with any key.
-    pub fn send(&self, key: &str, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+    pub fn send(
+        &self,
+        key: &str,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
         let bearer = format!("Bearer {key}");
         let mut all = vec![("Authorization", bearer.as_str())];
         all.extend_from_slice(headers);
-        request(self.addr, method, target, &all, body).unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+        request(self.addr, method, target, &all, body)
+            .unwrap_or_else(|error| panic!("{method} {target}: {error}"))
     }
 
     /// Rows of a query, which must succeed.

@@ -3,8 +3,12 @@
 //! A decoder walks the bytes once and appends straight to a [`Draft`](storage::record::Draft). It tells
 //! good records from bad ones and never stores part of a record.
 
+pub mod json;
 pub mod line_protocol;
+pub mod ndjson;
 pub mod otlp;
+pub mod severity;
+pub mod time;
 
 /// What a decoder needs beside the bytes.
 #[derive(Debug)]

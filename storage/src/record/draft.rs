@@ -182,7 +182,8 @@ impl Draft {
         for column in &mut self.fixed {
             column.truncate(row);
         }
-        for attribute in &mut self.attributes {
+        // Only columns of this chunk: a body of rejected records must not pay for keys of others.
+        for attribute in self.attributes.iter_mut().filter(|attribute| attribute.used) {
             attribute.column.truncate(row);
         }
         self.overflow_row.clear();

@@ -10,6 +10,8 @@
 //! remembered but what makes a column only together with another field. Spec: opentelemetry-proto,
 //! `docs/specification.md`.
 
+mod group;
+mod json;
 mod notes;
 mod proto;
 mod severity;
@@ -17,6 +19,7 @@ mod sink;
 mod text;
 mod wire;
 
+pub use json::{logs_json, traces_json};
 pub use proto::{logs_proto, traces_proto};
 
 use crate::decode::Refused;
@@ -26,7 +29,7 @@ type Refusing<T> = Result<T, Box<Refused>>;
 
 /// How deep values may nest before the body is refused rather than the record. It bounds recursion and
 /// lies above every sensible `depth_max`: between the two a record is rejected and its neighbours live.
-const NESTING_MAX: usize = 192;
+const NESTING_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! What table C of the bad inputs asks of both encodings, and what real clients send.
 
+mod agreement;
+mod json_records;
 mod message;
 mod proto_records;
 mod real_clients;
@@ -10,8 +12,8 @@ use storage::record::{Clean, Draft, Kind};
 
 use crate::decode::{Context, Decoded, IdSource, Limits, Precision, Refused};
 
-/// 2026-01-01T00:00:00Z.
-const NOW_NS: i64 = 1_767_225_600_000_000_000;
+/// 2027-01-15T08:00:00Z: after the recordings of real clients were made.
+const NOW_NS: i64 = 1_800_000_000_000_000_000;
 
 type Decoder = fn(&[u8], &mut Context<'_>, &mut Draft) -> Result<Decoded, Refused>;
 

@@ -87,6 +87,16 @@ impl JsonText {
         self.out.push(b':');
     }
 
+    /// As [`Self::key`], for a value that stands at `value_at` already, behind whatever was before it.
+    pub(super) fn key_before(&mut self, object: &Object, key: &str, value_at: usize) {
+        let value_len = self.out.len() - value_at;
+        self.key(object, key);
+        self.out[value_at..].rotate_left(value_len);
+        let entry = self.entries.last_mut().expect("the key has just become an entry");
+        entry.start -= value_len;
+        entry.key_end -= value_len;
+    }
+
     /// Ends the object; true where a key came twice.
     #[expect(clippy::needless_pass_by_value, reason = "an object is closed once")]
     pub(super) fn close_object(&mut self, object: Object) -> bool {

@@ -138,7 +138,8 @@ fn a_malformed_record_refuses_the_body() {
 #[test]
 fn what_is_odd_is_stored_with_a_warning() {
     fn check(record: &Message, expected: &[&str], time_ns: i64, duration_ns: i64) {
-        let (decoded, batch) = decode(traces_proto, Kind::Spans, &request(&[record.clone()]).0).unwrap();
+        let (decoded, batch) =
+            decode(traces_proto, Kind::Spans, &request(std::slice::from_ref(record)).0).unwrap();
         assert_eq!(decoded.warnings, expected);
         assert_eq!(decoded.accepted, 1);
         assert_eq!(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use storage::record::Kind;
 
 use super::{Decoder, decode};
-use crate::decode::otlp::{logs_proto, traces_proto};
+use crate::decode::otlp::{logs_json, logs_proto, traces_json, traces_proto};
 
 /// The folder of recordings: `FLOODMARK_SHARED_DATA`, or `shared/data` beside the workspace.
 fn recordings() -> Option<PathBuf> {
@@ -27,12 +27,13 @@ fn every_recorded_body_decodes_whole() {
         let entry: serde_json::Value = serde_json::from_str(line).unwrap();
         let field = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
         let (path, label, file) = (field("path"), field("label"), field("body_file"));
-        let is_json = label.contains("json");
-        let (decoder, kind): (Decoder, Kind) = match &*path {
-            "/v1/traces" | "/opentelemetry.proto.collector.trace.v1.TraceService/Export" if !is_json => {
+        let (decoder, kind): (Decoder, Kind) = match (&*path, label.contains("json")) {
+            ("/v1/traces", true) => (traces_json, Kind::Spans),
+            ("/v1/logs", true) => (logs_json, Kind::Logs),
+            ("/v1/traces" | "/opentelemetry.proto.collector.trace.v1.TraceService/Export", false) => {
                 (traces_proto, Kind::Spans)
             }
-            "/v1/logs" | "/opentelemetry.proto.collector.logs.v1.LogsService/Export" if !is_json => {
+            ("/v1/logs" | "/opentelemetry.proto.collector.logs.v1.LogsService/Export", false) => {
                 (logs_proto, Kind::Logs)
             }
             _ => continue,
@@ -50,4 +51,14 @@ fn every_recorded_body_decodes_whole() {
         body_count += 1;
     }
     assert!(body_count >= 12, "{body_count} recorded bodies");
+    for (file, decoder, kind) in [
+        ("proto-example-trace.json", traces_json as Decoder, Kind::Spans),
+        ("proto-example-logs.json", logs_json, Kind::Logs),
+        ("proto-example-events.json", logs_json, Kind::Logs),
+    ] {
+        let body = std::fs::read(folder.join("conformance/otlp").join(file)).unwrap();
+        let (decoded, _) = decode(decoder, kind, &body).unwrap_or_else(|e| panic!("{file}: {e:?}"));
+        assert!(decoded.accepted > 0 && decoded.rejected_count == 0, "{file}: {decoded:?}");
+        assert_eq!(decoded.warnings, [""; 0], "{file}");
+    }
 }

@@ -1,0 +1,228 @@
+//! What an operator may set: defaults, then one TOML file, then `FLOODMARK_*`, then flags.
+//!
+//! A key that is not known refuses to start and names its nearest neighbour, so that a typo is never a silent
+//! default. Secrets are apart ([`Secrets`]) and never printed.
+
+mod load;
+mod secret;
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{Flags, load};
+pub use secret::{Secrets, master_key_bytes};
+
+/// Why a configuration is refused: the process exits 78 with this text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error(String);
+
+impl Error {
+    /// Makes an error of a lower-case sentence that quotes no secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// One line of text, for a person at a terminal.
+    Text,
+}
+
+/// Bounds of reading.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuerySettings {
+    /// Memory of all queries together, in bytes.
+    pub memory_bytes: usize,
+    /// How long one query may run, in milliseconds.
+    pub time_max_ms: u64,
+    /// Rows of a JSON answer.
+    pub rows_max: usize,
+    /// Threads of queries; 0 = as many as cores.
+    pub threads: usize,
+}
+
+impl Default for QuerySettings {
+    fn default() -> Self {
+        Self { memory_bytes: 512 << 20, time_max_ms: 30_000, rows_max: 10_000, threads: 0 }
+    }
+}
+
+/// Everything that is no secret, as it stands in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where HTTP listens; port 0 takes a free one.
+    pub http_addr: String,
+    /// Where gRPC listens.
+    pub grpc_addr: String,
+    /// The data folder.
+    pub data: PathBuf,
+    /// Ingest lanes, each a thread with a log of its own; 0 = as many as cores.
+    pub lanes: usize,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub log: String,
+    /// `json` or `text`.
+    pub log_format: LogFormat,
+    /// Origins that browsers may call from; none by default.
+    pub allowed_origins: Vec<String>,
+    /// Host names that requests may name; empty = any.
+    pub allowed_hosts: Vec<String>,
+    /// Open connections of the whole process.
+    pub connections_max: usize,
+    /// Open connections of one address; 0 = not bounded by address.
+    pub connections_per_ip_max: usize,
+    /// Where bytes are kept, and how much.
+    pub storage: storage::Options,
+    /// The bounds of one ingest request.
+    pub ingest: ingest::Limits,
+    /// The bounds of reading.
+    pub query: QuerySettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            http_addr: "127.0.0.1:4318".into(),
+            grpc_addr: "127.0.0.1:4317".into(),
+            data: PathBuf::from("floodmark-data"),
+            lanes: 0,
+            log: "info".into(),
+            log_format: LogFormat::Json,
+            allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+            connections_max: 10_000,
+            connections_per_ip_max: 0,
+            storage: storage::Options::default(),
+            ingest: ingest::Limits::default(),
+            query: QuerySettings::default(),
+        }
+    }
+}
+
+/// A checked configuration.
+#[derive(Clone)]
+pub struct Config {
+    /// Everything that may be shown.
+    pub settings: Settings,
+    /// Everything that may not.
+    pub secrets: Secrets,
+    /// Where HTTP listens.
+    pub http_addr: SocketAddr,
+}
+
+impl Config {
+    /// Checks what types alone cannot.
+    ///
+    /// # Errors
+    /// Names the key that cannot be.
+    pub fn check(settings: Settings, secrets: Secrets) -> Result<Self, Error> {
+        let http_addr = socket_addr("http_addr", &settings.http_addr)?;
+        socket_addr("grpc_addr", &settings.grpc_addr)?;
+        if settings.log.parse::<tracing::Level>().is_err() {
+            return Err(Error::new("log must be error, warn, info, debug or trace"));
+        }
+        settings.storage.validate().map_err(|error| Error::new(format!("storage.{}", error.context())))?;
+        for (name, value) in [
+            ("connections_max", settings.connections_max),
+            ("query.memory_bytes", settings.query.memory_bytes),
+            ("query.rows_max", settings.query.rows_max),
+            ("ingest.body_bytes_max", settings.ingest.body_bytes_max),
+            ("ingest.inflated_bytes_max", settings.ingest.inflated_bytes_max),
+            ("ingest.records_max", settings.ingest.records_max),
+        ] {
+            if value == 0 {
+                return Err(Error::new(format!("{name} must be at least 1")));
+            }
+        }
+        if settings.lanes > LANES_MAX {
+            return Err(Error::new(format!("lanes {} exceeds {LANES_MAX}", settings.lanes)));
+        }
+        for origin in &settings.allowed_origins {
+            if origin == "*" || !(origin.starts_with("http://") || origin.starts_with("https://")) {
+                return Err(Error::new("allowed_origins are whole origins as https://host, never a wildcard"));
+            }
+        }
+        secrets.check()?;
+        Ok(Self { settings, secrets, http_addr })
+    }
+
+    /// Whether only this machine can reach the listener.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.http_addr.ip().is_loopback()
+    }
+
+    /// How many lanes there are.
+    #[must_use]
+    pub fn lane_count(&self) -> usize {
+        or_cores(self.settings.lanes)
+    }
+
+    /// What queries may use.
+    #[must_use]
+    pub fn query_options(&self) -> query::Options {
+        let settings = &self.settings.query;
+        query::Options {
+            memory_bytes: settings.memory_bytes,
+            time_max: Duration::from_millis(settings.time_max_ms),
+            rows_max: settings.rows_max,
+            threads: or_cores(settings.threads),
+        }
+    }
+}
+
+/// More lanes than this are a typo: each preallocates log segments.
+const LANES_MAX: usize = 256;
+
+fn or_cores(count: usize) -> usize {
+    match count {
+        0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        count => count,
+    }
+}
+
+fn socket_addr(name: &str, text: &str) -> Result<SocketAddr, Error> {
+    text.to_socket_addrs()
+        .ok()
+        .and_then(|mut addrs| addrs.next())
+        .ok_or_else(|| Error::new(format!("{name} {text:?} is no address of the form host:port")))
+}
+
+/// The effective configuration as TOML, secrets redacted.
+#[must_use]
+pub fn render(config: &Config) -> String {
+    let mut out = String::new();
+    for (name, is_set) in config.secrets.are_set() {
+        let value = if is_set { "\"(set, not shown)\"" } else { "\"(not set)\"" };
+        out.push_str(&format!("# {name} = {value}\n"));
+    }
+    let mut table =
+        toml::Table::try_from(&config.settings).expect("settings are plain values with text keys");
+    if let Some(storage) = table.get_mut("storage").and_then(toml::Value::as_table_mut) {
+        storage.remove("data");
+    }
+    out.push_str(&toml::to_string(&table).expect("a table of plain values"));
+    out
+}
+
+#[cfg(test)]
+mod tests;

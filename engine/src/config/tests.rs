@@ -1,0 +1,75 @@
+//! Precedence, unknown keys and redaction.
+
+use super::{Flags, load, render};
+
+const KEY: &str = "0b7hJq2xVw9sT4kLm8nR1cYz5dFg3aEu";
+
+fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn file(text: &str) -> (tempfile::TempDir, Flags) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("floodmark.toml");
+    std::fs::write(&path, text).expect("write the file");
+    (folder, Flags { config: Some(path), ..Flags::default() })
+}
+
+#[test]
+fn flags_win_over_environment_over_file_over_defaults() {
+    let (_folder, mut flags) =
+        file("http_addr = \"127.0.0.1:1\"\nlanes = 3\n[storage]\nseal_rows = 10\nseal_age_ms = 7\n");
+    flags.http = Some("127.0.0.1:3".into());
+    let variables = environment(&[
+        ("FLOODMARK_HTTP_ADDR", "127.0.0.1:2"),
+        ("FLOODMARK_STORAGE__SEAL_ROWS", "20"),
+        ("FLOODMARK_ALLOWED_ORIGINS", "https://a.example, https://b.example"),
+        ("FLOODMARK_PORT_4318_TCP_ADDR", "10.0.0.1"),
+        ("FLOODMARK_URL", "http://x"),
+        ("PATH", "/bin"),
+    ]);
+    let config = load(&flags, &variables).expect("a good configuration");
+    assert_eq!(config.http_addr.port(), 3);
+    assert_eq!(config.settings.lanes, 3);
+    assert_eq!((config.settings.storage.seal_rows, config.settings.storage.seal_age_ms), (20, 7));
+    assert_eq!(config.settings.allowed_origins, ["https://a.example", "https://b.example"]);
+}
+
+#[test]
+fn what_cannot_be_is_named() {
+    let check = |text: &str, variables: &[(&str, &str)], says: &str| {
+        let (_folder, flags) = file(text);
+        let error = match load(&flags, &environment(variables)) {
+            Ok(_) => panic!("{text} {variables:?} was accepted"),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(says), "{error}");
+    };
+    check("http_adr = \"x\"", &[], "unknown key http_adr; the nearest known key is http_addr");
+    check("[storage]\nseal_row = 1", &[], "the nearest known key is storage.seal_rows");
+    check("[storage]\ndata = \"x\"", &[], "unknown key storage.data");
+    check("", &[("FLOODMARK_STORAGE__SEAL_ROW", "1")], "FLOODMARK_STORAGE__SEAL_ROW");
+    check("", &[("FLOODMARK_LANES", "many")], "FLOODMARK_LANES must be a whole number");
+    check("http_addr = \"nowhere\"", &[], "http_addr");
+    check("allowed_origins = [\"*\"]", &[], "wildcard");
+    check("log = \"loud\"", &[], "log must be");
+    check("[storage]\nseal_rows = 0", &[], "seal_rows");
+    check("", &[("FLOODMARK_BOOTSTRAP_KEY", "")], "bootstrap_key is a placeholder");
+    check("", &[("FLOODMARK_OPERATOR_KEY", "short")], "at least 32");
+    check(&format!("operator_key = \"{KEY}\""), &[], "must be a reference");
+    check("operator_key = \"env:NOWHERE\"", &[], "not set");
+    check("a = = b", &[], "not valid TOML");
+}
+
+/// Secrets never leave in what is printed.
+#[test]
+fn secrets_are_redacted() {
+    let (_folder, flags) = file("operator_key = \"env:THE_KEY\"");
+    let config = load(&flags, &environment(&[("THE_KEY", KEY)])).expect("a good configuration");
+    let text = render(&config);
+    assert!(!text.contains(KEY), "{text}");
+    assert!(text.contains("operator_key = \"(set, not shown)\"") && text.contains("seal_rows"), "{text}");
+    // What is printed is a configuration again.
+    let (_folder, flags) = file(&text);
+    assert!(load(&flags, &[]).is_ok());
+}

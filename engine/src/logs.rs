@@ -1,0 +1,139 @@
+//! Logs: one JSON object a line on standard error, never with payload (P2).
+//!
+//! The fields that every line has stand first, `N/A` where a line has none. Characters that steer a terminal are
+//! escaped. Dependencies are heard from `warn` on only.
+
+use std::fmt::{self, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::clock::{Clock, rfc3339};
+use crate::config::LogFormat;
+
+/// Fields of every line.
+const COMMON: [&str; 3] = ["correlation_id", "tenant_id", "request_id"];
+
+/// Longest value of a field, in bytes.
+const VALUE_BYTES_MAX: usize = 4 << 10;
+
+/// Starts logging; a second call changes nothing.
+pub fn start(level: Level, format: LogFormat) {
+    let ours = ["engine", "ingest", "query", "storage", "floodmark"];
+    let targets = Targets::new().with_default(level.min(Level::WARN)).with_targets(ours.map(|name| (name, level)));
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Lines { format });
+    let _ = tracing_subscriber::registry().with(targets).with(layer).try_init();
+}
+
+struct Lines {
+    format: LogFormat,
+}
+
+#[derive(Default)]
+struct Fields(Vec<(&'static str, String)>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.push((field.name(), format!("{value:?}")));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.push((field.name(), value.to_owned()));
+    }
+}
+
+impl Fields {
+    fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(have, _)| *have == name)?;
+        Some(self.0.swap_remove(at).1)
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let message = fields.take("message").unwrap_or_default();
+        let level = event.metadata().level().as_str();
+        let time = rfc3339(Clock::now_ns());
+        let mut line = String::with_capacity(256);
+        match self.format {
+            LogFormat::Json => {
+                line.push_str("{\"timestamp\":\"");
+                line.push_str(&time);
+                line.push('"');
+                member(&mut line, "level", level);
+                for name in COMMON {
+                    let value = fields.take(name).filter(|value| !value.is_empty());
+                    member(&mut line, name, value.as_deref().unwrap_or("N/A"));
+                }
+                member(&mut line, "message", &message);
+                member(&mut line, "target", event.metadata().target());
+                fields.0.sort_unstable();
+                for (name, value) in &fields.0 {
+                    member(&mut line, name, value);
+                }
+                line.push('}');
+            }
+            LogFormat::Text => {
+                line.push_str(&time);
+                let _ = write!(line, " {level:5} ");
+                escape(&mut line, &message);
+                for (name, value) in &fields.0 {
+                    let _ = write!(line, " {name}=");
+                    escape(&mut line, value);
+                }
+            }
+        }
+        writeln!(out, "{line}")
+    }
+}
+
+fn member(line: &mut String, name: &str, value: &str) {
+    line.push_str(",\"");
+    escape(line, name);
+    line.push_str("\":\"");
+    escape(line, value);
+    line.push('"');
+}
+
+/// Escapes as JSON does, and beyond it whatever could move a cursor or start a new line in some viewer.
+fn escape(line: &mut String, text: &str) {
+    for c in text[..text.floor_char_boundary(VALUE_BYTES_MAX)].chars() {
+        match c {
+            '"' => line.push_str("\\\""),
+            '\\' => line.push_str("\\\\"),
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') => {
+                let _ = write!(line, "\\u{:04x}", u32::from(c));
+            }
+            c => line.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn nothing_in_a_line_can_forge_another() {
+        let check = |text: &str, expected: &str| {
+            let mut line = String::new();
+            escape(&mut line, text);
+            assert_eq!(line, expected);
+        };
+        check("plain é", "plain é");
+        check("a\nb\r\"\\", "a\\u000ab\\u000d\\\"\\\\");
+        check("\u{1b}[31m\u{9b}\u{2028}\u{202e}", "\\u001b[31m\\u009b\\u2028\\u202e");
+    }
+}

@@ -1,0 +1,314 @@
+//! `GET /api/v1/latency`: percentiles from merged histograms, stored ones and those of chunks that are not
+//! sealed yet; no record is read for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::common::Result as EngineResult;
+use datafusion::logical_expr::{Expr, col, lit};
+use datafusion::prelude::DataFrame;
+use hdrhistogram::serialization::Deserializer;
+use storage::latency::WINDOW_NS;
+use storage::reader::Snapshot;
+use storage::record::{Field, json_text};
+
+use super::event_out::{int, key, text};
+use super::sparse::Sparse;
+use super::{Call, json};
+use crate::filters;
+use crate::params::Params;
+use crate::query::Answer;
+use crate::refusal::Refusal;
+use crate::scan::Rows;
+use crate::time::{shortest, with_nanoseconds};
+
+/// Series of one reply at most.
+const SERIES_MAX: usize = 10_000;
+/// Points of one series at most, so that a small step over a long range is refused and not truncated.
+const POINTS_MAX: i64 = 11_000;
+/// Buckets of all histograms of one reply at most: about 128 MiB.
+const BUCKETS_MAX: usize = 4_000_000;
+/// Quantiles of one request at most.
+const QUANTILES_MAX: usize = 32;
+
+#[derive(Debug)]
+struct Asked {
+    from: Option<i64>,
+    to: Option<i64>,
+    source: Option<String>,
+    operation: Option<String>,
+    dataset: Option<String>,
+    /// As the client wrote them, which is how the reply names them.
+    quantiles: Vec<(String, f64)>,
+    step_ns: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Series {
+    all: Sparse,
+    error_count: u64,
+    points: BTreeMap<i64, Sparse>,
+}
+
+/// Answers percentiles by source and operation.
+///
+/// # Errors
+/// 400 for parameters, 422 where the reply would pass its bounds.
+pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
+    let asked = Asked::take(call.params()?)?;
+    let mut merged = Merged { asked: &asked, series: BTreeMap::new(), bucket_count: 0 };
+    let snapshot = call.view.latency();
+    if let Some(stored) = &snapshot.stored {
+        merged.add_stored(call, &Arc::new(stored.clone())).await?;
+    }
+    for measurement in &snapshot.hot {
+        for one in &measurement.series {
+            // Measurements that are not stored yet do not know their dataset.
+            if asked.dataset.is_none() && asked.wants(&one.source, &one.operation, one.window_start_ns) {
+                let histogram = one.buckets.iter().fold(Sparse::default(), |mut sum, (value, count)| {
+                    sum.add(*value, u64::from(*count));
+                    sum
+                });
+                let errors = if one.is_error { histogram.count() } else { 0 };
+                merged.add(&one.source, &one.operation, one.window_start_ns, &histogram, errors)?;
+            }
+        }
+    }
+    let mut out = b"{".to_vec();
+    for (name, bound) in [("from", asked.from), ("to", asked.to)] {
+        key(&mut out, name);
+        match bound {
+            Some(time_ns) => json_text::string(&mut out, &shortest(time_ns)),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+    key(&mut out, "series");
+    out.push(b'[');
+    for (position, ((source, operation), series)) in merged.series.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        series.write(&mut out, source, operation, &asked);
+    }
+    out.extend_from_slice(b"]}");
+    Ok(json(out))
+}
+
+impl Asked {
+    fn take(mut params: Params) -> Result<Self, Refusal> {
+        let (from, to) = params.take_range()?;
+        let quantiles = params.take("q").unwrap_or_else(|| "0.5,0.95,0.99".into());
+        let quantiles = quantiles
+            .split(',')
+            .map(|text| {
+                let value: f64 = text.trim().parse().ok()?;
+                (0.0..=1.0).contains(&value).then(|| (text.trim().to_owned(), value))
+            })
+            .collect::<Option<Vec<_>>>()
+            .filter(|quantiles| quantiles.len() <= QUANTILES_MAX)
+            .ok_or_else(|| {
+                Refusal::parameter(
+                    "q",
+                    format!("is not a list of at most {QUANTILES_MAX} numbers from 0 to 1"),
+                )
+            })?;
+        let step_ns = params.take("step").map(|text| step(&text)).transpose()?;
+        let asked = Self {
+            // A window counts if any of it is asked for.
+            from: from.map(|from| from.div_euclid(WINDOW_NS).saturating_mul(WINDOW_NS)),
+            to,
+            source: params.take("source"),
+            operation: params.take("operation"),
+            dataset: params.take("dataset"),
+            quantiles,
+            step_ns,
+        };
+        params.finish()?;
+        if let (Some(from), Some(to), Some(step)) = (asked.from, asked.to, asked.step_ns)
+            && to.saturating_sub(from) / step > POINTS_MAX
+        {
+            return Err(Refusal::parameter("step", format!("gives more than {POINTS_MAX} points a series")));
+        }
+        Ok(asked)
+    }
+
+    fn wants(&self, source: &str, operation: &str, window_start_ns: i64) -> bool {
+        self.source.as_deref().is_none_or(|wanted| wanted == source)
+            && self.operation.as_deref().is_none_or(|wanted| wanted == operation)
+            && self.from.is_none_or(|from| window_start_ns >= from)
+            && self.to.is_none_or(|to| window_start_ns < to)
+    }
+
+    fn conditions(&self) -> Vec<Expr> {
+        let mut all = filters::range(self.from, self.to);
+        for (column, value) in [
+            (Field::Source, &self.source),
+            (Field::Operation, &self.operation),
+            (Field::SourceDataset, &self.dataset),
+        ] {
+            all.extend(value.as_ref().map(|value| col(column.name()).eq(lit(value.as_str()))));
+        }
+        all
+    }
+}
+
+/// A step: a number of seconds, or with `s`, `m`, `h` or `d`; whole windows.
+fn step(text: &str) -> Result<i64, Refusal> {
+    let window_s = WINDOW_NS / 1_000_000_000;
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1),
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b'h') => (&text[..text.len() - 1], 3_600),
+        Some(b'd') => (&text[..text.len() - 1], 86_400),
+        _ => (text, 1),
+    };
+    let seconds = digits.parse::<i64>().ok().and_then(|number| number.checked_mul(factor));
+    seconds
+        .filter(|seconds| *seconds > 0 && seconds % window_s == 0)
+        .and_then(|seconds| seconds.checked_mul(1_000_000_000))
+        .ok_or_else(|| {
+            Refusal::parameter(
+                "step",
+                format!("is not a multiple of the window of {window_s} s, such as 60s or 1h"),
+            )
+        })
+}
+
+struct Merged<'a> {
+    asked: &'a Asked,
+    series: BTreeMap<(String, String), Series>,
+    bucket_count: usize,
+}
+
+impl Merged<'_> {
+    async fn add_stored(&mut self, call: &Call<'_>, stored: &Arc<Snapshot>) -> Result<(), Refusal> {
+        let planned = || -> EngineResult<DataFrame> {
+            let mut frame = call.session.read(stored)?;
+            if let Some(condition) = self.asked.conditions().into_iter().reduce(Expr::and) {
+                frame = frame.filter(condition)?;
+            }
+            frame.select_columns(
+                &[
+                    Field::TimeNs,
+                    Field::Source,
+                    Field::Operation,
+                    Field::Outcome,
+                    Field::Count,
+                    Field::ErrorCount,
+                    Field::Histogram,
+                ]
+                .map(Field::name),
+            )
+        };
+        let sources = call.sources(vec![Arc::clone(stored)]);
+        let frame = match planned() {
+            Ok(frame) => frame,
+            Err(error) => return Err(sources.refusal(&error).await),
+        };
+        let mut deserializer = Deserializer::new();
+        let mut rows = Rows::start(frame, sources.clone()).await?;
+        while let Some(batch) = rows.next().await? {
+            for row in 0..batch.num_rows() {
+                let Some(histogram) = histogram(&mut deserializer, &batch, row) else {
+                    return Err(sources.corrupt().await);
+                };
+                let source = text(&batch, Field::Source.name(), row).unwrap_or("unknown");
+                let operation = text(&batch, Field::Operation.name(), row).unwrap_or_default();
+                let window_start_ns = int(&batch, Field::TimeNs.name(), row).unwrap_or_default();
+                let is_error = text(&batch, Field::Outcome.name(), row) == Some("error");
+                let errors = int(&batch, Field::ErrorCount.name(), row)
+                    .and_then(|errors| u64::try_from(errors).ok())
+                    .unwrap_or(if is_error { histogram.count() } else { 0 });
+                self.add(source, operation, window_start_ns, &histogram, errors)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        source: &str,
+        operation: &str,
+        window_start_ns: i64,
+        histogram: &Sparse,
+        errors: u64,
+    ) -> Result<(), Refusal> {
+        let too_much =
+            || Refusal::query_limit("the latency asked for has too many series; narrow it by source or time");
+        let is_full = self.series.len() >= SERIES_MAX;
+        let series = match self.series.entry((source.to_owned(), operation.to_owned())) {
+            std::collections::btree_map::Entry::Vacant(_) if is_full => return Err(too_much()),
+            entry => entry.or_default(),
+        };
+        let before = series.all.bucket_count();
+        series.all.merge(histogram);
+        series.error_count += errors;
+        self.bucket_count += series.all.bucket_count() - before;
+        if let Some(step) = self.asked.step_ns {
+            let point = series.points.entry(window_start_ns.div_euclid(step) * step).or_default();
+            let before = point.bucket_count();
+            point.merge(histogram);
+            self.bucket_count += point.bucket_count() - before;
+        }
+        if self.bucket_count > BUCKETS_MAX { Err(too_much()) } else { Ok(()) }
+    }
+}
+
+fn histogram(deserializer: &mut Deserializer, batch: &RecordBatch, row: usize) -> Option<Sparse> {
+    let column = batch.column_by_name(Field::Histogram.name())?.as_binary::<i32>();
+    let mut sum = Sparse::default();
+    if column.is_null(row) {
+        return Some(sum);
+    }
+    let full: hdrhistogram::Histogram<u64> = deserializer.deserialize(&mut &*column.value(row)).ok()?;
+    for bucket in full.iter_recorded() {
+        sum.add(bucket.value_iterated_to(), bucket.count_at_value());
+    }
+    Some(sum)
+}
+
+impl Series {
+    fn write(&self, out: &mut Vec<u8>, source: &str, operation: &str, asked: &Asked) {
+        out.push(b'{');
+        for (name, value) in [("source", source), ("operation", operation)] {
+            key(out, name);
+            json_text::string(out, value);
+        }
+        number(out, "count", self.all.count());
+        number(out, "error_count", self.error_count);
+        quantiles(out, &self.all, asked);
+        number(out, "max_ns", self.all.max());
+        if asked.step_ns.is_some() {
+            key(out, "points");
+            out.push(b'[');
+            for (position, (time_ns, point)) in self.points.iter().enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                out.push(b'{');
+                key(out, "time");
+                json_text::string(out, &with_nanoseconds(*time_ns));
+                number(out, "count", point.count());
+                quantiles(out, point, asked);
+                out.push(b'}');
+            }
+            out.push(b']');
+        }
+        out.push(b'}');
+    }
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    key(out, name);
+    json_text::int(out, i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+fn quantiles(out: &mut Vec<u8>, histogram: &Sparse, asked: &Asked) {
+    key(out, "quantiles");
+    out.push(b'{');
+    for (name, quantile) in &asked.quantiles {
+        number(out, name, histogram.quantile(*quantile));
+    }
+    out.push(b'}');
+}

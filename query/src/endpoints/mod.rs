@@ -1,0 +1,165 @@
+//! The reads, one file each, and the one list of them.
+//!
+//! An endpoint is a plain async function over a [`Call`]: what the caller may see, a session to run plans in,
+//! and what was asked. It needs no storage, so tests hand it snapshots made by hand.
+
+mod audit;
+mod correlation;
+mod event_out;
+mod latency;
+mod page;
+mod records;
+mod services;
+mod span_out;
+mod sparse;
+pub mod sql;
+mod trace;
+mod traces;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use storage::reader::Snapshot;
+use storage::record::Kind;
+
+use crate::params::Params;
+use crate::plan::session::Session;
+use crate::query::{Answer, Body};
+use crate::refusal::Refusal;
+use crate::scan::Sources;
+use crate::view::View;
+
+/// Which read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `GET /api/v1/events`
+    Events,
+    /// `GET /api/v1/logs`
+    Logs,
+    /// `GET /api/v1/traces`
+    Traces,
+    /// `GET /api/v1/traces/{trace_id}`
+    Trace,
+    /// `GET /api/v1/correlations/{correlation_id}`
+    Correlation,
+    /// `GET /api/v1/services`
+    Services,
+    /// `POST /api/v1/sql`
+    Sql,
+    /// `GET /api/v1/latency`
+    Latency,
+    /// `GET /api/v1/audit/traces`
+    AuditTraces,
+}
+
+impl Endpoint {
+    /// Whether it reads tables of that kind; SQL says by name which it reads.
+    #[must_use]
+    pub fn reads(self, kind: Kind) -> bool {
+        match self {
+            Self::Events => matches!(kind, Kind::Events | Kind::System),
+            Self::Logs => kind == Kind::Logs,
+            Self::Traces | Self::Trace => kind == Kind::Spans,
+            Self::Correlation => matches!(kind, Kind::Events | Kind::Spans | Kind::Logs | Kind::Audit),
+            Self::Services => matches!(kind, Kind::Events | Kind::Spans | Kind::Logs),
+            Self::Latency => kind == Kind::Latency,
+            Self::AuditTraces => kind == Kind::Audit,
+            Self::Sql => true,
+        }
+    }
+}
+
+/// One request, as its endpoint sees it.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// What the caller may see.
+    pub view: &'a View,
+    /// Where its plans run.
+    pub session: &'a Session,
+    /// The last part of the path, where it is an id.
+    pub path_id: Option<&'a str>,
+    /// The query string.
+    pub query: Option<&'a str>,
+    /// The `Accept` header.
+    pub accept: Option<&'a str>,
+    /// The request's body.
+    pub body: &'a [u8],
+    /// Rows of a JSON reply to SQL at most.
+    pub rows_max: usize,
+    /// How long a result may stream.
+    pub time_max: Duration,
+}
+
+impl Call<'_> {
+    fn params(&self) -> Result<Params, Refusal> {
+        Params::parse(self.query)
+    }
+
+    fn sources(&self, snapshots: Vec<Arc<Snapshot>>) -> Sources {
+        Sources::new(self.session, snapshots)
+    }
+
+    fn path_id(&self) -> &str {
+        self.path_id.unwrap_or_default()
+    }
+}
+
+/// Answers one request.
+///
+/// # Errors
+/// The refusal that the engine renders as a problem.
+pub async fn answer(endpoint: Endpoint, call: &Call<'_>) -> Result<Answer, Refusal> {
+    match endpoint {
+        Endpoint::Events => records::answer(call, Kind::Events, "events").await,
+        Endpoint::Logs => records::answer(call, Kind::Logs, "logs").await,
+        Endpoint::AuditTraces => audit::answer(call).await,
+        Endpoint::Traces => traces::answer(call).await,
+        Endpoint::Trace => trace::answer(call).await,
+        Endpoint::Correlation => correlation::answer(call).await,
+        Endpoint::Services => services::answer(call).await,
+        Endpoint::Sql => sql::answer(call).await,
+        Endpoint::Latency => latency::answer(call).await,
+    }
+}
+
+/// A whole JSON reply.
+fn json(body: Vec<u8>) -> Answer {
+    Answer {
+        status: 200,
+        content_type: "application/json",
+        headers: Vec::new(),
+        body: Body::Full(Bytes::from(body)),
+    }
+}
+
+/// A list's reply: `{"<name>":[…],"next_cursor":…}`, with the next page's link where there is one.
+fn list(call: &Call<'_>, name: &str, rows: &[u8], next: Option<String>) -> Answer {
+    let mut body = format!("{{\"{name}\":[").into_bytes();
+    body.extend_from_slice(rows);
+    body.extend_from_slice(b"],\"next_cursor\":");
+    match &next {
+        // The alphabet of cursors needs no escapes.
+        Some(cursor) => body.extend_from_slice(format!("\"{cursor}\"").as_bytes()),
+        None => body.extend_from_slice(b"null"),
+    }
+    body.push(b'}');
+    let mut answer = json(body);
+    if let Some(cursor) = next {
+        // A reference to the same path: the client resolves it against what it asked.
+        let kept = call
+            .query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("cursor"));
+        let query = kept.map(str::to_owned).chain([format!("cursor={cursor}")]).collect::<Vec<_>>().join("&");
+        if let Ok(link) = HeaderValue::from_str(&format!("<?{query}>; rel=\"next\"")) {
+            answer.headers.push((HeaderName::from_static("link"), link));
+        }
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests;

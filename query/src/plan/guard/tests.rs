@@ -1,0 +1,126 @@
+//! F29, Q3–Q6: what is no single query over plain tables never reaches the planner.
+
+use super::{Refused, SQL_BYTES_MAX, check};
+
+fn tables(sql: &str) -> Vec<String> {
+    check(sql).unwrap_or_else(|refused| panic!("{sql}: {refused}")).tables.into_iter().collect()
+}
+
+#[test]
+fn queries_pass_and_name_their_tables() {
+    for (sql, expected) in [
+        ("SELECT 1", vec![]),
+        ("SELECT * FROM events", vec!["events"]),
+        ("SELECT * FROM EVENTS;", vec!["events"]),
+        ("SELECT * FROM \"Events\"", vec!["Events"]),
+        ("SELECT * FROM events e JOIN spans s ON e.trace_id = s.trace_id", vec!["events", "spans"]),
+        ("WITH x AS (SELECT * FROM logs) SELECT * FROM x", vec!["logs"]),
+        ("SELECT * FROM (SELECT * FROM logs) WHERE id IN (SELECT id FROM audit)", vec!["audit", "logs"]),
+        ("SELECT 1 UNION ALL SELECT 2", vec![]),
+        ("VALUES (1), (2)", vec![]),
+        ("SELECT repeat('a', 10), \"http.status\" FROM events ORDER BY 1 LIMIT 5", vec!["events"]),
+        ("SELECT count(*) FILTER (WHERE severity_number >= 17) FROM events GROUP BY source", vec!["events"]),
+        ("SELECT '; DROP TABLE events' FROM events -- ; DELETE", vec!["events"]),
+    ] {
+        assert_eq!(tables(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn anything_else_is_refused() {
+    for sql in [
+        "",
+        ";",
+        "-- nothing",
+        "SELECT 1; SELECT 2",
+        "INSERT INTO events VALUES (1)",
+        "INSERT INTO events SELECT * FROM events",
+        "UPDATE events SET id = 1",
+        "DELETE FROM events",
+        "DROP TABLE events",
+        "CREATE TABLE x AS SELECT 1",
+        "CREATE VIEW x AS SELECT 1",
+        "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'",
+        "CREATE FUNCTION f() RETURNS INT RETURN 1",
+        "COPY events TO '/tmp/x'",
+        "COPY (SELECT 1) TO 'x.csv'",
+        "SET datafusion.catalog.information_schema = true",
+        "SHOW TABLES",
+        "SHOW ALL",
+        "DESCRIBE events",
+        "EXPLAIN SELECT 1",
+        "EXPLAIN ANALYZE SELECT 1",
+        "PREPARE p AS SELECT 1",
+        "EXECUTE p",
+        "BEGIN",
+        "USE other",
+        "SELECT * INTO x FROM events",
+        "TABLE events",
+        "SELECT * FROM events FOR UPDATE",
+        "WITH x AS (DELETE FROM events RETURNING *) SELECT * FROM x",
+        "WITH x AS (INSERT INTO events VALUES (1) RETURNING *) SELECT * FROM x",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM 's3://bucket/x.parquet'",
+        "SELECT * FROM \"file:///etc/passwd\"",
+        "SELECT * FROM \"../b/events\"",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM generate_series(1, 1000000000)",
+        "SELECT * FROM TABLE(range(1, 10))",
+        "SELECT * FROM LATERAL FLATTEN(x)",
+        "SELECT * FROM UNNEST([1,2])",
+        "SELECT generate_series(1, 1000000000000)",
+        "SELECT repeat('a', 1000000000000)",
+        "SELECT repeat('a', seq) FROM events",
+        "SELECT lpad('a', 10 * 1000000)",
+        "SELECT public.abs(1)",
+        "SELEC 1",
+        "SELECT 'open",
+        "SELECT ((1)",
+    ] {
+        assert!(check(sql).is_err(), "{sql}");
+    }
+}
+
+#[test]
+fn names_with_a_schema_are_of_no_table() {
+    for sql in [
+        "SELECT * FROM information_schema.tables",
+        "SELECT * FROM datafusion.public.events",
+        "SELECT * FROM public.events",
+        "SELECT * FROM b.events",
+        "SELECT id FROM events WHERE id IN (SELECT table_name FROM information_schema.tables)",
+    ] {
+        assert_eq!(check(sql).unwrap_err(), Refused::Qualified, "{sql}");
+    }
+}
+
+// Q6: long, deep and wide statements cost no stack and little time.
+#[test]
+fn bounds_hold_without_recursion() {
+    let too_complex = |sql: String| {
+        let refused = check(&sql).unwrap_err();
+        assert!(matches!(refused, Refused::TooComplex { .. }), "{}: {refused}", &sql[..60]);
+    };
+    too_complex(format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000)));
+    too_complex(format!("SELECT {}1{}", "[".repeat(10_000), "]".repeat(10_000)));
+    too_complex(format!("SELECT {}true", "NOT ".repeat(10_000)));
+    too_complex(format!("SELECT {}1", "- ".repeat(10_000)));
+    too_complex(format!("SELECT 1{}", "+1".repeat(100_000)));
+    too_complex(format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(10_000)));
+    too_complex(format!("SELECT 1 WHERE true{}", " AND true".repeat(100_000)));
+    too_complex(format!("SELECT 1 WHERE 1 IN (1{})", ",1".repeat(100_000)));
+    too_complex(format!("SELECT {} 1 {}", "CASE WHEN true THEN ".repeat(5_000), "END ".repeat(5_000)));
+    too_complex(format!("SELECT * FROM events{}", ", events".repeat(100)));
+    too_complex(format!("SELECT 1{}", "::int".repeat(10_000)));
+    assert!(check(&format!("SELECT 1 WHERE 1 IN (1{})", ",1".repeat(9_999))).is_ok());
+    assert!(check(&format!("SELECT 1 WHERE true{}", " AND true".repeat(500))).is_ok());
+    let long = format!("SELECT '{}'", "x".repeat(10 << 20));
+    assert_eq!(check(&long).unwrap_err(), Refused::TooLong { bytes: long.len() });
+    assert!(long.len() > SQL_BYTES_MAX);
+}
+
+#[test]
+fn refusals_quote_no_values() {
+    let refused = check("SELECT 'a secret' 'b' + FROM 'another secret' 'c'").unwrap_err();
+    assert!(!refused.to_string().contains("secret"), "{refused}");
+}

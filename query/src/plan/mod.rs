@@ -1,0 +1,7 @@
+//! From a request to a plan: which statements are open, which tables a request can name, how they are read.
+
+pub mod attr;
+pub mod guard;
+pub mod session;
+pub mod table;
+pub mod work;

@@ -1,0 +1,173 @@
+//! A fresh session for every request: it holds the caller's tables and can name nothing else (T1, F29).
+//!
+//! What the query engine could reach by itself is not there to be reached: no table functions, no file
+//! formats or table factories, no information schema, no file system store, no disk. The one object store is
+//! rooted at the tenant's prefix.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::catalog::MemoryCatalogProviderList;
+use datafusion::common::{Result, TableReference, exec_err};
+use datafusion::execution::SessionStateDefaults;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement as PlannerStatement;
+use object_store::ObjectStore;
+use object_store::prefix::PrefixStore;
+use sqlparser::ast::{Query, Statement};
+use storage::reader::Snapshot;
+use storage::record::Tenant;
+use url::Url;
+
+use super::attr;
+use super::table::Table;
+
+/// What sessions share: the functions that are open, the memory they may use, how parallel they run.
+pub struct Sessions {
+    config: SessionConfig,
+    memory: Arc<dyn MemoryPool>,
+    scalar: Vec<Arc<ScalarUDF>>,
+    aggregate: Vec<Arc<AggregateUDF>>,
+    window: Vec<Arc<WindowUDF>>,
+    planners: Vec<Arc<dyn ExprPlanner>>,
+}
+
+const STORE: &str = "tenant://store";
+
+impl Sessions {
+    /// Sessions that together use at most `memory_bytes` for what the engine accounts, each on `threads`.
+    #[must_use]
+    pub fn new(memory_bytes: usize, threads: usize) -> Self {
+        let mut config = SessionConfig::new()
+            .with_target_partitions(threads.max(1))
+            .with_information_schema(false)
+            .with_create_default_catalog_and_schema(true);
+        let options = config.options_mut();
+        options.execution.parquet.pushdown_filters = true;
+        options.execution.parquet.reorder_filters = true;
+        options.execution.parquet.bloom_filter_on_read = true;
+        options.sql_parser.map_string_types_to_utf8view = false;
+        let mut scalar = SessionStateDefaults::default_scalar_functions();
+        scalar.push(Arc::new(attr::udf()));
+        Self {
+            config,
+            memory: Arc::new(GreedyMemoryPool::new(memory_bytes)),
+            scalar,
+            aggregate: SessionStateDefaults::default_aggregate_functions(),
+            window: SessionStateDefaults::default_window_functions(),
+            planners: SessionStateDefaults::default_expr_planners(),
+        }
+    }
+
+    /// Bytes that running queries have reserved.
+    #[must_use]
+    pub fn reserved_bytes(&self) -> usize {
+        self.memory.reserved()
+    }
+
+    /// A session of one request, over the store rooted at the deployment.
+    ///
+    /// # Errors
+    /// When the engine refuses the parts: our bug.
+    pub fn open(&self, tenant: &Tenant, store: Arc<dyn ObjectStore>) -> Result<Session> {
+        let rooted: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(store, format!("tenant/{tenant}")));
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::clone(&self.memory))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .with_object_store_registry(Arc::new(OneStore(rooted)))
+            .build_arc()?;
+        let state = SessionStateBuilder::new()
+            .with_config(self.config.clone())
+            .with_runtime_env(runtime)
+            .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
+            .with_scalar_functions(self.scalar.clone())
+            .with_aggregate_functions(self.aggregate.clone())
+            .with_window_functions(self.window.clone())
+            .with_expr_planners(self.planners.clone())
+            .with_table_functions(std::collections::HashMap::new())
+            .build();
+        Ok(Session { context: SessionContext::new_with_state(state) })
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("memory", &self.memory).finish_non_exhaustive()
+    }
+}
+
+/// The session of one request; clones share it.
+#[derive(Clone)]
+pub struct Session {
+    context: SessionContext,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Session")
+    }
+}
+
+impl Session {
+    /// Reads one table.
+    ///
+    /// # Errors
+    /// When the engine refuses it: our bug.
+    pub fn read(&self, snapshot: &Arc<Snapshot>) -> Result<DataFrame> {
+        self.context.read_table(Arc::new(Table::new(Arc::clone(snapshot), store_url())))
+    }
+
+    /// Plans a checked query over these tables, by their names here.
+    ///
+    /// # Errors
+    /// The planner's.
+    pub async fn plan(
+        &self,
+        query: Box<Query>,
+        tables: &BTreeMap<String, Arc<Snapshot>>,
+    ) -> Result<DataFrame> {
+        for (name, snapshot) in tables {
+            let table = Arc::new(Table::new(Arc::clone(snapshot), store_url()));
+            self.context.register_table(TableReference::bare(name.as_str()), table)?;
+        }
+        let statement = PlannerStatement::Statement(Box::new(Statement::Query(query)));
+        let plan = self.context.state().statement_to_plan(statement).await?;
+        // Second lock on the same door: the guard lets nothing but queries through.
+        let options = datafusion::execution::context::SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        options.verify_plan(&plan)?;
+        self.context.execute_logical_plan(plan).await
+    }
+}
+
+fn store_url() -> ObjectStoreUrl {
+    ObjectStoreUrl::parse(STORE).expect("a constant URL")
+}
+
+/// A registry that knows one store and can learn no other.
+#[derive(Debug)]
+struct OneStore(Arc<dyn ObjectStore>);
+
+impl ObjectStoreRegistry for OneStore {
+    fn register_store(&self, _url: &Url, _store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        None
+    }
+
+    fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        if url.as_str().trim_end_matches('/') == STORE {
+            Ok(Arc::clone(&self.0))
+        } else {
+            exec_err!("no such object store")
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The crate's one object: takes a request on any thread, runs it on threads of its own (X1).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use storage::{Principal, Storage};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::endpoints::{self, Call, Endpoint};
+use crate::plan::session::Sessions;
+use crate::refusal::Refusal;
+use crate::view::View;
+
+/// Stack of a query thread, in bytes. The planner recurses once for each operator of a chain; this bears the
+/// guard's bound several times over, and only what is touched costs memory.
+const STACK_BYTES: usize = 64 << 20;
+
+/// Queries that make their reply at once, for each thread: most wait for the object store. A reply is at most
+/// 64 MiB of JSON beside what the memory pool accounts.
+const RUNNING_PER_THREAD: usize = 4;
+
+/// Bounds of the query side.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Memory that all running queries together may reserve, in bytes.
+    pub memory_bytes: usize,
+    /// How long one query may run.
+    pub time_max: Duration,
+    /// Rows of a JSON reply to SQL at most.
+    pub rows_max: usize,
+    /// Threads that queries run on.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { memory_bytes: 512 << 20, time_max: Duration::from_secs(30), rows_max: 10_000, threads: 2 }
+    }
+}
+
+/// One read, with the principal that its credential proved.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Which read.
+    pub endpoint: Endpoint,
+    /// The last part of the path, decoded, where it is an id.
+    pub path_id: Option<String>,
+    /// The query string as sent.
+    pub query: Option<String>,
+    /// The `Accept` header.
+    pub accept: Option<String>,
+    /// The request's body.
+    pub body: Bytes,
+    /// Who asks.
+    pub principal: Principal,
+    /// Now, nanoseconds since 1970 UTC.
+    pub now_ns: i64,
+    /// The request's correlation id, for logs.
+    pub correlation_id: String,
+}
+
+/// A reply's body.
+#[derive(Debug)]
+pub enum Body {
+    /// All of it.
+    Full(Bytes),
+    /// Pieces as they are made; `Err` cuts the reply. Dropping the receiver cancels the query.
+    Stream(mpsc::Receiver<Result<Bytes, ()>>),
+}
+
+/// A reply.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Media type of the body.
+    pub content_type: &'static str,
+    /// Further headers.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body.
+    pub body: Body,
+}
+
+/// Answers reads.
+#[derive(Debug)]
+pub struct Query {
+    storage: Arc<Storage>,
+    inner: Arc<Inner>,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    sessions: Sessions,
+    /// Queries that make their reply at once (B1); the others wait within their time.
+    running: Semaphore,
+    options: Options,
+}
+
+impl Query {
+    /// Starts the query threads.
+    ///
+    /// # Errors
+    /// When the threads cannot be started.
+    pub fn new(storage: Arc<Storage>, options: Options) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(options.threads.max(1))
+            .thread_name("query")
+            .thread_stack_size(STACK_BYTES)
+            .enable_all()
+            .build()?;
+        let sessions = Sessions::new(options.memory_bytes, options.threads);
+        let running_max = options.threads.max(1) * RUNNING_PER_THREAD;
+        Ok(Self {
+            storage,
+            inner: Arc::new(Inner { sessions, running: Semaphore::new(running_max), options }),
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Bytes that running queries have reserved.
+    #[must_use]
+    pub fn reserved_bytes(&self) -> usize {
+        self.inner.sessions.reserved_bytes()
+    }
+
+    /// Answers one read. Call it from any thread; dropping the future cancels the work.
+    ///
+    /// # Errors
+    /// The refusal to render as a problem.
+    pub async fn answer(&self, request: Request) -> Result<Answer, Refusal> {
+        let storage = Arc::clone(&self.storage);
+        let inner = Arc::clone(&self.inner);
+        let runtime = self.runtime.as_ref().expect("a query lives as long as its runtime").handle();
+        let time_max = self.inner.options.time_max;
+        let work = async move {
+            let _running = inner.running.acquire().await;
+            let view = open(&storage, &request)?;
+            answer_view(&view, &request, &inner.sessions, &inner.options).await
+        };
+        bounded(runtime, time_max, work).await
+    }
+}
+
+/// Runs `work` on `runtime`, at most for `time_max` and as long as somebody waits.
+async fn bounded(
+    runtime: &Handle,
+    time_max: Duration,
+    work: impl Future<Output = Result<Answer, Refusal>> + Send + 'static,
+) -> Result<Answer, Refusal> {
+    // Two tasks: the clock of the outer one runs on while the inner one plans.
+    let runs = CancelOnDrop(runtime.spawn(work));
+    let timed = CancelOnDrop(runtime.spawn(async move { tokio::time::timeout(time_max, runs).await }));
+    match timed.await {
+        Ok(Ok(Ok(answer))) => answer,
+        Ok(Err(_)) => Err(Refusal::query_timeout(time_max.as_secs_f64())),
+        // Panics in decoders are caught where they are named (`scan`); this is for the rest.
+        Ok(Ok(Err(_))) | Err(_) => Err(Refusal::bug()),
+    }
+}
+
+impl Drop for Query {
+    fn drop(&mut self) {
+        // A runtime dropped inside another one would block it.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Takes snapshots of what the request reads, and of nothing else.
+fn open(storage: &Storage, request: &Request) -> Result<View, Refusal> {
+    let endpoint = request.endpoint;
+    if endpoint == Endpoint::Sql {
+        let named = endpoints::sql::check(&request.body)?.tables;
+        return Ok(View::open(storage, &request.principal, |name, _| named.contains(name)));
+    }
+    Ok(View::open(storage, &request.principal, |_, kind| endpoint.reads(kind)))
+}
+
+/// Answers a request from what it may see.
+///
+/// # Errors
+/// The refusal to render as a problem.
+pub async fn answer_view(
+    view: &View,
+    request: &Request,
+    sessions: &Sessions,
+    options: &Options,
+) -> Result<Answer, Refusal> {
+    let session = sessions.open(view.tenant(), Arc::clone(view.store())).map_err(|_| Refusal::bug())?;
+    let call = Call {
+        view,
+        session: &session,
+        path_id: request.path_id.as_deref(),
+        query: request.query.as_deref(),
+        accept: request.accept.as_deref(),
+        body: &request.body,
+        rows_max: options.rows_max,
+        time_max: options.time_max,
+    };
+    endpoints::answer(request.endpoint, &call).await
+}
+
+/// A task that ends when nobody waits for it.
+struct CancelOnDrop<T>(JoinHandle<T>);
+
+impl<T> Future for CancelOnDrop<T> {
+    type Output = Result<T, tokio::task::JoinError>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::runtime::Handle;
+    use tokio::sync::oneshot;
+
+    use super::bounded;
+
+    // Q8
+    #[tokio::test]
+    async fn a_query_past_its_time_says_so() {
+        let refusal = bounded(&Handle::current(), Duration::from_millis(5), std::future::pending()).await;
+        let refusal = refusal.unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (422, "query_timeout"));
+    }
+
+    // F40
+    #[tokio::test]
+    async fn a_panic_ends_its_query_only() {
+        let work = async { panic!("a decoder's bug") };
+        assert_eq!(bounded(&Handle::current(), Duration::from_secs(9), work).await.unwrap_err().status, 500);
+    }
+
+    // Q9
+    #[tokio::test]
+    async fn nobody_waiting_cancels_the_work() {
+        let (sender, receiver) = oneshot::channel::<()>();
+        let work = async move {
+            let _held = sender;
+            std::future::pending().await
+        };
+        let handle = Handle::current();
+        let waiting = bounded(&handle, Duration::from_secs(9), work);
+        assert!(tokio::time::timeout(Duration::from_millis(5), waiting).await.is_err());
+        // The sender is dropped with the work.
+        assert!(tokio::time::timeout(Duration::from_secs(5), receiver).await.expect("cancelled").is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! Why a read is refused, and which status and code say so. The engine renders it as a problem.
+
+use std::fmt;
+
+use datafusion::common::DataFusionError;
+use object_store::Error as StoreError;
+
+use crate::plan::guard::Refused;
+
+/// A refused request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// Stable code.
+    pub code: &'static str,
+    /// One sentence without a full stop; quotes no stored data.
+    pub detail: String,
+}
+
+/// The longest detail taken from a planner's message.
+const DETAIL_BYTES_MAX: usize = 300;
+
+impl Refusal {
+    /// Makes a refusal.
+    pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into() }
+    }
+
+    /// 400 naming a parameter of the query string.
+    pub fn parameter(name: &str, problem: impl fmt::Display) -> Self {
+        Self::new(400, "invalid_parameter", format!("parameter {}: {problem}", shortened(name, 64)))
+    }
+
+    /// 404 for a table that is not there or not the caller's.
+    pub fn table_not_found() -> Self {
+        Self::new(404, "table_not_found", "there is no such table")
+    }
+
+    /// 422 for a query that would pass a bound on memory or rows.
+    pub fn query_limit(detail: impl Into<String>) -> Self {
+        Self::new(422, "query_limit", detail)
+    }
+
+    /// 422 for a query past its time.
+    pub fn query_timeout(seconds: f64) -> Self {
+        Self::new(422, "query_timeout", format!("the query took longer than {seconds} s"))
+    }
+
+    /// 500 naming a stored object whose bytes are not what was written.
+    pub fn corrupt_object(path: &str) -> Self {
+        Self::new(500, "corrupt_object", format!("object {path} cannot be decoded"))
+    }
+
+    /// 500 for a mistake of ours.
+    pub fn bug() -> Self {
+        Self::new(500, "internal", "the query failed for a reason that is not the caller's")
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        let detail = refused.to_string();
+        match refused {
+            Refused::TooLong { .. } => Self::new(413, "query_too_long", detail),
+            Refused::TooComplex { .. } => Self::new(400, "query_too_complex", detail),
+            Refused::Syntax(_) => Self::new(400, "invalid_query", detail),
+            Refused::NotOneQuery(_) | Refused::NotATable(_) | Refused::Function(_) => {
+                Self::new(400, "query_not_allowed", detail)
+            }
+            Refused::Qualified => Self::table_not_found(),
+        }
+    }
+}
+
+/// What an error of the query engine means to the caller.
+#[derive(Debug)]
+pub enum Failure {
+    /// The caller's mistake, or a bound.
+    Refused(Refusal),
+    /// Stored bytes may be at fault: look which object.
+    MaybeCorrupt,
+    /// The query engine failed at something it should not.
+    Engine,
+}
+
+impl Failure {
+    /// Sorts an error. `DataFusionError` wraps errors in many layers; the innermost decides.
+    pub fn of(error: &DataFusionError) -> Self {
+        let refused = |status, code, detail: String| Self::Refused(Refusal::new(status, code, detail));
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => {
+                Self::Refused(Refusal::query_limit("the query needs more memory than one query may have"))
+            }
+            DataFusionError::Plan(text) if text.starts_with("table '") && text.ends_with("not found") => {
+                Self::Refused(Refusal::table_not_found())
+            }
+            DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) => {
+                refused(400, "invalid_query", sentence(text))
+            }
+            root @ (DataFusionError::SchemaError(..) | DataFusionError::SQL(..)) => {
+                refused(400, "invalid_query", sentence(&root.to_string()))
+            }
+            DataFusionError::Diagnostic(_, inner) => Self::of(inner),
+            DataFusionError::Shared(inner) => Self::of(inner),
+            DataFusionError::Collection(errors) if !errors.is_empty() => Self::of(&errors[0]),
+            // A value in a row does not suit the function (a cast, a division): the query's to change. The
+            // engine's text would quote the value.
+            DataFusionError::Execution(_) => {
+                refused(400, "invalid_query", "a function failed on a value".into())
+            }
+            DataFusionError::ArrowError(error, _) => match **error {
+                arrow::error::ArrowError::ParquetError(_)
+                | arrow::error::ArrowError::IpcError(_)
+                | arrow::error::ArrowError::ExternalError(_)
+                | arrow::error::ArrowError::IoError(..) => Self::MaybeCorrupt,
+                arrow::error::ArrowError::MemoryError(_) => {
+                    Self::Refused(Refusal::query_limit("the query needs more memory than one query may have"))
+                }
+                _ => refused(400, "invalid_query", "a function failed on a value".into()),
+            },
+            DataFusionError::ObjectStore(error) => match **error {
+                StoreError::NotFound { .. } => Self::MaybeCorrupt,
+                _ => refused(503, "storage_unavailable", "the object store does not answer".into()),
+            },
+            DataFusionError::ParquetError(_)
+            | DataFusionError::IoError(_)
+            | DataFusionError::ExecutionJoin(_)
+            | DataFusionError::External(_) => Self::MaybeCorrupt,
+            _ => Self::Engine,
+        }
+    }
+}
+
+/// A planner's message as a detail: one line without a full stop.
+fn sentence(text: &str) -> String {
+    shortened(text, DETAIL_BYTES_MAX).trim_end_matches('.').to_owned()
+}
+
+/// The first line of `text`, cut at a character.
+#[must_use]
+pub fn shortened(text: &str, bytes_max: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let mut end = line.len().min(bytes_max);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line[..end].to_owned()
+}
