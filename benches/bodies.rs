@@ -53,12 +53,12 @@ pub fn lines(record_count: usize) -> Body {
     for record in 0..record_count {
         let time_ns = FIRST_NS + i64::try_from(record).expect("few records") * 1_000_000;
         let random = &mut random;
-        write!(
+        writeln!(
             text,
             "http_server,service={service},host=node-{host:02},region={region},env=production,version=2.{minor}.1,\
              route={route},method=GET,status={status},pod={service}-{pod:08x},tenant_tier=gold \
              duration_ms={ms}.{us:03},request_bytes={sent}i,response_bytes={received}i,cpu={cpu},\
-             queue_depth={depth}i,retries=0i,cache_hit={hit},peer=\"10.0.{a}.{b}\" {time_ns}\n",
+             queue_depth={depth}i,retries=0i,cache_hit={hit},peer=\"10.0.{a}.{b}\" {time_ns}",
             service = random.pick(&SERVICES),
             host = random.below(24),
             region = random.pick(&REGIONS),

@@ -61,7 +61,7 @@ pub fn measure_stage(criterion: &mut Criterion) {
             scrub(&mut Scrubber::default(), &Rules::default_on(), &mut draft).expect("it can be scrubbed");
         group.throughput(throughput(&body));
         group.bench_function(name, |bencher| {
-            bencher.iter(|| black_box(measure(kind, black_box(clean.batch()))))
+            bencher.iter(|| black_box(measure(kind, black_box(clean.batch()))));
         });
     }
     group.finish();
