@@ -46,7 +46,8 @@ fn d_rows() {
         check(
             &format!("{id} alone"),
             &send(&server, "/api/v1/events", &HEADERS, line),
-            &is(400, "\"rejected_count\":1"),
+            // A body that is nothing but an array is the wrong route's: D21.
+            &is(400, if id == "D4 array" { "array_body" } else { "\"rejected_count\":1" }),
             &mut failures,
         );
         let response = send(&server, "/api/v1/events?atomic=true", &HEADERS, &beside);
