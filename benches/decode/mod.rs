@@ -1,35 +1,62 @@
 //! Stage `decode`: a body's bytes to a draft's columns, ours against the textbook's.
 
 mod line_protocol;
+mod ndjson;
+mod otlp;
 
 use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
-use ingest::decode::{Context, Decoded, IdSource, Limits, Precision, Refused};
+use ingest::decode::{self, Context, Decoded, IdSource, Limits, Precision, Refused};
 use storage::record::{Draft, Kind};
 
 use crate::bodies::{self, Body};
 
 /// Time of receipt; the bodies' times lie just before it.
-const NOW_NS: i64 = bodies::FIRST_NS + 3_600_000_000_000;
+pub const NOW_NS: i64 = bodies::FIRST_NS + 3_600_000_000_000;
 
 /// Records in a body. Chosen: what agents send at once by default.
-const RECORD_COUNT: usize = 1_000;
+pub const RECORD_COUNT: usize = 1_000;
 
-type Decoder = fn(&[u8], &mut Context<'_>, &mut Draft) -> Result<Decoded, Refused>;
+pub type Decoder = fn(&[u8], &mut Context<'_>, &mut Draft) -> Result<Decoded, Refused>;
 
 /// Times every decoder.
 pub fn stage(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
-    let decode_lines: Decoder = ingest::decode::line_protocol::lines;
-    compare(
-        &mut group,
-        "line_protocol",
-        Kind::Events,
-        &bodies::lines(RECORD_COUNT),
-        [("ours", decode_lines), ("textbook", line_protocol::textbook)],
-    );
+    let formats: [(&str, Kind, Body, Decoder, Decoder); 4] = [
+        (
+            "line_protocol",
+            Kind::Events,
+            bodies::lines(RECORD_COUNT),
+            decode::line_protocol::lines,
+            line_protocol::textbook,
+        ),
+        (
+            "ndjson",
+            Kind::Events,
+            bodies::events(RECORD_COUNT),
+            decode::ndjson::events_lines,
+            ndjson::textbook,
+        ),
+        (
+            "otlp_proto",
+            Kind::Spans,
+            bodies::spans_proto(RECORD_COUNT),
+            decode::otlp::traces_proto,
+            otlp::textbook_proto,
+        ),
+        (
+            "otlp_json",
+            Kind::Spans,
+            bodies::spans_json(RECORD_COUNT),
+            decode::otlp::traces_json,
+            otlp::textbook_json,
+        ),
+    ];
+    for (format, kind, body, ours, textbook) in formats {
+        compare(&mut group, format, kind, &body, [("ours", ours), ("textbook", textbook)]);
+    }
     group.finish();
 }
 

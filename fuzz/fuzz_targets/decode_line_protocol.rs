@@ -36,7 +36,10 @@ fuzz_target!(|data: &[u8]| {
         Precision::Hour,
     ][usize::from(*first) % 7];
     let mut draft = Draft::new(Kind::Events);
-    let Some(decoded) = decode(body, precision, &mut draft) else { return };
+    let Some(decoded) = decode(body, precision, &mut draft) else {
+        assert_eq!(draft.row_count(), 0, "nothing of a refused body stays");
+        return;
+    };
     assert_eq!(decoded.accepted as usize, draft.row_count());
     assert_eq!(decoded.rejected.len(), decoded.rejected_count.min(100) as usize);
     let lines_max = u32::try_from(body.split(|byte| *byte == b'\n').count()).expect("short inputs");

@@ -68,7 +68,8 @@ pub fn segment(path: &Path, out: &mut dyn Write) -> Result<()> {
         let chunks = || metadata.row_groups().iter().map(|group| group.column(column));
         let bytes: i64 = chunks().map(|chunk| chunk.compressed_size()).sum();
         let name = chunks().next().map(|chunk| chunk.column_path().string()).unwrap_or_default();
-        let bloom = if chunks().any(|chunk| chunk.bloom_filter_offset().is_some()) { " bloom filter" } else { "" };
+        let bloom =
+            if chunks().any(|chunk| chunk.bloom_filter_offset().is_some()) { " bloom filter" } else { "" };
         let each = if rows == 0 { 0.0 } else { bytes as f64 / rows as f64 };
         writeln!(out, "{name}: {bytes} bytes, {each:.2} a row{bloom}").map_err(failed)?;
     }

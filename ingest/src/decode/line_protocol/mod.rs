@@ -45,8 +45,7 @@ impl Fault {
 /// `duplicate_attribute` where a field stands twice in a record; the last one is kept.
 ///
 /// # Errors
-/// 413 `too_many_records` past `records_max`, 413 `body_too_large` from 4 GiB on. The draft may hold rows of
-/// the refused body then: the caller drops it.
+/// 413 `too_many_records` past `records_max`, 413 `body_too_large` from 4 GiB on. The draft is empty then.
 pub fn lines(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<Decoded, Refused> {
     if u32::try_from(body.len()).is_err() {
         return Err(Refused::too_large("body_too_large", "a body of 4 GiB or more cannot be decoded"));
@@ -61,6 +60,7 @@ pub fn lines(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<De
     let mut at = if body.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     while let Some(start) = scan::next_record(body, at) {
         if index == ctx.limits.records_max {
+            draft.reset();
             let detail = format!("the body has more records than records_max {}", ctx.limits.records_max);
             return Err(Refused::too_large("too_many_records", detail));
         }

@@ -71,23 +71,25 @@ fn settle_sorted(record: &mut Record, texts: Texts<'_>, order: &[u32]) -> Result
     Ok(repeated)
 }
 
-/// Whether no two keys are equal for certain.
+/// Whether no two keys are equal; false also where finding out is better done by sorting.
 fn are_distinct(record: &Record, texts: Texts<'_>) -> bool {
     if record.entries.len() > FILTERED_MAX {
         return false;
     }
     let mut seen = [0u64; 64];
-    record.entries.iter().all(|entry| {
-        let hash = hash(texts.get(entry.key).as_bytes());
+    record.entries.iter().enumerate().all(|(at, entry)| {
+        let key = texts.get(entry.key);
+        let hash = hash(key.as_bytes());
         let word = &mut seen[(hash >> 58) as usize];
         let bit = 1 << (hash >> 52 & 63);
         let is_new = *word & bit == 0;
         *word |= bit;
-        is_new
+        // Lines of one shape hit the same bits, so a false hit must not cost a sort on each of them.
+        is_new || record.entries[..at].iter().all(|earlier| texts.get(earlier.key) != key)
     })
 }
 
-/// Mixes a key's length and its first and last eight bytes. Keys that differ only between cost a sort.
+/// Mixes a key's length and its first and last eight bytes.
 fn hash(key: &[u8]) -> u64 {
     let (first, last) = match (key.first_chunk::<8>(), key.last_chunk::<8>()) {
         (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),

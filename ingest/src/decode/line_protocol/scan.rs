@@ -117,6 +117,7 @@ impl<'a> Texts<'a> {
     }
 
     /// The piece's text.
+    #[inline]
     pub fn get(self, piece: Piece) -> &'a str {
         let (start, end) = (piece.start as usize, piece.end as usize);
         // Pieces begin and end beside ASCII bytes, so these are never inside a character.

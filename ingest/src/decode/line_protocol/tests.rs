@@ -472,7 +472,9 @@ fn limits_hold_at_their_edges() {
     };
     let given = Given { limits, ..Given::default() };
     assert_eq!(given.rows(b"m v=1\n\n#c\nm v=2\n\n").0.accepted, 2);
-    let refused = given.decode(b"m v=1\nbad\nm v=3").0.expect_err("three records");
+    let (refused, draft) = given.decode(b"m v=1\nbad\nm v=3");
+    let refused = refused.expect_err("three records");
+    assert_eq!(draft.row_count(), 0, "nothing of a refused body stays");
     assert_eq!((refused.status, refused.code), (413, "too_many_records"));
     for (line, code) in [
         ("m v=\"1234567\"\r\n", None),

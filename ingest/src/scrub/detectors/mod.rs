@@ -119,7 +119,8 @@ fn is_placeholder(value: &str) -> bool {
     }
     let bytes = value.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return true };
-    let wrapped = matches!((first, last), (b'[', b']') | (b'<', b'>') | (b'{', b'}') | (b'%', b'%'));
+    let wrapped = bytes.len() >= 2
+        && matches!((first, last), (b'[', b']') | (b'<', b'>') | (b'{', b'}') | (b'%', b'%'));
     let name = |b: &u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b' ' | b'.');
     (wrapped && bytes[1..bytes.len() - 1].iter().all(|b| name(b) || matches!(b, b'{' | b'}' | b'%')))
         || value.starts_with("${")
