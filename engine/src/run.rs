@@ -252,8 +252,8 @@ struct Progress {
 }
 
 impl Progress {
-    /// Recoveries shorter than this are over before anybody asks.
-    const BYTES_MIN: u64 = 64 << 20;
+    /// Shorter recoveries are over before anybody asks; a segment counts with its preallocated length.
+    const BYTES_MIN: u64 = 512 << 20;
 
     fn show(&self, at: Recovery) {
         if at.bytes_total < Self::BYTES_MIN {

@@ -66,7 +66,7 @@ pub(super) async fn create(call: &Call) -> Result<Answer, Refusal> {
     tracing::info!(
         correlation_id = %call.correlation.id,
         tenant_id = %wish.tenant,
-        user_id = %call.principal().subject,
+        user_id = call.subject(),
         key_id = %made.record.id,
         role = role.as_str(),
         "key.created"
@@ -96,7 +96,7 @@ fn expiry(text: &str, now_ns: i64) -> Result<i64, Refusal> {
 /// belongs to none.
 pub(super) async fn list(call: &Call) -> Result<Answer, Refusal> {
     let named = call.parameter("tenant");
-    let is_of_no_tenant = call.principal().tenant.as_str() == storage::record::SYSTEM_TENANT;
+    let is_of_no_tenant = call.own_tenant().as_str() == storage::record::SYSTEM_TENANT;
     let tenant = match named {
         None if is_of_no_tenant => None,
         named => Some(call.tenant(named.as_deref()).await?),
@@ -128,14 +128,13 @@ fn shown(key: &KeyRecord) -> Value {
 /// Revokes a key from the next request on.
 pub(super) async fn revoke(call: &Call) -> Result<Answer, Refusal> {
     let id = call.path_id.as_deref().unwrap_or_default();
-    let principal = call.principal();
-    let tenant = (!call.is_operator()).then_some(&principal.tenant);
-    let revoked = call.app.state.revoke(id, tenant, principal.roles, Clock::now_ns()).await;
+    let tenant = (!call.is_operator()).then_some(call.own_tenant());
+    let revoked = call.app.state.revoke(id, tenant, call.roles(), Clock::now_ns()).await;
     revoked.map_err(|error| not_changed(&error))?;
     tracing::info!(
         correlation_id = %call.correlation.id,
-        tenant_id = %principal.tenant,
-        user_id = %principal.subject,
+        tenant_id = %call.own_tenant(),
+        user_id = call.subject(),
         "key.revoked"
     );
     Ok(Answer { status: 204, headers: Vec::new(), body: crate::http::Body::Full(bytes::Bytes::new()) })

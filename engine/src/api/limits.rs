@@ -37,7 +37,7 @@ pub(super) async fn set(call: &Call) -> Result<Answer, Refusal> {
     tracing::info!(
         correlation_id = %call.correlation.id,
         tenant_id = %tenant,
-        user_id = %call.principal().subject,
+        user_id = call.subject(),
         "limits.changed"
     );
     Ok(answer(200, &shown(&tenant, &policy)))

@@ -16,7 +16,7 @@ use http::HeaderMap;
 use ingest::{Correlation, Refusal};
 use serde::de::DeserializeOwned;
 use storage::record::Tenant;
-use storage::{Principal, Role};
+use storage::{Principal, Role, Roles};
 
 use crate::app::App;
 use crate::http::Answer;
@@ -70,13 +70,23 @@ pub async fn answer(what: Api, call: Call) -> Result<Answer, Refusal> {
 }
 
 impl Call {
-    /// Who asks; routes of these handlers ask for a role.
-    fn principal(&self) -> &Principal {
-        self.principal.as_ref().expect("the route asks for a role")
+    /// The caller's tenant; that of the system for an operator of none.
+    fn own_tenant(&self) -> &Tenant {
+        &self.principal.as_ref().expect("the route asks for a role").tenant
+    }
+
+    /// What the caller may do.
+    fn roles(&self) -> Roles {
+        self.principal.as_ref().map_or(Roles::NONE, |principal| principal.roles)
+    }
+
+    /// The public id of the caller's key.
+    fn subject(&self) -> &str {
+        self.principal.as_ref().map_or("", |principal| &principal.subject)
     }
 
     fn is_operator(&self) -> bool {
-        self.principal().roles.has(Role::Operator)
+        self.roles().has(Role::Operator)
     }
 
     /// A parameter of the query string, decoded; of two the first.
@@ -108,7 +118,7 @@ impl Call {
     /// # Errors
     /// 403 for another tenant without being operator; 400 where an operator of no tenant names none.
     async fn tenant(&self, named: Option<&str>) -> Result<Tenant, Refusal> {
-        let own = &self.principal().tenant;
+        let own = self.own_tenant();
         let Some(named) = named else {
             if own.as_str() == storage::record::SYSTEM_TENANT {
                 return Err(Refusal::new(400, "tenant_required", "an operator says which tenant is meant"));

@@ -62,7 +62,7 @@ pub(super) async fn flush(call: &Call) -> Result<Answer, Refusal> {
 
 /// The tenant's datasets, and how much each holds.
 pub(super) fn datasets(call: &Call) -> Result<Answer, Refusal> {
-    let tenant = &call.principal().tenant;
+    let tenant = call.own_tenant();
     let mut datasets: Vec<_> = call
         .app
         .storage

@@ -31,7 +31,7 @@ pub(super) async fn create(call: &Call) -> Result<Answer, Refusal> {
     tracing::info!(
         correlation_id = %call.correlation.id,
         tenant_id = %tenant,
-        user_id = %call.principal().subject,
+        user_id = call.subject(),
         "tenant.created"
     );
     Ok(answer(201, &json!({ "tenant": tenant.as_str(), "admin_key": made.text.as_str() })))

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::header::{ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN};
+use http::header::{ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONTENT_LENGTH, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use ingest::{Correlation, Dialect, Head, Refusal};
@@ -59,7 +59,10 @@ pub async fn answer(
     );
     let mut response = finish(answer, &correlation, origin);
     if is_head {
-        *response.body_mut() = Body::Full(bytes::Bytes::new());
+        // The length of what a GET would have got, and nothing of it.
+        if let Body::Full(bytes) = std::mem::replace(response.body_mut(), Body::Full(bytes::Bytes::new())) {
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        }
     }
     response
 }
