@@ -167,7 +167,12 @@ type Spawned = (Child, SocketAddr, Arc<Mutex<String>>);
 fn spawn(data: &Path, environment: &[(String, String)]) -> Result<Spawned, ExitStatus> {
     let binary = std::env::var("FLOODMARK_BIN")
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_floodmark-under-test").to_owned());
-    let mut child = Command::new(binary)
+    let mut command = Command::new(binary);
+    // The engine refuses variables it does not know: those of the tests themselves are not its own.
+    for name in ["KILL_ROUNDS", "KILL_SEED", "SHARED_DATA", "BIN", "TOOLS", "FUZZ_SECONDS"] {
+        command.env_remove(format!("FLOODMARK_{name}"));
+    }
+    let mut child = command
         .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"])
         .arg(data)
         .env("FLOODMARK_BOOTSTRAP_KEY", KEY)
