@@ -11,7 +11,8 @@ use storage::record::{Draft, Kind};
 use crate::bodies::{self, Body};
 use crate::decode::{Decoder, NOW_NS, RECORD_COUNT};
 
-fn chunks() -> [(&'static str, Kind, Body, Decoder); 3] {
+/// A body of each kind, and its decoder.
+pub fn chunks() -> [(&'static str, Kind, Body, Decoder); 3] {
     [
         ("line_protocol", Kind::Events, bodies::lines(RECORD_COUNT), decode::line_protocol::lines),
         ("ndjson", Kind::Events, bodies::events(RECORD_COUNT), decode::ndjson::events_lines),
@@ -19,7 +20,8 @@ fn chunks() -> [(&'static str, Kind, Body, Decoder); 3] {
     ]
 }
 
-fn decoded(kind: Kind, body: &Body, decode: Decoder) -> Draft {
+/// The body's records as a draft.
+pub fn decoded(kind: Kind, body: &Body, decode: Decoder) -> Draft {
     let limits = Limits::default();
     let mut ids = IdSource::default();
     let mut ctx =
@@ -30,7 +32,8 @@ fn decoded(kind: Kind, body: &Body, decode: Decoder) -> Draft {
     draft
 }
 
-fn throughput(body: &Body) -> Throughput {
+/// What is counted per iteration.
+pub fn throughput(body: &Body) -> Throughput {
     Throughput::ElementsAndBytes { elements: body.record_count as u64, bytes: body.bytes.len() as u64 }
 }
 

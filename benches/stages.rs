@@ -10,6 +10,15 @@ mod admit;
 mod bodies;
 mod decode;
 mod scrub;
+mod store;
 
-criterion::criterion_group!(stages, decode::stage, scrub::stage, scrub::measure_stage, admit::stage);
+criterion::criterion_group!(
+    stages,
+    decode::stage,
+    scrub::stage,
+    scrub::measure_stage,
+    admit::stage,
+    store::wal_stage,
+    store::segment_stage
+);
 criterion::criterion_main!(stages);

@@ -81,7 +81,7 @@ fn acknowledged_survives_kill_exactly_once() {
         .collect();
     for round in 0..rounds {
         std::thread::sleep(Duration::from_millis(random.next() % 2_000));
-        if random.next() % 4 == 0 {
+        if random.next().is_multiple_of(4) {
             assert!(server.terminate().success(), "round {round}: seed {seed}");
         } else {
             server.kill();

@@ -1,10 +1,17 @@
-//! What crosses a crate, in one binary: `cargo test -p tests` for all, `… -- spine` for one room.
+//! What crosses a crate, in one binary: `cargo test --workspace --test it` for all, `… -- spine` for one room.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test says what it counted and what it skipped"
+)]
 
 mod bad_input;
 mod harness;
 mod isolation;
 mod kill;
 mod latency;
+mod payloads;
 mod scrub;
 mod spine;
 mod sync_fault;

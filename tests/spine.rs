@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message;
 use serde_json::json;
 
-use crate::harness::{Server, shared_data};
+use crate::harness::Server;
 
 const PROTOBUF: &str = "application/x-protobuf";
 const NDJSON: &str = "application/x-ndjson";
@@ -202,38 +202,4 @@ fn a_retry_with_the_same_key_is_stored_once() {
     assert_eq!(second.header("idempotency-replayed"), Some("true"));
     assert_eq!(send(&server, b"{\"n\":2}").status, 422);
     assert_eq!(server.count("SELECT count(*) FROM events"), 1);
-}
-
-/// Real payloads: what was sent is what was accepted and rejected, and what SQL counts.
-#[test]
-fn real_payloads_are_accounted_for() {
-    let mut server = Server::start();
-    let mut accepted = 0;
-    for (path, content_type) in [
-        ("audit/k8s-audit-falco.ndjson", NDJSON),
-        ("audit/cloudtrail-invictus.ndjson.zst", NDJSON),
-        ("logs/nginxplus_status.ndjson.zst", NDJSON),
-    ] {
-        let Some(body) = shared_data(path) else { return };
-        let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64;
-        let response = server.post("/api/v1/events", content_type, &body);
-        assert_eq!(response.status, 200, "{path}: {}", response.text());
-        let reply = response.json();
-        let (taken, refused) =
-            (reply["accepted"].as_u64().unwrap(), reply["rejected_count"].as_u64().unwrap());
-        assert_eq!(taken + refused, lines, "{path}");
-        println!("{path}: {lines} sent, {taken} accepted, {refused} rejected");
-        accepted += taken;
-    }
-    let Some(lines) = shared_data("metrics-lp/influxdb-telegraf-metrics.lp.zst") else { return };
-    let response = server.post("/api/v2/write?bucket=b", "text/plain", &lines);
-    assert_eq!(response.status, 204, "{}", response.text());
-    accepted += lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64;
-    let count = |server: &Server| server.count("SELECT count(*) FROM events") as u64;
-    assert_eq!(count(&server), accepted);
-    server.kill();
-    server.restart();
-    assert_eq!(count(&server), accepted, "after kill -9");
-    server.flush();
-    assert_eq!(count(&server), accepted, "after a flush");
 }

@@ -32,7 +32,7 @@ pub enum Api {
     /// `GET /`.
     Page,
     /// `GET /openapi.json`.
-    OpenApi,
+    Description,
     /// `GET /healthz`, `/health`.
     Health,
     /// `GET /health/live`, `/system-health/live`.
@@ -218,7 +218,7 @@ pub fn routes() -> &'static [Route] {
             DELETE "/api/v1/keys/{id}" ADMIN Own(A::KeysRevoke), "revokes a key";
             GET "/api/v1/limits" ADMIN Own(A::LimitsGet), "shows rate limits";
             PUT "/api/v1/limits" ADMIN Own(A::LimitsSet), "sets rate limits";
-            GET "/openapi.json" PUBLIC Own(A::OpenApi), "describes this interface";
+            GET "/openapi.json" PUBLIC Own(A::Description), "describes this interface";
             GET "/" PUBLIC Own(A::Page), "says what this is";
         }
     })

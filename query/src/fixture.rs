@@ -37,6 +37,9 @@ pub struct Fixture {
     pub options: Options,
 }
 
+/// Drafts the rows of a chunk.
+type Fill<'a> = &'a dyn Fn(&mut Draft);
+
 /// Whether a chunk is sealed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Sealed {
@@ -55,13 +58,7 @@ impl Fixture {
     }
 
     /// Adds a table of these chunks; each function drafts the rows of one.
-    pub async fn table(
-        &mut self,
-        tenant: &str,
-        dataset: &str,
-        kind: Kind,
-        chunks: &[(Sealed, &dyn Fn(&mut Draft))],
-    ) {
+    pub async fn table(&mut self, tenant: &str, dataset: &str, kind: Kind, chunks: &[(Sealed, Fill<'_>)]) {
         let table = TableId::new(Tenant::parse(tenant).unwrap(), Dataset::parse(dataset).unwrap());
         let mut columns = Columns::new(kind);
         let (mut files, mut hot, mut seq) = (Vec::new(), Vec::new(), 0);

@@ -8,7 +8,8 @@ use http::{HeaderName, HeaderValue};
 use storage::{Principal, Storage};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::error::Elapsed;
 
 use crate::endpoints::{self, Call, Endpoint};
 use crate::plan::session::Sessions;
@@ -133,29 +134,36 @@ impl Query {
     ///
     /// # Errors
     /// The refusal to render as a problem.
-    pub async fn answer(&self, request: Request) -> Result<Answer, Refusal> {
+    pub fn answer(&self, request: Request) -> impl Future<Output = Result<Answer, Refusal>> + Send + use<> {
         let storage = Arc::clone(&self.storage);
         let inner = Arc::clone(&self.inner);
         let runtime = self.runtime.as_ref().expect("a query lives as long as its runtime").handle();
         let time_max = self.inner.options.time_max;
-        let work = async move {
+        // Spawned here and not when first polled: what a future does is compiled where it is polled, and the
+        // planner is not to be compiled once more with each of this crate's callers.
+        let timed = spawn_bounded(runtime, time_max, async move {
             let _running = inner.running.acquire().await;
             let view = open(&storage, &request)?;
             answer_view(&view, &request, &inner.sessions, &inner.options).await
-        };
-        bounded(runtime, time_max, work).await
+        });
+        outcome(timed, time_max)
     }
 }
 
-/// Runs `work` on `runtime`, at most for `time_max` and as long as somebody waits.
-async fn bounded(
+/// A task's answer, unless it ran out of time or panicked.
+type Timed = CancelOnDrop<Result<Result<Result<Answer, Refusal>, JoinError>, Elapsed>>;
+
+fn spawn_bounded(
     runtime: &Handle,
     time_max: Duration,
     work: impl Future<Output = Result<Answer, Refusal>> + Send + 'static,
-) -> Result<Answer, Refusal> {
+) -> Timed {
     // Two tasks: the clock of the outer one runs on while the inner one plans.
     let runs = CancelOnDrop(runtime.spawn(work));
-    let timed = CancelOnDrop(runtime.spawn(async move { tokio::time::timeout(time_max, runs).await }));
+    CancelOnDrop(runtime.spawn(async move { tokio::time::timeout(time_max, runs).await }))
+}
+
+async fn outcome(timed: Timed, time_max: Duration) -> Result<Answer, Refusal> {
     match timed.await {
         Ok(Ok(Ok(answer))) => answer,
         Ok(Err(_)) => Err(Refusal::query_timeout(time_max.as_secs_f64())),
@@ -211,7 +219,7 @@ pub async fn answer_view(
 struct CancelOnDrop<T>(JoinHandle<T>);
 
 impl<T> Future for CancelOnDrop<T> {
-    type Output = Result<T, tokio::task::JoinError>;
+    type Output = Result<T, JoinError>;
 
     fn poll(
         mut self: std::pin::Pin<&mut Self>,
@@ -234,7 +242,15 @@ mod tests {
     use tokio::runtime::Handle;
     use tokio::sync::oneshot;
 
-    use super::bounded;
+    use super::{Answer, Refusal, outcome, spawn_bounded};
+
+    async fn bounded(
+        runtime: &Handle,
+        time_max: Duration,
+        work: impl Future<Output = Result<Answer, Refusal>> + Send + 'static,
+    ) -> Result<Answer, Refusal> {
+        outcome(spawn_bounded(runtime, time_max, work), time_max).await
+    }
 
     // Q8
     #[tokio::test]

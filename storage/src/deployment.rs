@@ -184,7 +184,7 @@ impl Storage {
             })?;
         let writer: Arc<str> = recovery::writer_name(&shared.node, index).into();
         let tail = shared.tails.lock().expect("no panic happens under this lock").remove(&index);
-        let tail = tail.unwrap_or_else(|| recovery::Tail::fresh(&shared, &folder, writer));
+        let tail = tail.unwrap_or_else(|| recovery::Tail::fresh(&shared, &folder, &writer));
         let bytes = shared.options.wal_segment_bytes;
         let log = Log::new(tail.ledger, tail.last_segment, tail.last_seq, tail.epoch + 1, bytes);
         Ok(Writer::open(shared, log, tail.next_rows))

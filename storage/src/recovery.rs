@@ -15,6 +15,7 @@ use crate::idempotency;
 use crate::latency::Measure;
 use crate::record::{Dataset, TableId, Tenant};
 use crate::seal::run::rows_app;
+use crate::store::unavailable;
 use crate::table::{HotChunk, Table};
 use crate::wal::log::{Contents, Ledger};
 use crate::wal::{replay, segment};
@@ -38,16 +39,16 @@ impl Tail {
     /// The tail of a log that has no folder or no frames yet.
     ///
     /// Tables may still know its writer, when the log's folder was lost: numbers go on behind theirs.
-    pub fn fresh(shared: &Shared, folder: &Path, writer: Arc<str>) -> Self {
+    pub fn fresh(shared: &Shared, folder: &Path, writer: &Arc<str>) -> Self {
         let ledger = Arc::new(Ledger::new(
             folder.to_owned(),
-            Arc::clone(&writer),
+            Arc::clone(writer),
             HashMap::new(),
             Arc::clone(&shared.wal_bytes),
             shared.options.wal_segment_bytes,
         ));
         shared.ledgers.lock().expect("no panic happens under this lock").push(Arc::clone(&ledger));
-        let (last_seq, next_rows) = known_to_tables(shared, &writer);
+        let (last_seq, next_rows) = known_to_tables(shared, writer);
         Self { ledger, last_segment: 0, last_seq, epoch: 0, next_rows }
     }
 }
@@ -101,8 +102,6 @@ pub fn node(wal: &Path) -> Result<Arc<str>> {
 /// # Errors
 /// `Kind::Unavailable` when the store does not answer, `Kind::Corrupt` when a table's log cannot be.
 pub async fn read_tables(shared: &Shared) -> Result<()> {
-    let unavailable =
-        |error| Error::new(ErrorKind::Unavailable, "object store does not answer").with_source(error);
     let tenants = folders(&*shared.store, "tenant").await.map_err(unavailable)?;
     for tenant in tenants {
         let name = if tenant == "system" { Ok(Tenant::system()) } else { Tenant::parse(&tenant) };

@@ -23,6 +23,21 @@ use url::Url;
 
 use crate::error::{Error, Kind, Result};
 
+/// What a store's failure means to its callers: come back later.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err calls")]
+pub fn unavailable(error: object_store::Error) -> Error {
+    Error::new(Kind::Unavailable, "object store does not answer").with_source(redacted(&error))
+}
+
+/// The error without the signatures that some stores put into their URLs.
+fn redacted(error: &object_store::Error) -> String {
+    let text = error.to_string();
+    match text.find('?') {
+        Some(at) => format!("{}?…", &text[..at]),
+        None => text,
+    }
+}
+
 /// Opens the store: the folder `local` where `url` is `None`, else the bucket behind the URL.
 ///
 /// Credentials come from the environment (`AWS_*`, `AZURE_*`, `GOOGLE_*`), never from the URL.

@@ -60,7 +60,7 @@ fn c_protobuf() {
         ("C14", span(&[1; 16], b"", b"")),
         ("C18", span(&[1; 16], &[2; 8], &future)),
         ("C24 empty", span(&[1; 16], &[2; 8], &attribute(b"", &field(1, b"v")))),
-        ("C24 long", span(&[1; 16], &[2; 8], &attribute(&[b'k'; 64 << 10], &field(1, b"v")))),
+        ("C24 long", span(&[1; 16], &[2; 8], &attribute(&vec![b'k'; 64 << 10], &field(1, b"v")))),
         ("C26", span(&[1; 16], &[2; 8], &attribute(b"k", &field(1, &vec![b'v'; 2 << 20])))),
     ] {
         // PS(1): the field number of rejected_spans, 1, as a varint in the partial success.

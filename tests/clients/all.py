@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -33,6 +34,8 @@ class Server:
         for line in self.process.stderr:
             if line.startswith("listening http="):
                 self.url = "http://" + line.split("http=")[1].split()[0]
+                # Its log must go on being read, or the pipe fills and it waits.
+                threading.Thread(target=self.process.stderr.read, daemon=True).start()
                 return
         raise SystemExit("the engine did not start")
 

@@ -5,5 +5,5 @@ mod payloads;
 mod server;
 
 pub use http::{Response, raw, request};
-pub use payloads::{shared_data, skipped};
+pub use payloads::{shared_data, shared_folder, skipped};
 pub use server::{KEY, Server};

@@ -3,16 +3,25 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-/// A file of the shared payloads, inflated where it is stored as zstd; `None`, said aloud, where the folder is
-/// absent.
-pub fn shared_data(path: &str) -> Option<Vec<u8>> {
+/// The folder of the shared payloads; `None`, said aloud, where it is absent.
+pub fn shared_folder() -> Option<PathBuf> {
     let root = std::env::var_os("FLOODMARK_SHARED_DATA").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")),
         PathBuf::from,
     );
-    let file = root.join(path);
+    if !root.exists() {
+        skipped("the real payloads are not at hand: set FLOODMARK_SHARED_DATA to their folder");
+        return None;
+    }
+    Some(root)
+}
+
+/// A file of the shared payloads, inflated where it is stored as zstd; `None`, said aloud, where the folder is
+/// absent.
+pub fn shared_data(path: &str) -> Option<Vec<u8>> {
+    let file = shared_folder()?.join(path);
     if !file.exists() {
-        skipped(&format!("{path} is not at hand: set FLOODMARK_SHARED_DATA to the folder with the payloads"));
+        skipped(&format!("{path} is not among the real payloads"));
         return None;
     }
     let stored = std::fs::read(&file).expect("a file that exists reads");

@@ -137,6 +137,21 @@ impl Server {
         assert_eq!(response.status, 200, "{}", response.text());
     }
 
+    /// Runs a client command against this server, with `--json`; gives its exit code and what it printed.
+    pub fn command(&self, arguments: &[&str]) -> (Option<i32>, Value) {
+        let done = binary()
+            .args(arguments)
+            .arg("--json")
+            .env("FLOODMARK_URL", format!("http://{}", self.addr))
+            .env("FLOODMARK_KEY", KEY)
+            .output()
+            .expect("the engine's binary runs");
+        let printed = serde_json::from_slice(&done.stdout).unwrap_or_else(|error| {
+            panic!("{arguments:?}: {error}: {}", String::from_utf8_lossy(&done.stderr));
+        });
+        (done.status.code(), printed)
+    }
+
     /// Makes a tenant; returns its admin key.
     pub fn tenant(&self, tenant: &str) -> String {
         let body = json!({"tenant": tenant}).to_string();
@@ -164,15 +179,19 @@ impl Drop for Server {
 
 type Spawned = (Child, SocketAddr, Arc<Mutex<String>>);
 
-fn spawn(data: &Path, environment: &[(String, String)]) -> Result<Spawned, ExitStatus> {
-    let binary = std::env::var("FLOODMARK_BIN")
+/// The binary, without the tests' own variables: the engine refuses those it does not know.
+fn binary() -> Command {
+    let path = std::env::var("FLOODMARK_BIN")
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_floodmark-under-test").to_owned());
-    let mut command = Command::new(binary);
-    // The engine refuses variables it does not know: those of the tests themselves are not its own.
+    let mut command = Command::new(path);
     for name in ["KILL_ROUNDS", "KILL_SEED", "SHARED_DATA", "BIN", "TOOLS", "FUZZ_SECONDS"] {
         command.env_remove(format!("FLOODMARK_{name}"));
     }
-    let mut child = command
+    command
+}
+
+fn spawn(data: &Path, environment: &[(String, String)]) -> Result<Spawned, ExitStatus> {
+    let mut child = binary()
         .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"])
         .arg(data)
         .env("FLOODMARK_BOOTSTRAP_KEY", KEY)

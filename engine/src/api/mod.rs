@@ -50,7 +50,7 @@ pub struct Call {
 pub async fn answer(what: Api, call: Call) -> Result<Answer, Refusal> {
     match what {
         Api::Page => Ok(page::index()),
-        Api::OpenApi => Ok(page::openapi()),
+        Api::Description => Ok(page::openapi()),
         Api::Ping => Ok(health::ping()),
         Api::Health => Ok(health::health()),
         Api::Live => Ok(health::live()),

@@ -97,7 +97,7 @@ fn operation(route: &Route) -> Value {
             Handler::Read(_) => "read",
             Handler::Api(_) => "operate",
         }],
-        "responses": { "2XX": { "description": "done" }, "4XX": problem.clone(), "5XX": problem },
+        "responses": { "2XX": { "description": "done" }, "4XX": problem, "5XX": problem },
     });
     operation["security"] = match route.access() {
         Access::Public => json!([]),

@@ -69,10 +69,11 @@ pub fn load(flags: &Flags, environment: &[(String, String)]) -> Result<Config, E
             merge(&mut table, nest(&path, value));
         }
     }
-    if !table.contains_key("log") && !environment.iter().any(|(name, _)| name == "FLOODMARK_LOG") {
-        if let Some(level) = variable("LOG_LEVEL") {
-            merge(&mut table, nest(&["log"], Value::String(level)));
-        }
+    if !table.contains_key("log")
+        && !environment.iter().any(|(name, _)| name == "FLOODMARK_LOG")
+        && let Some(level) = variable("LOG_LEVEL")
+    {
+        merge(&mut table, nest(&["log"], Value::String(level)));
     }
 
     for (key, value) in [

@@ -19,6 +19,7 @@
 
 mod compact;
 mod error;
+mod find;
 mod keys;
 mod nesting;
 mod number;
@@ -247,6 +248,43 @@ impl<'t> Parser<'t> {
             }
             if open.last().is_none() {
                 return Ok(start..self.at);
+            }
+        }
+    }
+
+    /// Passes over the next value by its brackets and quotes alone, at several times the speed of
+    /// [`Self::skip_value`].
+    ///
+    /// What is no JSON within it is not noticed: for a value that is read afterwards, from a copy of this parser
+    /// that stands before it. Where that reading succeeds it ends where this did.
+    ///
+    /// # Errors
+    /// `Invalid` where the text ends within the value.
+    pub fn pass_over(&mut self) -> Result<(), Error> {
+        let bytes = self.text.as_bytes();
+        if !matches!(self.skip_space(), Some(b'{' | b'[')) {
+            return self.skip_value().map(drop);
+        }
+        let mut open = 0_usize;
+        loop {
+            self.at = find::quote_or_bracket(bytes, self.at);
+            match self.peek_byte() {
+                Some(b'"') => {
+                    self.at = find::quote_or_escape(bytes, self.at + 1);
+                    while self.peek_byte() == Some(b'\\') {
+                        self.at = find::quote_or_escape(bytes, self.at + 2);
+                    }
+                }
+                Some(b'{' | b'[') => open += 1,
+                Some(_) => open -= 1,
+                None => {
+                    self.at = bytes.len();
+                    return Err(self.invalid("the text ends within a value"));
+                }
+            }
+            self.at += 1;
+            if open == 0 {
+                return Ok(());
             }
         }
     }

@@ -43,7 +43,7 @@ fn is_partial(refusal: &Refusal) -> bool {
     refusal.code == super::PARTIAL_WRITE
 }
 
-/// `original_line` is always empty: an answer never holds payload (P2).
+/// `original_line` is always empty: an answer never holds payload (P2). `rejected_count` is ours: the list is bounded.
 pub(super) fn v3(refusal: &Refusal) -> Bytes {
     if refusal.rejected_count == 0 {
         return Bytes::from(json!({ "error": bounded(&refusal.detail) }).to_string());
@@ -64,5 +64,7 @@ pub(super) fn v3(refusal: &Refusal) -> Bytes {
     } else {
         "parsing failed for write_lp endpoint"
     };
-    Bytes::from(json!({ "error": error, "data": lines }).to_string())
+    Bytes::from(
+        json!({ "error": error, "data": lines, "rejected_count": refusal.rejected_count }).to_string(),
+    )
 }

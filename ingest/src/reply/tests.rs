@@ -80,6 +80,7 @@ fn influx_speaks_its_three_dialects() {
                 "original_line": "", "line_number": 1,
                 "error_message": "missing_field: a line needs a field",
             }],
+            "rejected_count": 1,
         })
     );
     let none = Refusal::of_records("records_rejected", "all bad", decoded(0, 1));

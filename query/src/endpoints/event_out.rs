@@ -52,9 +52,9 @@ fn one(out: &mut Vec<u8>, kind: Kind, batch: &RecordBatch, row: usize, attribute
             _ => {
                 key(out, field.name());
                 if field.r#type() == Type::Json {
-                    raw(out, batch, field.name(), row)
+                    raw(out, batch, field.name(), row);
                 } else {
-                    plain(out, batch, field.name(), row)
+                    plain(out, batch, field.name(), row);
                 }
             }
         }

@@ -261,7 +261,7 @@ fn histogram(deserializer: &mut Deserializer, batch: &RecordBatch, row: usize) -
     if column.is_null(row) {
         return Some(sum);
     }
-    let full: hdrhistogram::Histogram<u64> = deserializer.deserialize(&mut &*column.value(row)).ok()?;
+    let full: hdrhistogram::Histogram<u64> = deserializer.deserialize(&mut column.value(row)).ok()?;
     for bucket in full.iter_recorded() {
         sum.add(bucket.value_iterated_to(), bucket.count_at_value());
     }

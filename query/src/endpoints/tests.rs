@@ -48,7 +48,7 @@ async fn shop() -> Fixture {
         });
     };
     let fourth = |draft: &mut Draft| {
-        event(draft, 4, "shop", ("fatal", 21), |d| d.set_text(Field::CorrelationId, "c-1"))
+        event(draft, 4, "shop", ("fatal", 21), |d| d.set_text(Field::CorrelationId, "c-1"));
     };
     fixture
         .table(

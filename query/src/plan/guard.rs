@@ -176,7 +176,7 @@ fn scan(tokens: &[TokenWithSpan]) -> Result<(), Refused> {
                 }
             }
             Token::Word(word) if word.quote_style.is_none() => {
-                operators += usize::from(is_operator(word.keyword))
+                operators += usize::from(is_operator(word.keyword));
             }
             Token::Word(_)
             | Token::Whitespace(_)

@@ -83,7 +83,7 @@ pub fn value(out: &mut Vec<u8>, array: &ArrayRef, row: usize) {
         DataType::UInt16 => json_text::int(out, array.as_primitive::<UInt16Type>().value(row).into()),
         DataType::UInt32 => json_text::int(out, array.as_primitive::<UInt32Type>().value(row).into()),
         DataType::UInt64 => {
-            out.extend_from_slice(array.as_primitive::<UInt64Type>().value(row).to_string().as_bytes())
+            out.extend_from_slice(array.as_primitive::<UInt64Type>().value(row).to_string().as_bytes());
         }
         DataType::Float16 => double(out, array.as_primitive::<Float16Type>().value(row).to_f64()),
         DataType::Float32 => double(out, array.as_primitive::<Float32Type>().value(row).into()),

@@ -33,7 +33,7 @@ pub enum Format {
     /// A header line and one line a row.
     Csv(csv::Columns),
     /// Arrow's IPC stream.
-    Arrow(arrow_stream::Encoder),
+    Arrow(Box<arrow_stream::Encoder>),
 }
 
 impl Format {
@@ -112,7 +112,9 @@ pub fn format(accept: Option<&str>, schema: &SchemaRef) -> arrow::error::Result<
                 Format::Ndjson(json::Columns::of(schema))
             }
             "text/csv" => Format::Csv(csv::Columns::of(schema)),
-            "application/vnd.apache.arrow.stream" => Format::Arrow(arrow_stream::Encoder::new(schema)?),
+            "application/vnd.apache.arrow.stream" => {
+                Format::Arrow(Box::new(arrow_stream::Encoder::new(schema)?))
+            }
             "application/json" | "application/*" | "*/*" => return Ok(None),
             _ => continue,
         }));

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::action::{self, Add, Line, Protocol, Txn};
 use super::state::State;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::store::unavailable;
 
 /// The version of the last checkpoint, where there is one.
 pub async fn read_last(store: &dyn ObjectStore, path: &Path) -> Result<Option<i64>> {
@@ -154,8 +155,4 @@ fn schema() -> Schema {
         ),
         group("remove", vec![text("path"), long("deletionTimestamp"), flag("dataChange")]),
     ])
-}
-
-fn unavailable(error: object_store::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, "object store does not answer").with_source(error)
 }

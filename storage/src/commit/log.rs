@@ -15,6 +15,7 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
 use crate::record::Kind;
 use crate::record::fit::Columns;
+use crate::store::unavailable;
 
 /// Attempts against other writers before a commit gives up and is tried again later.
 const ATTEMPTS_MAX: usize = 32;
@@ -226,18 +227,5 @@ impl TableLog {
         let Some(version) = state.version else { return Ok(()) };
         let path = self.path(&format!("{version:020}.checkpoint.parquet"));
         checkpoint::write(&*self.store, &path, &self.path("_last_checkpoint"), version, state).await
-    }
-}
-
-fn unavailable(error: object_store::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, "object store does not answer").with_source(redacted(&error))
-}
-
-/// The error without the signatures that some stores put into their URLs.
-fn redacted(error: &object_store::Error) -> String {
-    let text = error.to_string();
-    match text.find('?') {
-        Some(at) => format!("{}?…", &text[..at]),
-        None => text,
     }
 }

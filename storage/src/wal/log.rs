@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -172,11 +172,6 @@ impl Log {
         &self.ledger.writer
     }
 
-    /// Bytes that wait for the next sync.
-    pub fn pending_bytes(&self) -> usize {
-        self.pending.len()
-    }
-
     /// Gathers one frame; returns its number. Nothing is written yet.
     ///
     /// # Errors
@@ -277,11 +272,6 @@ impl Log {
         self.next_seq += 1;
         self.marked_seq = self.durable_seq;
         Ok(())
-    }
-
-    /// The folder of the log.
-    pub fn folder(&self) -> &Path {
-        &self.ledger.folder
     }
 }
 

@@ -122,6 +122,10 @@ async fn connection(client: &Client, shared: &Shared, first: u64) {
         }
         let outcome = session.send(&call).await;
         let latency = begun.elapsed();
+        if outcome.is_err() {
+            // A server that is gone must not turn a closed loop into a busy one.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let mut seen = shared.seen.borrow_mut();
         match outcome {
             Ok(reply) if reply.status.is_success() => {
@@ -134,12 +138,7 @@ async fn connection(client: &Client, shared: &Shared, first: u64) {
                 }
             }
             Ok(reply) => seen.error(reply.status.as_u16().to_string()),
-            Err(error) => {
-                seen.error(kind_name(error.kind()).to_owned());
-                drop(seen);
-                // A server that is gone must not turn a closed loop into a busy one.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            Err(error) => seen.error(kind_name(error.kind()).to_owned()),
         }
     }
 }

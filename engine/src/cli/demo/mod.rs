@@ -78,7 +78,7 @@ async fn live(client: &Client, seed: Option<u64>, stop: impl Future<Output = ()>
 
 async fn send_for_ever(client: &Client, seed: Option<u64>) {
     let mut session = client.session();
-    let mut shop = Shop::new(seed.unwrap_or_else(|| now_ns()));
+    let mut shop = Shop::new(seed.unwrap_or_else(now_ns));
     let mut pause = Pause::default();
     let mut until_ns = now_ns().saturating_sub(PAST_SECONDS * 1_000_000_000);
     while until_ns + PAST_STEP_SECONDS * 1_000_000_000 < now_ns() {

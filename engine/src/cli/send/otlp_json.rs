@@ -67,7 +67,7 @@ fn walk(
 }
 
 /// Reads an array, which may be absent or null.
-fn list<'a>(value: Option<&'a RawValue>) -> Option<Vec<&'a RawValue>> {
+fn list(value: Option<&RawValue>) -> Option<Vec<&RawValue>> {
     match value {
         None => Some(Vec::new()),
         Some(value) if value.get() == "null" => Some(Vec::new()),

@@ -187,7 +187,7 @@ impl<R: BufRead> Splitter<R> {
                 }
             }
             if let Some(end) = newline
-                && (self.ended || rest.len() >= QUOTED_BYTES_MAX)
+                && (rest.len() >= QUOTED_BYTES_MAX || (self.ended && leaves_quote_open(rest)))
             {
                 return Ok(Some(self.start + end));
             }
@@ -213,7 +213,7 @@ fn too_large(what: &str, bytes_max: usize) -> io::Error {
 
 fn is_record(protocol: Protocol, row: &[u8]) -> bool {
     let row = row.trim_ascii();
-    !row.is_empty() && !(protocol == Protocol::Lines && row.starts_with(b"#"))
+    !row.is_empty() && (protocol != Protocol::Lines || !row.starts_with(b"#"))
 }
 
 /// Returns whether a line of line protocol ends within a quoted text.

@@ -150,7 +150,7 @@ fn read_json(sent: Sent, reply: &Reply) -> Tally {
     // A refusal keeps nothing, but for line protocol, which keeps its good lines.
     let keeps_good =
         sent.protocol == Protocol::Lines && !sent.atomic && (listed > 0 || rejected_count.is_some());
-    let whole = !reply.status.is_success() && !(keeps_good && reply.status.as_u16() == 400);
+    let whole = !reply.status.is_success() && (!keeps_good || reply.status.as_u16() != 400);
     let bad = rejected_count.unwrap_or(listed).max(listed);
     let mut tally =
         if whole { Tally { sent: sent.records.max(bad), ..Tally::default() } } else { settle(sent, bad) };
@@ -166,7 +166,7 @@ fn read_json(sent: Sent, reply: &Reply) -> Tally {
         }
     };
     for item in list {
-        count(item.get("code").and_then(Value::as_str).unwrap_or("invalid_line"), 1);
+        count(code(item), 1);
     }
     let unlisted =
         if list.is_empty() { status_code(reply, Some(&body)) } else { "others_not_listed".to_owned() };
@@ -188,6 +188,13 @@ fn read_json(sent: Sent, reply: &Reply) -> Tally {
         tally.examples.push(Example { place: place(sent, None, None), reason: reason.to_owned() });
     }
     tally
+}
+
+/// Why one record was not taken; InfluxDB's v3 lists hold it before the colon of their message.
+fn code(item: &Value) -> &str {
+    let field = |name: &str| item.get(name).and_then(Value::as_str);
+    let of_message = || field("error_message")?.split_once(": ").map(|(code, _)| code);
+    field("code").or_else(of_message).unwrap_or("invalid_line")
 }
 
 fn settle(sent: Sent, rejected: u64) -> Tally {

@@ -31,6 +31,16 @@ fn validate(bytes: &[u8]) -> Result<(), super::Error> {
     json.end()
 }
 
+fn validated(text: &str) -> Result<usize, super::Error> {
+    let mut json = Parser::new(text, 64);
+    json.skip_value().map(|range| range.end)
+}
+
+fn passed_over(text: &str) -> Result<usize, super::Error> {
+    let mut json = Parser::new(text, 64);
+    json.pass_over().map(|()| json.offset())
+}
+
 fn compact(text: &str) -> String {
     let mut out = Vec::new();
     let mut json = Parser::new(text, 64);
@@ -56,6 +66,7 @@ fn json_test_suite_is_answered_as_it_demands() {
         seen[usize::from(answer.is_ok())] += 1;
         if answer.is_ok() {
             let text = std::str::from_utf8(&bytes).unwrap().trim_start_matches('\u{feff}');
+            assert_eq!(passed_over(text), validated(text), "{id}");
             let ours: serde_json::Value = serde_json::from_str(&compact(text)).expect(id);
             if !id.contains("duplicated_key") {
                 assert_eq!(ours, serde_json::from_str::<serde_json::Value>(text).unwrap(), "{id}");
@@ -131,6 +142,23 @@ fn what_is_no_json_is_refused_with_its_place() {
     let long = "9".repeat(400);
     assert_eq!(validate(long.as_bytes()).unwrap_err().kind, ErrorKind::Invalid);
     assert_eq!(validate(b"\"\xc0\x80\"").unwrap_err().kind, ErrorKind::NotUtf8);
+}
+
+#[test]
+fn a_value_that_is_passed_over_ends_where_it_ends() {
+    for text in [
+        r#"{"a":"}]{[","b":["\\",{"c":"\""}],"eight bytes on":"and more \\\" text"} ,1"#,
+        "[] ]",
+        " [1,[2,{}],\"\u{e9}\u{2028}\"]\n}",
+        "\"text\",",
+        "17 ",
+        "null]",
+    ] {
+        assert_eq!(passed_over(text), validated(text), "{text}");
+    }
+    for text in ["{\"a\":[1,2", "[\"open", "[\"open\\", "[\"open\\\"", "", "{"] {
+        assert!(passed_over(text).is_err(), "{text}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, find};
 
 /// A string of a JSON text, checked but not unescaped. It borrows from the text alone, so it can be kept
 /// while the parser goes on.
@@ -73,7 +73,7 @@ pub(super) fn scan(text: &str, start: usize) -> Result<(Text<'_>, usize), Error>
     let mut at = start;
     let mut escaped = false;
     loop {
-        at = find_special(bytes, at);
+        at = find::special(bytes, at);
         match bytes.get(at) {
             Some(b'"') => return Ok((Text { raw: &text[start..at], escaped }, at + 1)),
             Some(b'\\') => {
@@ -85,26 +85,6 @@ pub(super) fn scan(text: &str, start: usize) -> Result<(Text<'_>, usize), Error>
             None => return Err(invalid(bytes.len(), "the text ends within a string")),
         }
     }
-}
-
-/// The first quote, backslash or control character from `at` on, or the end.
-fn find_special(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // High bit of each byte that is zero. A borrow can set it wrongly, but only above a byte where it
-    // is set rightly, and the lowest is all we ask for.
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    while let Some(chunk) = bytes.get(at..at + 8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("the slice is 8 bytes long"));
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let hit = control | zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\')));
-        if hit != 0 {
-            return at + (hit.trailing_zeros() >> 3) as usize;
-        }
-        at += 8;
-    }
-    let tail = bytes.get(at..).unwrap_or_default();
-    at + tail.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f)).unwrap_or(tail.len())
 }
 
 /// Reads the escape that `bytes` begins with: the character and how many bytes spell it.

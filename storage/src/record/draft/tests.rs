@@ -14,13 +14,13 @@ fn row(draft: &mut Draft, write: impl FnOnce(&mut Draft)) {
 #[test]
 fn a_rejected_row_leaves_nothing_behind() {
     let mut draft = Draft::new(Kind::Events);
-    row(&mut draft, |d| drop(d.attribute("a", Value::Int(1))));
+    row(&mut draft, |d| _ = d.attribute("a", Value::Int(1)));
     draft.begin_row();
     draft.set_text(Field::Source, "gone");
     assert_eq!(draft.attribute("a", Value::Int(7)), Taken::New);
     assert_eq!(draft.attribute("b c", Value::Text("gone")), Taken::New);
     draft.abort_row();
-    row(&mut draft, |d| drop(d.attribute("a", Value::Int(3))));
+    row(&mut draft, |d| _ = d.attribute("a", Value::Int(3)));
     let batch = draft.take();
     assert_eq!(batch.num_rows(), 2);
     assert_eq!(batch.column_by_name("a").unwrap().as_primitive::<Int64Type>().values(), &[1, 3]);
@@ -39,7 +39,7 @@ fn what_fits_no_column_overflows_with_its_type() {
         let _ = d.attribute("Source", Value::Bool(true));
         let _ = d.attribute("N", Value::Int(9));
     });
-    row(&mut draft, |d| drop(d.attribute("n", Value::Text("clash\""))));
+    row(&mut draft, |d| _ = d.attribute("n", Value::Text("clash\"")));
     let batch = draft.take();
     let overflow = batch.column_by_name("_overflow").unwrap().as_string::<i32>();
     assert_eq!(overflow.value(0), r#"{"big":18446744073709551615,"a b":2.0,"Source":true,"N":9}"#);
@@ -86,9 +86,9 @@ fn masked_values_and_keys_move_to_the_overflow() {
 #[test]
 fn a_draft_is_ready_for_the_next_chunk() {
     let mut draft = Draft::new(Kind::Events);
-    row(&mut draft, |d| drop(d.attribute("k", Value::Int(1))));
+    row(&mut draft, |d| _ = d.attribute("k", Value::Int(1)));
     let _ = draft.take();
-    row(&mut draft, |d| drop(d.attribute("k", Value::Text("another type"))));
+    row(&mut draft, |d| _ = d.attribute("k", Value::Text("another type")));
     let batch = draft.take();
     assert_eq!(batch.num_rows(), 1);
     assert_eq!(batch.column_by_name("k").unwrap().as_string::<i32>().value(0), "another type");

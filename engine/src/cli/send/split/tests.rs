@@ -61,6 +61,12 @@ fn a_newline_in_quotes_does_not_end_a_line() {
 }
 
 #[test]
+fn a_newline_in_quotes_does_not_end_a_last_line_without_its_own() {
+    let text = "m,t=a v=\"x \\\"\n y\",n=1i 7";
+    check(Protocol::Lines, Form::Rows, WIDE, text, &[(text, 1, 1)]);
+}
+
+#[test]
 fn a_quote_that_never_closes_ends_at_its_line() {
     let one = Bounds { records_max: 1, bytes_max: 1 << 20 };
     check(Protocol::Lines, Form::Rows, one, "a b=\"x\na b=2\n", &[("a b=\"x\n", 1, 1), ("a b=2\n", 1, 2)]);

@@ -28,7 +28,7 @@ const LOGS: Signal =
 
 /// Appends the spans of an `ExportTraceServiceRequest` in JSON to the draft.
 ///
-/// Cost: one pass over each record and two to find the resources and scopes; nothing is allocated per span
+/// Cost: one pass over each record, and two over brackets and quotes alone to find the resources and scopes; nothing is allocated per span
 /// but for keys that are escaped.
 ///
 /// # Errors
@@ -144,10 +144,10 @@ fn scope_group<'t>(
     }
 }
 
-/// Passes over the value that comes next and gives back a parser that stands before it.
+/// Passes over the value that comes next and gives back a parser that stands before it; its caller reads it.
 pub(super) fn come_back<'t>(json: &mut Parser<'t>) -> Refusing<Parser<'t>> {
     let before = *json;
-    json.skip_value().map_err(refused)?;
+    json.pass_over().map_err(refused)?;
     Ok(before)
 }
 
