@@ -1,6 +1,6 @@
 //! A thin HTTP/1.1 client for the commands that talk to a running server.
 //!
-//! [`Client`] says where the server is and who asks; a [`Session`](session::Session) owns one
+//! [`Client`] says where the server is and who asks; a [`Session`] owns one
 //! kept-alive connection, so a task that needs its own connection takes its own session and nothing is
 //! shared or locked. A [`Call`] is one request, a [`Reply`] one answer read to its end. Retries live in
 //! `retry`, compression in `encoding`, the few OTLP messages we write and count in `otlp`.

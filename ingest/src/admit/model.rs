@@ -3,6 +3,7 @@
 //! The very same source is compiled once more here, on loom's atomics: no special build is needed to run it.
 
 #[path = "bucket.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same source, on other atomics")]
 #[allow(dead_code, reason = "the model calls what can race")]
 mod bucket;
 
