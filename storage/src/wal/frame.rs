@@ -14,10 +14,9 @@
 //! All integers little-endian. A frame without a payload is a heartbeat: it carries only `durable_seq`.
 //! The layout is listed in docs/FORMATS.md; a change of it changes the magic.
 
-use std::io::Cursor;
-
 use arrow::array::RecordBatch;
-use arrow::ipc::reader::StreamReader;
+use arrow::buffer::Buffer;
+use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
@@ -227,13 +226,18 @@ pub fn decode(payload: &[u8]) -> Result<(Meta, RecordBatch)> {
         appended_ns: text.appended_ns,
         idempotency: text.idempotency.map(Idempotency::try_from).transpose()?,
     };
-    let chunk = &payload[4 + meta_len..];
-    let batch = StreamReader::try_new(Cursor::new(chunk), None)
-        .and_then(|mut reader| reader.next().transpose())
-        .map_err(|error| broken().with_source(error))?
-        .ok_or_else(broken)?;
+    let batch = read_chunk(&payload[4 + meta_len..])?.ok_or_else(broken)?;
     if batch.num_rows() as u64 != meta.row_count {
         return Err(broken());
     }
     Ok((meta, batch))
+}
+
+/// Arrow's decoder trusts no length to allocate by, but does not check every offset against the message either: on
+/// those it panics.
+fn read_chunk(chunk: &[u8]) -> Result<Option<RecordBatch>> {
+    let broken = |why: String| Error::new(ErrorKind::Corrupt, "frame's chunk does not read").with_source(why);
+    std::panic::catch_unwind(|| StreamDecoder::new().decode(&mut Buffer::from(chunk)))
+        .map_err(|_| broken("an offset lies outside of it".into()))?
+        .map_err(|error| broken(error.to_string()))
 }

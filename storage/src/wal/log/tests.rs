@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use super::{Ledger, Log};
 use crate::error::Kind as ErrorKind;
 use crate::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant};
-use crate::wal::frame::Meta;
+use crate::wal::frame::{self, Header, Meta};
 use crate::wal::replay::replay;
 use crate::wal::segment;
 
@@ -146,4 +146,24 @@ fn a_torn_tail_is_cut_and_the_log_grows_on() {
         second.commit().unwrap();
     }
     assert_eq!(read(folder.path()).unwrap(), vec![1, 2, 3, 4]);
+}
+
+// Found by the fuzzer: Arrow's reader panics on an offset outside of its message.
+#[test]
+fn a_payload_that_is_not_what_was_written_is_no_panic() {
+    let mut bytes = Vec::new();
+    let header = Header { segment: 1, seq: 1, epoch: 1, durable_seq: 0, payload_len: 0, payload_crc: 0 };
+    frame::encode(&mut bytes, header, &meta(7), &batch(7)).unwrap();
+    let payload = &bytes[frame::HEADER_BYTES..];
+    assert!(frame::decode(payload).is_ok());
+    let mut refused = 0;
+    for at in 0..payload.len() {
+        for bits in [0x01, 0x40, 0xff] {
+            let mut other = payload.to_vec();
+            other[at] ^= bits;
+            refused += usize::from(frame::decode(&other).is_err());
+        }
+        refused += usize::from(frame::decode(&payload[..at]).is_err());
+    }
+    assert!(refused > payload.len(), "{refused} refused");
 }
