@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod bucket;
 mod harness;
 mod isolation;
 mod kill;

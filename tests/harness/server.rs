@@ -184,7 +184,7 @@ fn binary() -> Command {
     let path = std::env::var("FLOODMARK_BIN")
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_floodmark-under-test").to_owned());
     let mut command = Command::new(path);
-    for name in ["KILL_ROUNDS", "KILL_SEED", "SHARED_DATA", "BIN", "TOOLS", "FUZZ_SECONDS"] {
+    for name in ["KILL_ROUNDS", "KILL_SEED", "SHARED_DATA", "BIN", "TOOLS", "FUZZ_SECONDS", "BUCKET_URL"] {
         command.env_remove(format!("FLOODMARK_{name}"));
     }
     command
