@@ -259,7 +259,7 @@ impl<'t> Parser<'t> {
     /// that stands before it. Where that reading succeeds it ends where this did.
     ///
     /// # Errors
-    /// `Invalid` where the text ends within the value.
+    /// `Invalid` where the text ends within the value, `TooDeep` as [`Self::next`].
     pub fn pass_over(&mut self) -> Result<(), Error> {
         let bytes = self.text.as_bytes();
         if !matches!(self.skip_space(), Some(b'{' | b'[')) {
@@ -274,6 +274,9 @@ impl<'t> Parser<'t> {
                     while self.peek_byte() == Some(b'\\') {
                         self.at = find::quote_or_escape(bytes, self.at + 2);
                     }
+                }
+                Some(b'{' | b'[') if self.depth + open >= self.depth_max => {
+                    return Err(self.too_deep());
                 }
                 Some(b'{' | b'[') => open += 1,
                 Some(_) => open -= 1,
@@ -313,6 +316,10 @@ impl<'t> Parser<'t> {
         Error { kind: ErrorKind::Invalid, offset: self.at, why }
     }
 
+    fn too_deep(&self) -> Error {
+        Error { kind: ErrorKind::TooDeep, offset: self.at, why: "values nest too deep" }
+    }
+
     fn due(&mut self, r#type: Type, why: &'static str) -> Result<(), Error> {
         if self.peek()? == r#type {
             Ok(())
@@ -338,7 +345,7 @@ impl<'t> Parser<'t> {
 
     fn open(&mut self) -> Result<(), Error> {
         if self.depth >= self.depth_max {
-            return Err(Error { kind: ErrorKind::TooDeep, offset: self.at, why: "values nest too deep" });
+            return Err(self.too_deep());
         }
         self.depth += 1;
         self.at += 1;
