@@ -1,9 +1,7 @@
 //! A socket as hyper sees it, and what is noticed of it on the way.
 //!
-//! hyper is lenient in two things that request smuggling lives on: lines that end without a carriage return, and
-//! a body with both a length and a transfer encoding. [`Wire`] reads the first head of a connection along and
-//! spoils it where it breaks these rules, so that hyper answers 400 and closes. Later heads of a connection
-//! cannot be told from bodies here; for those hyper's own reading stands (the transfer encoding wins).
+//! [`Wire`] reads the heads of an HTTP/1 connection along (`heads`) and spoils one that two readers could read
+//! differently, so that hyper answers 400 and closes.
 //!
 //! [`Watch`] holds when something last moved, in ticks of the lane, for the sweep that closes slow connections.
 
@@ -17,14 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::heads::Heads;
+
 /// Makes any head, at any point of it, one that cannot be parsed.
 const SPOILER: &[u8] = b"\0\r\n\r\n";
-
-/// Bytes of a first head that are checked; a longer one is refused for its length.
-const HEAD_BYTES_MAX: usize = 128 << 10;
-
-/// Bytes of a header line that tell its name.
-const LINE_START_BYTES: usize = 20;
 
 /// What the sweep wants of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,70 +138,20 @@ impl Watch {
 pub struct Wire {
     io: TcpStream,
     watch: Rc<Watch>,
-    head: Option<FirstHead>,
+    heads: Option<Heads>,
 }
 
 impl Wire {
-    /// Wraps a socket whose first bytes are those of an HTTP/1 request (`checks_head`), or of HTTP/2.
+    /// Wraps a socket whose first bytes are those of an HTTP/1 request (`checks_heads`), or of HTTP/2.
     #[must_use]
-    pub fn new(io: TcpStream, watch: Rc<Watch>, checks_head: bool) -> Self {
-        Self { io, watch, head: checks_head.then(FirstHead::default) }
+    pub fn new(io: TcpStream, watch: Rc<Watch>, checks_heads: bool) -> Self {
+        Self { io, watch, heads: checks_heads.then(Heads::default) }
     }
 
     /// The socket again.
     #[must_use]
     pub fn into_inner(self) -> TcpStream {
         self.io
-    }
-}
-
-/// Reads the first head along.
-#[derive(Debug, Default)]
-struct FirstHead {
-    line: Vec<u8>,
-    last: u8,
-    line_bytes: usize,
-    total: usize,
-    has_length: bool,
-    has_encoding: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Seen {
-    More,
-    End,
-    Broken,
-}
-
-impl FirstHead {
-    fn see(&mut self, bytes: &[u8]) -> Seen {
-        for &byte in bytes {
-            self.total += 1;
-            if self.total > HEAD_BYTES_MAX {
-                return Seen::End;
-            }
-            if byte != b'\n' {
-                self.line_bytes += 1;
-                if self.line.len() < LINE_START_BYTES {
-                    self.line.push(byte.to_ascii_lowercase());
-                }
-                self.last = byte;
-                continue;
-            }
-            if self.last != b'\r' {
-                return Seen::Broken;
-            }
-            // An empty line before the request line is allowed and ends nothing.
-            if self.line_bytes == 1 && self.total > 2 {
-                return if self.has_length && self.has_encoding { Seen::Broken } else { Seen::End };
-            }
-            self.has_length |= self.line.starts_with(b"content-length:");
-            self.has_encoding |= self.line.starts_with(b"transfer-encoding:");
-            self.line.clear();
-            self.line_bytes = 0;
-            self.last = 0;
-        }
-        Seen::More
     }
 }
 
@@ -221,17 +165,11 @@ impl AsyncRead for Wire {
             if watch.requests.get() == 0 && watch.head_since.get() == 0 {
                 watch.head_since.set(watch.tick.get());
             }
-            if let Some(head) = &mut this.head {
-                match head.see(&buf.filled()[before..]) {
-                    Seen::More => {}
-                    Seen::End => this.head = None,
-                    Seen::Broken => {
-                        this.head = None;
-                        buf.set_filled(before);
-                        let room = buf.remaining().min(SPOILER.len());
-                        buf.put_slice(&SPOILER[..room]);
-                    }
-                }
+            if let Some(at) = this.heads.as_mut().and_then(|heads| heads.broken_at(&buf.filled()[before..])) {
+                this.heads = None;
+                buf.set_filled(before + at);
+                let room = buf.remaining().min(SPOILER.len());
+                buf.put_slice(&SPOILER[..room]);
             }
         }
         Poll::Ready(Ok(()))
@@ -286,28 +224,7 @@ mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
-    use super::{FirstHead, Seen, Watch, Wish};
-
-    /// RELIABILITY B15, B20.
-    #[test]
-    fn a_head_that_two_readers_could_read_differently_is_broken() {
-        let check = |text: &str, expected: Seen| {
-            // Byte by byte and at once come to the same.
-            assert_eq!(FirstHead::default().see(text.as_bytes()), expected, "{text:?}");
-            let mut head = FirstHead::default();
-            let got = text.bytes().map(|b| head.see(&[b])).find(|seen| *seen != Seen::More);
-            assert_eq!(got.unwrap_or(Seen::More), expected, "{text:?}");
-        };
-        check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Seen::End);
-        check("GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\nbody", Seen::End);
-        check("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Seen::End);
-        check("GET / HTTP/1.1\r\nHost: a\r\n", Seen::More);
-        check("GET / HTTP/1.1\nHost: a\r\n\r\n", Seen::Broken);
-        check("GET / HTTP/1.1\r\nHost: a\n\n", Seen::Broken);
-        check("P / HTTP/1.1\r\nContent-Length: 1\r\n\r\n", Seen::End);
-        check("P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\ncontent-length: 1\r\n\r\n", Seen::Broken);
-        check("P / HTTP/1.1\r\nContent-Length: 1\r\nTRANSFER-encoding: chunked\r\n\r\n", Seen::Broken);
-    }
+    use super::{Watch, Wish};
 
     #[test]
     fn slow_connections_are_judged_by_what_they_wait_for() {
