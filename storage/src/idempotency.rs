@@ -146,7 +146,7 @@ pub fn read_beside(folder: &Path, oldest_ns: i64) -> io::Result<Vec<Remembered>>
             if line.at_ns < oldest_ns {
                 continue;
             }
-            let tenant = Tenant::parse(&line.tenant).map_err(io::Error::other)?;
+            let tenant = Tenant::stored(&line.tenant).map_err(io::Error::other)?;
             let idempotency = Idempotency::try_from(line.idempotency).map_err(io::Error::other)?;
             remembered.push((tenant, line.at_ns, Arc::new(idempotency)));
         }

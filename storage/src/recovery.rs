@@ -104,8 +104,7 @@ pub fn node(wal: &Path) -> Result<Arc<str>> {
 pub async fn read_tables(shared: &Shared) -> Result<()> {
     let tenants = folders(&*shared.store, "tenant").await.map_err(unavailable)?;
     for tenant in tenants {
-        let name = if tenant == "system" { Ok(Tenant::system()) } else { Tenant::parse(&tenant) };
-        let Ok(name) = name else { continue };
+        let Ok(name) = Tenant::stored(&tenant) else { continue };
         for dataset in folders(&*shared.store, &format!("tenant/{tenant}")).await.map_err(unavailable)? {
             let Ok(dataset) = Dataset::parse(&dataset) else { continue };
             let id = TableId::new(name.clone(), dataset);

@@ -182,7 +182,12 @@ fn b_framing() {
         ("body", format!("{head}Content-Length: 20971520\r\n\r\n"), &[413]),
     ] {
         match raw(server.addr, text.as_bytes()) {
-            Ok(response) if statuses.contains(&response.status) => {}
+            Ok(response) if statuses.contains(&response.status) => {
+                if response.header("x-correlation-id").is_none() || response.json()["code"].as_str().is_none()
+                {
+                    failures.push(format!("{id}: a bare {}: {}", response.status, response.text()));
+                }
+            }
             Ok(response) => failures.push(format!("{id}: {} instead of {statuses:?}", response.status)),
             Err(error) => failures.push(format!("{id}: {error}")),
         }

@@ -143,7 +143,12 @@ fn refuse_unknown(given: &Table, known: &Table, prefix: &str, all: &Table) -> Re
 fn unknown(what: &str, path: &str, known: &Table) -> Error {
     let mut paths = Vec::new();
     leaves(known, "", &mut paths);
-    let nearest = paths.into_iter().min_by_key(|have| distance(have, path)).unwrap_or_default();
+    // A key may be written without its table: then its last part is what is meant.
+    let from_last_part = |have: &str| distance(have.rsplit('.').next().unwrap_or(have), path);
+    let nearest = paths
+        .into_iter()
+        .min_by_key(|have| distance(have, path).min(from_last_part(have)))
+        .unwrap_or_default();
     let what = if what == "key" { format!("key {path}") } else { what.to_owned() };
     Error::new(format!("unknown {what}; the nearest known key is {nearest}"))
 }

@@ -49,6 +49,7 @@ fn what_cannot_be_is_named() {
     check("[storage]\nseal_row = 1", &[], "the nearest known key is storage.seal_rows");
     check("[storage]\ndata = \"x\"", &[], "unknown key storage.data");
     check("", &[("FLOODMARK_STORAGE__SEAL_ROW", "1")], "FLOODMARK_STORAGE__SEAL_ROW");
+    check("", &[("FLOODMARK_STORE_URL", "x")], "the nearest known key is storage.store_url");
     check("", &[("FLOODMARK_LANES", "many")], "FLOODMARK_LANES must be a whole number");
     check("http_addr = \"nowhere\"", &[], "http_addr");
     check("allowed_origins = [\"*\"]", &[], "wildcard");

@@ -6,6 +6,7 @@
 //! until it is handed over.
 
 mod answer;
+mod bare;
 mod body;
 mod connection;
 mod framing;

@@ -23,6 +23,11 @@ use crate::routes::{Access, Found, Handler, Route, find};
 /// Longest body of a query or of administration, in bytes.
 const SMALL_BODY_BYTES_MAX: usize = 2 << 20;
 
+/// A correlation id for what came without one.
+pub fn fresh_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
 /// Answers one request. Never fails: what goes wrong is an answer too.
 pub async fn answer(
     app: Arc<App>,
@@ -31,8 +36,7 @@ pub async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let begun_ns = Clock::monotonic_ns();
-    let fresh = || uuid::Uuid::new_v4().to_string();
-    let correlation = Arc::new(Correlation::from_headers(request.headers(), fresh));
+    let correlation = Arc::new(Correlation::from_headers(request.headers(), fresh_id));
     let origin = allowed_origin(&app, request.headers());
     let method = request.method().clone();
     let is_head = method == Method::HEAD;

@@ -15,7 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::bare;
 use super::heads::Heads;
+use super::serve::fresh_id;
 
 /// Makes any head, at any point of it, one that cannot be parsed.
 const SPOILER: &[u8] = b"\0\r\n\r\n";
@@ -139,13 +141,15 @@ pub struct Wire {
     io: TcpStream,
     watch: Rc<Watch>,
     heads: Option<Heads>,
+    /// What is written in place of a refusal of hyper's own, and how much of it is.
+    instead: Option<(Vec<u8>, usize)>,
 }
 
 impl Wire {
     /// Wraps a socket whose first bytes are those of an HTTP/1 request (`checks_heads`), or of HTTP/2.
     #[must_use]
     pub fn new(io: TcpStream, watch: Rc<Watch>, checks_heads: bool) -> Self {
-        Self { io, watch, heads: checks_heads.then(Heads::default) }
+        Self { io, watch, heads: checks_heads.then(Heads::default), instead: None }
     }
 
     /// The socket again.
@@ -177,6 +181,26 @@ impl AsyncRead for Wire {
 }
 
 impl Wire {
+    /// Writes something in place of `buf`, all of it before `buf` counts as written; `None` where `buf` stands.
+    fn poll_instead(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Option<Poll<io::Result<()>>> {
+        // Where nothing is asked and nothing is under way, hyper writes for itself alone.
+        let is_idle = self.watch.requests.get() == 0 && self.watch.bodies.get() == 0;
+        if self.instead.is_none() && is_idle && !self.watch.is_http2.get() {
+            self.instead = bare::instead_of(buf, fresh_id).map(|bytes| (bytes, 0));
+        }
+        let (bytes, written) = self.instead.as_mut()?;
+        while *written < bytes.len() {
+            match Pin::new(&mut self.io).poll_write(cx, &bytes[*written..]) {
+                Poll::Ready(Ok(0)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(count)) => *written += count,
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+                Poll::Pending => return Some(Poll::Pending),
+            }
+        }
+        self.instead = None;
+        Some(Poll::Ready(Ok(())))
+    }
+
     fn wrote<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match &polled {
             Poll::Pending if self.watch.blocked_since.get() == 0 => {
@@ -192,7 +216,10 @@ impl Wire {
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_write(cx, buf);
+        let polled = match this.poll_instead(cx, buf) {
+            Some(polled) => polled.map_ok(|()| buf.len()),
+            None => Pin::new(&mut this.io).poll_write(cx, buf),
+        };
         this.wrote(polled)
     }
 
@@ -202,7 +229,11 @@ impl AsyncWrite for Wire {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        let first = bufs.first().map_or(&[][..], |first| first);
+        let polled = match this.poll_instead(cx, first) {
+            Some(polled) => polled.map_ok(|()| first.len()),
+            None => Pin::new(&mut this.io).poll_write_vectored(cx, bufs),
+        };
         this.wrote(polled)
     }
 

@@ -42,6 +42,14 @@ impl Tenant {
         Self(SYSTEM_TENANT.into())
     }
 
+    /// Reads an id back from what this crate wrote: `system` is one there.
+    ///
+    /// # Errors
+    /// `Kind::Invalid` when the id has another form.
+    pub(crate) fn stored(text: &str) -> Result<Self, Error> {
+        if text == SYSTEM_TENANT { Ok(Self::system()) } else { Self::parse(text) }
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
