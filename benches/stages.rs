@@ -11,6 +11,7 @@ mod bodies;
 mod decode;
 mod scrub;
 mod store;
+mod wal_shapes;
 
 criterion::criterion_group!(
     stages,
@@ -19,6 +20,7 @@ criterion::criterion_group!(
     scrub::measure_stage,
     admit::stage,
     store::wal_stage,
-    store::segment_stage
+    store::segment_stage,
+    wal_shapes::stage
 );
 criterion::criterion_main!(stages);

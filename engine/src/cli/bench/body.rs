@@ -5,33 +5,40 @@
 //! sizes are those of the figures in the goals: events of about 391 bytes and 20 fields, spans of about
 //! 392 bytes and 10 attributes with 20 spans a trace, lines of about 308 bytes with 10 tags and 8 fields.
 
+use super::records;
 use crate::cli::demo::random::{Random, mix};
-use crate::client::otlp::{self, Span, Value};
-use crate::client::protobuf::Writer;
 
 /// What the load is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Load {
     /// OTLP/HTTP protobuf spans
     Otlp,
+    /// OTLP/HTTP JSON spans
+    OtlpJson,
+    /// OTLP/HTTP protobuf log records
+    OtlpLogs,
     /// NDJSON events
     Ndjson,
+    /// NDJSON audit records
+    Audit,
     /// Line protocol
     Lines,
 }
 
 /// Spans of one trace.
-const SPANS_PER_TRACE: u64 = 20;
+pub const SPANS_PER_TRACE: u64 = 20;
 /// Bodies that take turns, so that what repeats is not what the last request held.
 pub const VARIANTS: usize = 8;
 
 /// What is patched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patch {
+pub enum Patch {
     /// 32 hex digits of the trace.
     TraceHex,
     /// 16 hex digits of the span.
     SpanHex,
+    /// 16 hex digits of the span before it in its trace.
+    ParentHex,
     /// 16 bytes of the trace.
     TraceBytes,
     /// 8 bytes of the span.
@@ -40,8 +47,10 @@ enum Patch {
     ParentBytes,
     /// `2026-01-02T03:04:05.123456`.
     TimeText,
-    /// 19 digits of nanoseconds.
+    /// 19 digits of nanoseconds, the start.
     TimeDigits,
+    /// 19 digits of nanoseconds, the end.
+    EndDigits,
     /// `fixed64` nanoseconds of the start.
     StartFixed,
     /// `fixed64` nanoseconds of the end.
@@ -63,8 +72,10 @@ impl Load {
     /// Returns the path that takes it.
     pub fn path(self) -> &'static str {
         match self {
-            Self::Otlp => "/v1/traces",
+            Self::Otlp | Self::OtlpJson => "/v1/traces",
+            Self::OtlpLogs => "/v1/logs",
             Self::Ndjson => "/api/v1/events",
+            Self::Audit => "/api/v1/audit",
             Self::Lines => "/api/v3/write_lp?precision=ns",
         }
     }
@@ -72,8 +83,9 @@ impl Load {
     /// Returns its content type.
     pub fn content_type(self) -> &'static str {
         match self {
-            Self::Otlp => "application/x-protobuf",
-            Self::Ndjson => "application/x-ndjson",
+            Self::Otlp | Self::OtlpLogs => "application/x-protobuf",
+            Self::OtlpJson => "application/json",
+            Self::Ndjson | Self::Audit => "application/x-ndjson",
             Self::Lines => "text/plain; charset=utf-8",
         }
     }
@@ -81,8 +93,8 @@ impl Load {
     /// Returns the records of a request where the user does not say: as the figures were taken.
     pub fn batch(self) -> u32 {
         match self {
-            Self::Otlp | Self::Ndjson => 1_000,
             Self::Lines => 5_000,
+            _ => 1_000,
         }
     }
 
@@ -91,9 +103,12 @@ impl Load {
         let mut body = Body { bytes: Vec::new(), slots: Vec::new(), records };
         let mut random = Random::new(variant);
         match self {
-            Self::Ndjson => (0..records).for_each(|record| event(&mut body, record, &mut random)),
-            Self::Lines => (0..records).for_each(|record| line(&mut body, record, &mut random)),
-            Self::Otlp => spans(&mut body, records, &mut random),
+            Self::Ndjson => (0..records).for_each(|record| records::event(&mut body, record, &mut random)),
+            Self::Audit => (0..records).for_each(|record| records::audit(&mut body, record, &mut random)),
+            Self::Lines => (0..records).for_each(|record| records::line(&mut body, record, &mut random)),
+            Self::Otlp => records::spans(&mut body, records, &mut random),
+            Self::OtlpJson => records::spans_json(&mut body, records, &mut random),
+            Self::OtlpLogs => records::logs(&mut body, records, &mut random),
         }
         body
     }
@@ -128,6 +143,7 @@ impl Body {
                     put_hex(&mut at[16..], mix(trace));
                 }
                 Patch::SpanHex => put_hex(at, span),
+                Patch::ParentHex => put_hex(at, span_id(base, record - 1)),
                 Patch::TraceBytes => {
                     at[..8].copy_from_slice(&trace.to_be_bytes());
                     at[8..16].copy_from_slice(&mix(trace).to_be_bytes());
@@ -143,6 +159,7 @@ impl Body {
                     put_digits(&mut at[20..26], micros);
                 }
                 Patch::TimeDigits => put_digits(&mut at[..19], start_ns),
+                Patch::EndDigits => put_digits(&mut at[..19], start_ns + duration_ns),
                 Patch::StartFixed => at[..8].copy_from_slice(&start_ns.to_le_bytes()),
                 Patch::EndFixed => at[..8].copy_from_slice(&(start_ns + duration_ns).to_le_bytes()),
                 Patch::Duration => put_digits(&mut at[..7], duration_ns),
@@ -151,13 +168,29 @@ impl Body {
         bytes
     }
 
-    fn text(&mut self, text: &str) {
+    /// Adds what stays.
+    pub fn text(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    fn slot(&mut self, record: u64, patch: Patch, width: usize) {
+    /// Adds what is patched.
+    pub fn slot(&mut self, record: u64, patch: Patch, width: usize) {
         self.slots.push((self.bytes.len(), record, patch));
         self.bytes.resize(self.bytes.len() + width, b'0');
+    }
+
+    /// Takes bytes that hold `marks` for each record, in this order, where they are patched.
+    pub fn take_marked<'m>(&mut self, bytes: Vec<u8>, marks: impl Fn(u64) -> &'m [(&'m [u8], Patch)]) {
+        self.bytes = bytes;
+        let mut from = 0;
+        for record in 0..self.records {
+            for (mark, patch) in marks(record) {
+                let at = memchr::memmem::find(&self.bytes[from..], mark)
+                    .expect("each record was written with its marks");
+                self.slots.push((from + at, record, *patch));
+                from += at + mark.len();
+            }
+        }
     }
 }
 
@@ -179,145 +212,10 @@ fn put_hex(at: &mut [u8], number: u64) {
     }
 }
 
-const SERVICES: &[&str] = &["checkout", "frontend", "payment", "shipping", "catalog", "currency"];
-const REGIONS: &[&str] = &["eu-central", "us-east", "ap-south"];
-const METHODS: &[&str] = &["GET", "POST", "PUT"];
-const ROUTES: &[&str] = &["cart", "orders", "product", "search"];
-
-fn event(body: &mut Body, record: u64, random: &mut Random) {
-    let route = *random.pick(ROUTES);
-    let method = *random.pick(METHODS);
-    let status = if random.chance(0.02) { 500 } else { 200 };
-    body.text("{\"time\":\"");
-    body.slot(record, Patch::TimeText, 26);
-    body.text(&format!(
-        "Z\",\"source\":\"{}\",\"event_type\":\"http\",\"severity\":\"{}\",\"message\":\"{method} /{route}\",\
-         \"trace_id\":\"",
-        random.pick(SERVICES),
-        if status == 500 { "error" } else { "info" },
-    ));
-    body.slot(record, Patch::TraceHex, 32);
-    body.text("\",\"span_id\":\"");
-    body.slot(record, Patch::SpanHex, 16);
-    body.text("\",\"duration_ns\":");
-    body.slot(record, Patch::Duration, 7);
-    body.text(&format!(
-        ",\"host\":\"node-{}\",\"region\":\"{}\",\"method\":\"{method}\",\"path\":\"/{route}\",\
-         \"status\":{status},\"bytes\":{},\"user\":\"u{:05}\",\"version\":\"1.42\",\
-         \"az\":\"{}\",\"cached\":{},\"tries\":{},\"cpu\":{:.2}}}\n",
-        10 + random.below(40),
-        random.pick(REGIONS),
-        1_000 + random.below(90_000),
-        random.below(20_000),
-        random.pick(&["a", "b", "c"]),
-        random.chance(0.7),
-        random.below(3),
-        random.unit() * 50.0,
-    ));
-}
-
-fn line(body: &mut Body, record: u64, random: &mut Random) {
-    let status = if random.chance(0.02) { 500 } else { 200 };
-    body.text(&format!(
-        "http_requests,source={},host=node-{},region={},zone={},method={},route={},status={status},\
-         version=1.42.0,env=production,cluster=main ",
-        random.pick(SERVICES),
-        10 + random.below(40),
-        random.pick(REGIONS),
-        random.pick(&["a", "b", "c"]),
-        random.pick(METHODS),
-        random.pick(ROUTES),
-    ));
-    body.text("duration_ns=");
-    body.slot(record, Patch::Duration, 7);
-    body.text(&format!(
-        "i,bytes_in={}i,bytes_out={}i,cpu_percent={:.3},memory_mib={:.2},queue_length={}i,\
-         cached={},user_agent=\"{}\" ",
-        100 + random.below(900),
-        1_000 + random.below(90_000),
-        random.unit() * 100.0,
-        100.0 + random.unit() * 400.0,
-        random.below(50),
-        random.chance(0.7),
-        random.pick(&["curl/8.5.0", "Mozilla/5.0", "okhttp/4.12"]),
-    ));
-    body.slot(record, Patch::TimeDigits, 19);
-    body.text("\n");
-}
-
-/// Stand-ins that occur nowhere else in a span: they are looked for in the written bytes.
-const TRACE_MARK: [u8; 16] = [0xf1; 16];
-const SPAN_MARK: [u8; 8] = [0xf2; 8];
-const PARENT_MARK: [u8; 8] = [0xf3; 8];
-const START_MARK: u64 = u64::from_le_bytes([0xf4; 8]);
-const END_MARK: u64 = u64::from_le_bytes([0xf5; 8]);
-
-fn spans(body: &mut Body, records: u64, random: &mut Random) {
-    let service = *random.pick(SERVICES);
-    let resource = vec![
-        ("service.name", Value::from(service)),
-        ("service.version", "1.42.0".into()),
-        ("host.name", format!("node-{}", 10 + random.below(40)).into()),
-        ("cloud.region", (*random.pick(REGIONS)).into()),
-    ];
-    let mut request = Writer::new();
-    otlp::group(&mut request, &resource, "bench", |scope| {
-        for record in 0..records {
-            scope.message(otlp::RECORD, |message| otlp::span(message, &span(record, random)));
-        }
-    });
-    body.bytes = request.into_bytes();
-    let mut from = 0;
-    for record in 0..records {
-        let is_root = record % SPANS_PER_TRACE == 0;
-        let marks: [(&[u8], Patch); 5] = [
-            (&TRACE_MARK, Patch::TraceBytes),
-            (&SPAN_MARK, Patch::SpanBytes),
-            (&PARENT_MARK, Patch::ParentBytes),
-            (&START_MARK.to_le_bytes(), Patch::StartFixed),
-            (&END_MARK.to_le_bytes(), Patch::EndFixed),
-        ];
-        for (mark, patch) in marks.into_iter().filter(|(_, patch)| !is_root || *patch != Patch::ParentBytes) {
-            let at = memchr::memmem::find(&body.bytes[from..], mark)
-                .expect("each span was written with its marks");
-            body.slots.push((from + at, record, patch));
-            from += at + mark.len();
-        }
-    }
-}
-
-fn span(record: u64, random: &mut Random) -> Span {
-    let route = *random.pick(ROUTES);
-    let is_root = record.is_multiple_of(SPANS_PER_TRACE);
-    let failed = random.chance(0.02);
-    Span {
-        trace_id: TRACE_MARK,
-        span_id: SPAN_MARK,
-        parent_span_id: (!is_root).then_some(PARENT_MARK),
-        name: format!("GET /{route}"),
-        kind: if is_root { 2 } else { 3 },
-        start_ns: START_MARK,
-        end_ns: END_MARK,
-        attributes: vec![
-            ("http.request.method", (*random.pick(METHODS)).into()),
-            ("http.route", format!("/{route}/{{id}}").into()),
-            ("http.response.status_code", Value::Int(if failed { 500 } else { 200 })),
-            ("http.response.body.size", Value::Int(1_000 + random.below(90_000).cast_signed())),
-            ("server.address", format!("{route}.shop.svc.cluster.local").into()),
-            ("server.port", Value::Int(8080)),
-            ("client.geo.region", (*random.pick(REGIONS)).into()),
-            ("enduser.id", format!("u{:05}", random.below(20_000)).into()),
-            ("shop.cache.hit", Value::Bool(random.chance(0.7))),
-            ("host.cpu.utilization", Value::Double(random.unit())),
-        ],
-        events: Vec::new(),
-        error: failed.then(|| "upstream".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::otlp;
     use crate::client::protobuf::{Reader, Wire};
 
     const NOW_NS: i64 = 1_767_225_600_999_999_999;
@@ -357,6 +255,37 @@ mod tests {
             assert_eq!(parts[0].matches('=').count(), 10, "{line}");
             assert_eq!(parts[1].matches('=').count(), 8, "{line}");
             assert!(parts[2].starts_with("17672256009999"), "{line}");
+        }
+    }
+
+    #[test]
+    fn spans_in_json_are_those_in_protobuf() {
+        let text = Load::OtlpJson.body(21, 1).fill(3, NOW_NS);
+        let request: serde_json::Value = serde_json::from_slice(&text).expect("own JSON");
+        let spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().expect("spans");
+        assert_eq!(spans.len(), 21);
+        for (record, span) in spans.iter().enumerate() {
+            let before = record.checked_sub(1).filter(|_| record % 20 != 0);
+            assert_eq!(span.get("parentSpanId"), before.map(|before| &spans[before]["spanId"]));
+            let time =
+                |name: &str| span[name].as_str().and_then(|text| text.parse::<u64>().ok()).expect("time");
+            assert!(time("endTimeUnixNano") > time("startTimeUnixNano"));
+            assert_eq!(span["attributes"].as_array().map(Vec::len), Some(10));
+        }
+        assert_ne!(spans[0]["traceId"], spans[20]["traceId"]);
+    }
+
+    #[test]
+    fn logs_and_audit_records_have_fresh_times() {
+        let logs = Load::OtlpLogs.body(5, 1).fill(1, NOW_NS);
+        assert_eq!(otlp::record_count(&logs), Some(5));
+        assert!(memchr::memmem::find(&logs, &[0xf4; 8]).is_none(), "a mark was left");
+        for line in String::from_utf8(Load::Audit.body(5, 1).fill(1, NOW_NS)).expect("text").lines() {
+            let record: serde_json::Value = serde_json::from_str(line).expect("own JSON");
+            assert!(record["time"].as_str().expect("text").starts_with("2026-01-01T00:00:00.9999"), "{line}");
+            for name in ["actor_type", "actor_id", "action", "resource_type"] {
+                assert!(record[name].is_string(), "{line}");
+            }
         }
     }
 

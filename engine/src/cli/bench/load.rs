@@ -161,8 +161,10 @@ fn kind_name(kind: ErrorKind) -> &'static str {
 impl From<Load> for Protocol {
     fn from(load: Load) -> Self {
         match load {
-            Load::Otlp => Self::OtlpTraces,
+            Load::Otlp | Load::OtlpJson => Self::OtlpTraces,
+            Load::OtlpLogs => Self::OtlpLogs,
             Load::Ndjson => Self::Ndjson,
+            Load::Audit => Self::Audit,
             Load::Lines => Self::Lines,
         }
     }
@@ -231,8 +233,14 @@ mod tests {
         let baseline = Baseline::start().expect("a free port on loopback");
         let client = Client::new(&baseline.url(), None).expect("own url");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        for (load, rate) in [(Load::Ndjson, Some(10_000.0)), (Load::Otlp, None), (Load::Lines, Some(5_000.0))]
-        {
+        for (load, rate) in [
+            (Load::Ndjson, Some(10_000.0)),
+            (Load::Otlp, None),
+            (Load::OtlpJson, None),
+            (Load::OtlpLogs, None),
+            (Load::Audit, None),
+            (Load::Lines, Some(5_000.0)),
+        ] {
             let plan = Plan {
                 load,
                 batch: 100,

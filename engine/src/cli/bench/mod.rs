@@ -1,6 +1,6 @@
 //! `floodmark bench`: loads a server the way the goals' figures were taken, and says what it saw.
 //!
-//! `body` makes requests cheaply, `load` sends them at a rate and measures, `process` reads what the
+//! `body` makes requests cheaply of what `records` holds, `load` sends them at a rate and measures, `process` reads what the
 //! kernel says the server used, `baseline` is a server that does nothing, run in turn with the real one
 //! because only ratios on one machine at one time mean much.
 
@@ -8,6 +8,7 @@ mod baseline;
 mod body;
 mod load;
 mod process;
+mod records;
 mod report;
 
 use std::process::ExitCode;
