@@ -1,12 +1,13 @@
-//! Stage `wal_shape`: who syncs? Two lanes on two cores, eight connections each, NDJSON decoded for real.
+//! Stage `wal_shape`: who syncs? Two lanes on two cores, one or eight connections each, NDJSON decoded for real.
 //!
 //! `lane_owns_log`: a lane decodes what its connections had ready, appends once, syncs once and answers all.
-//! `one_committer`: lanes hand encoded frames to a committer's queue and go on decoding until eight are not yet
-//! answered; the committer writes and syncs whatever the queue holds. `docs/decisions/0003-log-per-lane.md` rests
+//! `one_committer`: lanes hand encoded frames to a committer's queue and go on decoding until all connections wait for
+//! an answer; the committer writes and syncs whatever the queue holds. `docs/decisions/0003-log-per-lane.md` rests
 //! on this.
 
 use std::fs::File;
 use std::io::{Seek, Write};
+use std::sync::Barrier;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,7 +22,6 @@ use crate::decode::Decoder;
 use crate::scrub::{chunks, decoded};
 
 const LANES: usize = 2;
-const CONNECTIONS: usize = 8;
 const SEGMENT_BYTES: usize = 64 << 20;
 
 /// A log as the engine preallocates it, written around and around.
@@ -80,13 +80,14 @@ impl<'w> Lane<'w> {
     }
 }
 
-fn lane_owns_log(work: &Work, requests: u64) -> Duration {
-    longest(|| {
+fn lane_owns_log(work: &Work, connections: usize, requests: u64) -> Duration {
+    longest(|ready| {
         let (mut lane, mut log, mut frames) = (Lane::new(work), Log::new(), Vec::new());
+        ready.wait();
         let begun = Instant::now();
         let mut left = requests;
         while left > 0 {
-            let group = left.min(CONNECTIONS as u64);
+            let group = left.min(connections as u64);
             frames.clear();
             for _ in 0..group {
                 lane.request(&mut frames);
@@ -101,14 +102,15 @@ fn lane_owns_log(work: &Work, requests: u64) -> Duration {
 
 type Handed = (Vec<u8>, SyncSender<Vec<u8>>);
 
-fn one_committer(work: &Work, requests: u64) -> Duration {
-    let (sender, queue) = sync_channel::<Handed>(LANES * CONNECTIONS);
+fn one_committer(work: &Work, connections: usize, requests: u64) -> Duration {
+    let (sender, queue) = sync_channel::<Handed>(LANES * connections);
     let log = Log::new();
     let committer = thread::spawn(move || commit(log, &queue));
-    let took = longest(|| {
+    let took = longest(|ready| {
         let (mut lane, sender) = (Lane::new(work), sender.clone());
-        let (answer, answers) = sync_channel(CONNECTIONS);
-        let mut buffers = vec![Vec::new(); CONNECTIONS];
+        let (answer, answers) = sync_channel(connections);
+        let mut buffers = vec![Vec::new(); connections];
+        ready.wait();
         let begun = Instant::now();
         for _ in 0..requests {
             let mut frame: Vec<u8> =
@@ -117,7 +119,7 @@ fn one_committer(work: &Work, requests: u64) -> Duration {
             lane.request(&mut frame);
             sender.send((frame, answer.clone())).expect("the committer runs");
         }
-        while buffers.len() < CONNECTIONS {
+        while buffers.len() < connections {
             buffers.push(answers.recv().expect("the committer answers"));
         }
         begun.elapsed()
@@ -142,10 +144,11 @@ fn commit(mut log: Log, queue: &Receiver<Handed>) {
     }
 }
 
-/// The longest that a lane took.
-fn longest(lane: impl Fn() -> Duration + Sync) -> Duration {
+/// The longest that a lane took, once all were ready.
+fn longest(lane: impl Fn(&Barrier) -> Duration + Sync) -> Duration {
+    let ready = Barrier::new(LANES);
     thread::scope(|scope| {
-        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(&lane)).collect();
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(|| lane(&ready))).collect();
         lanes.into_iter().map(|lane| lane.join().expect("no panic")).max().unwrap_or_default()
     })
 }
@@ -159,11 +162,13 @@ pub fn stage(criterion: &mut Criterion) {
     let work = Work { kind, body, decode, table };
     group.throughput(Throughput::Elements(LANES as u64 * 1_000));
     group.sample_size(20);
-    group.bench_function("lane_owns_log", |bencher| {
-        bencher.iter_custom(|requests| lane_owns_log(&work, requests));
-    });
-    group.bench_function("one_committer", |bencher| {
-        bencher.iter_custom(|requests| one_committer(&work, requests));
-    });
+    for connections in [1, 8] {
+        group.bench_function(format!("lane_owns_log/{connections}"), |bencher| {
+            bencher.iter_custom(|requests| lane_owns_log(&work, connections, requests));
+        });
+        group.bench_function(format!("one_committer/{connections}"), |bencher| {
+            bencher.iter_custom(|requests| one_committer(&work, connections, requests));
+        });
+    }
     group.finish();
 }
