@@ -39,7 +39,7 @@ fn e_rows() {
         );
         let beside = format!("good v=1i\n{line}\n");
         check(
-            &format!("{id} beside"),
+            &format!("{id} E20"),
             &send(&server, "/api/v3/write_lp?db=d", &[], beside.as_bytes()),
             &is(400, "line_number"),
             &mut failures,

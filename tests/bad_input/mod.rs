@@ -8,6 +8,7 @@ mod lines;
 mod ndjson;
 mod otlp;
 mod query;
+mod slow;
 
 use std::io::Write;
 

@@ -51,7 +51,7 @@ fn d_rows() {
             &mut failures,
         );
         let response = send(&server, "/api/v1/events?atomic=true", &HEADERS, &beside);
-        check(&format!("{id} atomic"), &response, &is(400, "\"rejected_count\":1"), &mut failures);
+        check(&format!("{id} D23"), &response, &is(400, "\"rejected_count\":1"), &mut failures);
     }
     for (id, body, expected, more) in [
         ("D1", b"".to_vec(), is(200, "\"accepted\":0"), 0),

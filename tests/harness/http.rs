@@ -66,7 +66,8 @@ pub fn raw(addr: SocketAddr, bytes: &[u8]) -> std::io::Result<Response> {
     parse(&answer).ok_or_else(|| std::io::Error::other("no complete response"))
 }
 
-fn parse(answer: &[u8]) -> Option<Response> {
+/// Reads one whole response.
+pub fn parse(answer: &[u8]) -> Option<Response> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let mut lines = head.split("\r\n");

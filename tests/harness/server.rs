@@ -75,9 +75,14 @@ impl Server {
 
     /// SIGTERM, then waits for the end.
     pub fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().expect("kill is at hand");
+        self.signal("TERM");
         self.wait()
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill is at hand");
     }
 
     /// Waits for the process to end by itself.
