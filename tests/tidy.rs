@@ -180,12 +180,46 @@ fn every_decoder_has_fixtures_and_is_fuzzed_and_measured() {
 #[test]
 fn every_invariant_is_listed_and_tested() {
     let listed = fs::read_to_string(root().join("docs/INVARIANTS.md")).unwrap();
+    let code = code();
     for id in [
         "A1", "A2", "A3", "P1", "P2", "T1", "B1", "W1", "W2", "W3", "C1", "C2", "C3", "M1", "E1", "E2", "R1",
         "Q1", "X1",
     ] {
-        assert!(listed.lines().any(|line| line.starts_with(&format!("| {id} |"))), "{id} is not listed");
+        let row = listed.lines().find(|line| line.starts_with(&format!("| {id} |")));
+        let row = row.unwrap_or_else(|| panic!("{id} is not listed"));
+        let has_test = long_names(row).any(|name| code.contains(&format!("fn {name}(")));
+        assert!(has_test || row.contains("not built"), "{id} names no test");
     }
+}
+
+/// A test, a metric or a setting that a page names in backquotes exists.
+#[test]
+fn docs_name_names_that_exist() {
+    let code = code();
+    let mut missing = Vec::new();
+    for page in files(&root().join("docs"), "md") {
+        let text = fs::read_to_string(&page).unwrap();
+        // The metrics library adds the suffix of counters.
+        let is_gone = |name: &&str| !code.contains(name.strip_suffix("_total").unwrap_or(name));
+        let gone = text.lines().flat_map(long_names).filter(is_gone);
+        missing.extend(gone.map(|name| format!("{}: {name}", page.display())));
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// All sources, tests included.
+fn code() -> String {
+    let rooms = ["engine", "ingest", "storage", "query", "tests"].map(|room| files(&root().join(room), "rs"));
+    rooms.iter().flatten().map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+/// What a line names in backquotes that has at least three words joined by underscores.
+fn long_names(line: &str) -> impl Iterator<Item = &str> {
+    let quoted = line.split('`').skip(1).step_by(2);
+    quoted.filter(|name| {
+        name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            && name.matches('_').count() >= 2
+    })
 }
 
 /// Every path that a page names in backquotes exists, unless the line says that it is not built.
