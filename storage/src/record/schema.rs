@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::{Array as _, RecordBatch};
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef, TimeUnit};
 
 use super::kind::{Field, Kind, Type};
@@ -29,6 +30,24 @@ const TYPE_KEY: &str = "floodmark.type";
 #[must_use]
 pub fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// Whether a batch is a chunk as drafts make them: columns of our own types, and both times in every row.
+#[must_use]
+pub fn is_chunk(kind: Kind, batch: &RecordBatch) -> bool {
+    let is_ours = |field: &ArrowField| {
+        let known = kind.fields().iter().find(|known| known.name() == field.name());
+        let expected = match known {
+            Some(known) => Some(known.r#type()),
+            None if field.name() == OVERFLOW => Some(Type::Json),
+            None => type_of(field),
+        };
+        expected.is_some_and(|r#type| arrow_field(field.name(), r#type).data_type() == field.data_type())
+    };
+    let has_times = ["time_ns", "observed_time_ns"]
+        .iter()
+        .all(|name| batch.column_by_name(name).is_some_and(|times| times.null_count() == 0));
+    has_times && batch.schema_ref().fields().iter().all(|field| is_ours(field))
 }
 
 /// A nullable Arrow field for a column of `type`.

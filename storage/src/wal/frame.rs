@@ -22,6 +22,7 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::record::schema;
 use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::writer::Idempotency;
 
@@ -84,7 +85,9 @@ impl Header {
             payload_len: u32_at(40),
             payload_crc: u32_at(44),
         };
-        (header.payload_len as usize <= PAYLOAD_BYTES_MAX).then_some(header)
+        let is_bounded =
+            header.payload_len as usize <= PAYLOAD_BYTES_MAX && i64::try_from(header.seq).is_ok();
+        is_bounded.then_some(header)
     }
 
     /// The frame at the start of `bytes`: its header and payload, both checked; `None` where there is none.
@@ -227,7 +230,9 @@ pub fn decode(payload: &[u8]) -> Result<(Meta, RecordBatch)> {
         idempotency: text.idempotency.map(Idempotency::try_from).transpose()?,
     };
     let batch = read_chunk(&payload[4 + meta_len..])?.ok_or_else(broken)?;
-    if batch.num_rows() as u64 != meta.row_count {
+    // A checksum that holds is no proof of who wrote: what goes on from here may rely on what a chunk is.
+    let last = meta.first_seq.checked_add(meta.row_count).and_then(|last| i64::try_from(last).ok());
+    if batch.num_rows() as u64 != meta.row_count || last.is_none() || !schema::is_chunk(meta.kind, &batch) {
         return Err(broken());
     }
     Ok((meta, batch))

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::{Ledger, Log};
 use crate::error::Kind as ErrorKind;
+use crate::record::fit::{Columns, Coordinates, to_rows};
 use crate::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant};
 use crate::wal::frame::{self, Header, Meta};
 use crate::wal::replay::replay;
@@ -148,6 +149,38 @@ fn a_torn_tail_is_cut_and_the_log_grows_on() {
     assert_eq!(read(folder.path()).unwrap(), vec![1, 2, 3, 4]);
 }
 
+/// What recovery and a seal make of a chunk.
+fn become_rows(kind: Kind, batch: &arrow::array::RecordBatch) {
+    let columns = Columns::new(kind);
+    let (batch, added) = columns.fit(batch.clone());
+    let at = Coordinates { writer: "w", first_seq: 0 };
+    let rows = to_rows(&batch, columns.with_added(&added).schema(), at);
+    assert_eq!(rows.num_rows(), batch.num_rows());
+}
+
+#[test]
+fn a_chunk_of_other_columns_is_refused() {
+    let good = batch(7);
+    let refused = |batch: arrow::array::RecordBatch, meta: Meta| {
+        let mut bytes = Vec::new();
+        let header = Header { segment: 1, seq: 1, epoch: 1, durable_seq: 0, payload_len: 0, payload_crc: 0 };
+        frame::encode(&mut bytes, header, &meta, &batch).unwrap();
+        frame::decode(&bytes[frame::HEADER_BYTES..]).is_err()
+    };
+    assert!(!refused(good.clone(), meta(7)));
+    assert!(refused(good.clone(), meta(u64::MAX)), "numbers that no log reaches");
+    let at = good.schema().index_of("time_ns").unwrap();
+    let mut without_time = good.clone();
+    without_time.remove_column(at);
+    assert!(refused(without_time, meta(7)), "no time");
+    let texts = Arc::new(arrow::array::StringArray::from(vec!["x"]));
+    let other = arrow::array::RecordBatch::try_from_iter([
+        ("time_ns", Arc::clone(&texts) as arrow::array::ArrayRef),
+        ("observed_time_ns", texts as arrow::array::ArrayRef),
+    ]);
+    assert!(refused(other.unwrap(), meta(7)), "times that are text");
+}
+
 // Found by the fuzzer: Arrow's reader panics on an offset outside of its message.
 #[test]
 fn a_payload_that_is_not_what_was_written_is_no_panic() {
@@ -161,7 +194,10 @@ fn a_payload_that_is_not_what_was_written_is_no_panic() {
         for bits in [0x01, 0x40, 0xff] {
             let mut other = payload.to_vec();
             other[at] ^= bits;
-            refused += usize::from(frame::decode(&other).is_err());
+            match frame::decode(&other) {
+                Ok((meta, batch)) => become_rows(meta.kind, &batch),
+                Err(_) => refused += 1,
+            }
         }
         refused += usize::from(frame::decode(&payload[..at]).is_err());
     }
