@@ -3,11 +3,12 @@
 //! Such a head never becomes a request, so no service sees it: hyper writes a status line and an empty body. Here
 //! that gets the body and the headers that every answer has; the status stays hyper's.
 
-use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
-use ingest::{Correlation, Refusal};
+use ingest::Correlation;
 
 use super::answer::{Body, finish, problem};
+use super::framing;
 
 /// The answer to be written in place of `head`; `None` where that is no refusal of hyper's own.
 ///
@@ -19,16 +20,15 @@ pub fn instead_of(head: &[u8], fresh: impl FnOnce() -> String) -> Option<Vec<u8>
     if !(400..500).contains(&status) || !is_bare || holds(b"x-correlation-id") {
         return None;
     }
-    let mut refusal = match status {
-        414 => Refusal::new(414, "target_too_long", "the request target exceeds 8192 bytes"),
-        431 => Refusal::new(431, "headers_too_large", "more than 64 header fields or 16384 bytes of them"),
-        _ => Refusal::new(
+    let refusal = match status {
+        414 => framing::target_too_long(),
+        431 => framing::headers_too_large(),
+        _ => framing::closing(
             status,
             "bad_head",
             "the request's head is not HTTP/1.1: a line, a name, a value or a length",
         ),
     };
-    refusal.headers.push((CONNECTION, HeaderValue::from_static("close")));
     let correlation = Correlation::from_headers(&HeaderMap::new(), fresh);
     let mut response = finish(problem(&refusal, &correlation), &correlation, None);
     let Body::Full(body) = std::mem::replace(response.body_mut(), Body::Full(bytes::Bytes::new())) else {

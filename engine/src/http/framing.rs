@@ -20,12 +20,12 @@ const HEADER_BYTES_MAX: usize = 16 << 10;
 pub fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     let uri = request.uri();
     if uri.path_and_query().map_or(0, |target| target.as_str().len()) > TARGET_BYTES_MAX {
-        return Err(closing(414, "target_too_long", "the request target exceeds 8192 bytes"));
+        return Err(target_too_long());
     }
     let headers = request.headers();
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX {
-        return Err(closing(431, "headers_too_large", "more than 64 header fields or 16384 bytes of them"));
+        return Err(headers_too_large());
     }
     if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
         return Err(closing(400, "ambiguous_length", "both Content-Length and Transfer-Encoding are given"));
@@ -38,7 +38,18 @@ pub fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn closing(status: u16, code: &'static str, detail: &str) -> Refusal {
+/// The refusal of a target past its bound.
+pub fn target_too_long() -> Refusal {
+    closing(414, "target_too_long", "the request target exceeds 8192 bytes")
+}
+
+/// The refusal of header fields past their bounds.
+pub fn headers_too_large() -> Refusal {
+    closing(431, "headers_too_large", "more than 64 header fields or 16384 bytes of them")
+}
+
+/// A refusal after which the connection closes: what follows on it cannot be trusted.
+pub fn closing(status: u16, code: &'static str, detail: &str) -> Refusal {
     let mut refusal = Refusal::new(status, code, detail);
     refusal.headers.push((http::header::CONNECTION, HeaderValue::from_static("close")));
     refusal

@@ -170,7 +170,7 @@ fn a_chunk_of_other_columns_is_refused() {
     assert!(!refused(good.clone(), meta(7)));
     assert!(refused(good.clone(), meta(u64::MAX)), "numbers that no log reaches");
     let at = good.schema().index_of("time_ns").unwrap();
-    let mut without_time = good.clone();
+    let mut without_time = good;
     without_time.remove_column(at);
     assert!(refused(without_time, meta(7)), "no time");
     let texts = Arc::new(arrow::array::StringArray::from(vec!["x"]));
