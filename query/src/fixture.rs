@@ -100,6 +100,7 @@ impl Fixture {
                 let low = arrow::compute::min_string(sources).unwrap().to_owned();
                 Some((low, arrow::compute::max_string(sources).unwrap().to_owned()))
             },
+            digest: None,
             stats: String::new(),
         };
         let location = Path::parse(format!("{}/{path}", table.prefix())).unwrap();

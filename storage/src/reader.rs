@@ -21,6 +21,8 @@ pub struct DataFile {
     pub time_ns: (i64, i64),
     /// Lowest and highest `source` in the file, where the table has one.
     pub source: Option<(String, String)>,
+    /// BLAKE3 of the file's bytes; `None` where another program wrote it.
+    pub digest: Option<[u8; 32]>,
     /// The writer's statistics as Delta keeps them (JSON), for whoever rewrites the log.
     pub stats: String,
 }

@@ -13,6 +13,7 @@ fn file(time_ns: (i64, i64), source: Option<(&str, &str)>) -> Arc<DataFile> {
         rows: 1,
         time_ns,
         source: source.map(|(low, high)| (low.into(), high.into())),
+        digest: None,
         stats: String::new(),
     })
 }

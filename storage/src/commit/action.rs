@@ -80,6 +80,8 @@ pub struct Add {
     pub data_change: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, Option<String>>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,6 +91,16 @@ pub struct Remove {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_timestamp: Option<i64>,
     pub data_change: bool,
+}
+
+/// The tag of an `add` that holds the BLAKE3 of the file's bytes, in hex.
+const DIGEST_TAG: &str = "floodmark.blake3";
+
+impl Remove {
+    /// The action that removes the file at `path`.
+    pub fn of(path: &str, data_change: bool, now_ms: i64) -> Self {
+        Self { path: path.to_owned(), deletion_timestamp: Some(now_ms), data_change }
+    }
 }
 
 impl Add {
@@ -102,6 +114,9 @@ impl Add {
             modification_time: now_ms,
             data_change: true,
             stats: Some(file.stats.clone()),
+            tags: file
+                .digest
+                .map(|digest| BTreeMap::from([(DIGEST_TAG.to_owned(), Some(hex::encode(digest)))])),
         }
     }
 
@@ -118,9 +133,17 @@ impl Add {
             bytes: u64::try_from(self.size).map_err(|_| broken())?,
             rows: parsed["numRecords"].as_u64().ok_or_else(broken)?,
             time_ns: (int("minValues").unwrap_or(i64::MIN), int("maxValues").unwrap_or(i64::MAX)),
+            digest: self.digest(),
             source: text("minValues").zip(text("maxValues")),
             stats,
         })
+    }
+}
+
+impl Add {
+    fn digest(&self) -> Option<[u8; 32]> {
+        let text = self.tags.as_ref()?.get(DIGEST_TAG)?.as_deref()?;
+        hex::decode(text).ok()?.try_into().ok()
     }
 }
 

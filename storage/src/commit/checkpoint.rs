@@ -16,7 +16,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 
-use super::action::{self, Add, Line, Protocol, Txn};
+use super::action::{self, Add, Line, Protocol, Remove, Txn};
 use super::state::State;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::store::unavailable;
@@ -88,6 +88,12 @@ fn encode(state: &State) -> Result<(Bytes, usize)> {
         let add = Add { data_change: false, ..Add::of(file, 0) };
         lines.push(Line { add: Some(add), ..Line::default() });
     }
+    let mut tombstones: Vec<_> = state.tombstones.iter().collect();
+    tombstones.sort_by_key(|(path, _)| *path);
+    for (path, tombstone) in tombstones {
+        let remove = Remove::of(path, false, tombstone.removed_ms);
+        lines.push(Line { remove: Some(remove), ..Line::default() });
+    }
     let bug = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(ErrorKind::Bug, "checkpoint does not encode").with_source(error)
     };
@@ -151,6 +157,7 @@ fn schema() -> Schema {
                 long("modificationTime"),
                 flag("dataChange"),
                 text("stats"),
+                map("tags"),
             ],
         ),
         group("remove", vec![text("path"), long("deletionTimestamp"), flag("dataChange")]),

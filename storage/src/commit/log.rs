@@ -8,7 +8,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde_json::json;
 
-use super::action::{self, Add, Line, MetaData, Protocol, Txn};
+use super::action::{self, Add, Line, MetaData, Protocol, Remove, Txn};
 use super::checkpoint;
 use super::state::State;
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -16,6 +16,15 @@ use crate::reader::DataFile;
 use crate::record::Kind;
 use crate::record::fit::Columns;
 use crate::store::unavailable;
+
+/// How a commit ended.
+#[derive(Debug)]
+pub struct Committed {
+    /// The table as it is now, others' commits included.
+    pub state: State,
+    /// Whether the change is in the table. A change that removes a file which is live no more never comes in.
+    pub is_in: bool,
+}
 
 /// Attempts against other writers before a commit gives up and is tried again later.
 const ATTEMPTS_MAX: usize = 32;
@@ -27,21 +36,64 @@ pub struct TableLog {
     root: String,
 }
 
-/// What a commit adds to a table.
+/// Why a table changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Rows come in.
+    Append,
+    /// The same rows in other files.
+    Compact,
+    /// Rows whose retention ended leave.
+    Expire,
+}
+
+/// What a commit changes in a table.
 #[derive(Debug)]
-pub struct Append {
+pub struct Change {
+    /// Why.
+    pub operation: Operation,
     /// What the rows are.
     pub kind: Kind,
     /// The columns that the files were written with.
     pub columns: Columns,
-    /// The files; each is complete in the store already (C1).
-    pub files: Vec<DataFile>,
+    /// Files that come in; each is complete in the store already (C1).
+    pub adds: Vec<DataFile>,
+    /// Paths of files that go. Each must be live when the commit is made, or nothing changes.
+    pub removes: Vec<String>,
     /// How far each application's transactions are in the table with these files.
     pub txns: Vec<(String, i64)>,
     /// The transactions of which every one must still be below its new version, or the files are in already.
     pub guards: Vec<String>,
     /// When, milliseconds since 1970 UTC.
     pub now_ms: i64,
+}
+
+impl Operation {
+    /// Its name in the Delta log's `commitInfo`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Append => "WRITE",
+            Self::Compact => "OPTIMIZE",
+            Self::Expire => "DELETE",
+        }
+    }
+
+    fn parameters(self) -> serde_json::Value {
+        match self {
+            Self::Append => json!({"mode": "Append", "partitionBy": "[\"date\"]"}),
+            Self::Compact => json!({}),
+            Self::Expire => json!({"predicate": "[\"retention\"]"}),
+        }
+    }
+}
+
+impl Change {
+    /// Whether the table's transactions say that this change is in it already.
+    fn is_in(&self, state: &State) -> bool {
+        let mut guarded = self.txns.iter().filter(|(app, _)| self.guards.contains(app));
+        !self.guards.is_empty()
+            && guarded.all(|(app, version)| state.txns.get(app).is_some_and(|at| at >= version))
+    }
 }
 
 impl TableLog {
@@ -111,28 +163,26 @@ impl TableLog {
         }
     }
 
-    /// Commits files to the table, exactly once, and returns the table with them.
+    /// Commits a change to the table, exactly once, and returns the table as it is then.
     ///
     /// The commit is all or nothing (C1) and moves by create-if-absent (C2). Where another writer took the
     /// number, its commit is read and the next number tried; where the store did not say how a put ended, the
-    /// object itself does. A table whose transactions already show `append` as committed is returned as it is.
+    /// object itself does. A table whose transactions already show the change as committed is returned as it
+    /// is, and so is one from which another writer removed what this change would remove.
     ///
     /// # Errors
     /// `Kind::Unavailable` when the store does not answer or others win every time: try again later, nothing
     /// is in the table or the next attempt will find it there.
-    pub async fn append(&self, mut state: State, append: &Append) -> Result<State> {
+    pub async fn commit(&self, mut state: State, change: &Change) -> Result<Committed> {
         for _ in 0..ATTEMPTS_MAX {
-            let is_in = !append.guards.is_empty()
-                && append
-                    .txns
-                    .iter()
-                    .filter(|(app, _)| append.guards.contains(app))
-                    .all(|(app, version)| state.txns.get(app).is_some_and(|at| at >= version));
-            if is_in {
-                return Ok(state);
+            if change.is_in(&state) {
+                return Ok(Committed { state, is_in: true });
+            }
+            if change.removes.iter().any(|path| !state.files.contains_key(path)) {
+                return Ok(Committed { state, is_in: false });
             }
             let version = state.version.map_or(0, |at| at + 1);
-            let lines = self.lines(&state, append)?;
+            let lines = self.lines(&state, change)?;
             let bytes = Bytes::from(action::to_bytes(&lines));
             let put = self
                 .store
@@ -140,10 +190,8 @@ impl TableLog {
                 .await;
             let winner = match put {
                 Ok(_) => None,
-                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                    self.get(version).await?
-                }
-                // How the put ended is unknown: what stands there now decides.
+                // How the put ended is unknown, even where the store says that the name was taken (by a proxy's
+                // second delivery of our own put, or by nothing at all): what stands there now decides.
                 Err(error) => match self.get(version).await? {
                     Some(found) => Some(found),
                     None => return Err(unavailable(error)),
@@ -152,12 +200,12 @@ impl TableLog {
             match winner {
                 None => {
                     state.apply(version, lines)?;
-                    return Ok(state);
+                    return Ok(Committed { state, is_in: true });
                 }
                 // The id in our own commitInfo makes equal bytes ours.
                 Some(found) if found == bytes => {
                     state.apply(version, lines)?;
-                    return Ok(state);
+                    return Ok(Committed { state, is_in: true });
                 }
                 Some(found) => {
                     state.apply(version, action::from_bytes(&found)?)?;
@@ -180,14 +228,14 @@ impl TableLog {
         }
     }
 
-    fn lines(&self, state: &State, append: &Append) -> Result<Vec<Line>> {
+    fn lines(&self, state: &State, change: &Change) -> Result<Vec<Line>> {
         let mut lines = vec![Line {
             commit_info: Some(json!({
-                "timestamp": append.now_ms,
-                "operation": "WRITE",
-                "operationParameters": {"mode": "Append", "partitionBy": "[\"date\"]"},
+                "timestamp": change.now_ms,
+                "operation": change.operation.name(),
+                "operationParameters": change.operation.parameters(),
                 "engineInfo": concat!("floodmark/", env!("CARGO_PKG_VERSION")),
-                "isBlindAppend": true,
+                "isBlindAppend": change.operation == Operation::Append,
                 "operationId": uuid::Uuid::new_v4().to_string(),
             })),
             ..Line::default()
@@ -195,26 +243,32 @@ impl TableLog {
         match &state.metadata {
             None => {
                 let id = uuid::Uuid::new_v4().to_string();
-                let metadata = MetaData::new(id, append.kind, append.columns.schema(), append.now_ms);
+                let metadata = MetaData::new(id, change.kind, change.columns.schema(), change.now_ms);
                 let protocol = Protocol { min_reader_version: 1, min_writer_version: 2 };
                 lines.push(Line { protocol: Some(protocol), ..Line::default() });
                 lines.push(Line { meta_data: Some(metadata), ..Line::default() });
             }
             Some(metadata) => {
-                let known = Columns::of_schema(append.kind, &metadata.schema()?);
-                let wanted = known.with_added(append.columns.attributes());
+                let known = Columns::of_schema(change.kind, &metadata.schema()?);
+                let wanted = known.with_added(change.columns.attributes());
                 if wanted.attributes().len() > known.attributes().len() {
                     let metadata = metadata.with_schema(wanted.schema());
                     lines.push(Line { meta_data: Some(metadata), ..Line::default() });
                 }
             }
         }
-        for (app_id, version) in &append.txns {
-            let txn = Txn { app_id: app_id.clone(), version: *version, last_updated: Some(append.now_ms) };
+        for (app_id, version) in &change.txns {
+            let txn = Txn { app_id: app_id.clone(), version: *version, last_updated: Some(change.now_ms) };
             lines.push(Line { txn: Some(txn), ..Line::default() });
         }
-        for file in &append.files {
-            lines.push(Line { add: Some(Add::of(file, append.now_ms)), ..Line::default() });
+        let data_change = change.operation != Operation::Compact;
+        for path in &change.removes {
+            let remove = Remove::of(path, data_change, change.now_ms);
+            lines.push(Line { remove: Some(remove), ..Line::default() });
+        }
+        for file in &change.adds {
+            let add = Add { data_change, ..Add::of(file, change.now_ms) };
+            lines.push(Line { add: Some(add), ..Line::default() });
         }
         Ok(lines)
     }

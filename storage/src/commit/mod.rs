@@ -10,5 +10,5 @@ mod checkpoint;
 mod log;
 mod state;
 
-pub use log::{Append, TableLog};
+pub use log::{Change, Operation, TableLog};
 pub use state::State;

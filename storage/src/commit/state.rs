@@ -1,13 +1,22 @@
 //! What a table looks like at one version, and how a commit's lines change it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::action::{Line, MetaData};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
 use crate::record::Kind;
 use crate::record::fit::Columns;
+
+/// A file that a version removed and that may still be in the store.
+#[derive(Clone, Debug)]
+pub struct Tombstone {
+    /// When it was removed, by its remover's clock, milliseconds since 1970 UTC.
+    pub removed_ms: i64,
+    /// Alive as long as a snapshot of this process names the file (R1).
+    pub pin: Weak<DataFile>,
+}
 
 /// A table at one version.
 #[derive(Clone, Debug)]
@@ -16,6 +25,8 @@ pub struct State {
     pub version: Option<i64>,
     /// Live files by path.
     pub files: HashMap<String, Arc<DataFile>>,
+    /// Files that are live no more, by path, until they are gone from the store.
+    pub tombstones: HashMap<String, Tombstone>,
     /// How far each application's transactions are in the table.
     pub txns: HashMap<String, i64>,
     /// Schema and partitioning; `None` before the first commit.
@@ -28,7 +39,14 @@ impl State {
     /// A table that has no commit yet.
     #[must_use]
     pub fn empty() -> Self {
-        Self { version: None, files: HashMap::new(), txns: HashMap::new(), metadata: None, checkpoint: None }
+        Self {
+            version: None,
+            files: HashMap::new(),
+            tombstones: HashMap::new(),
+            txns: HashMap::new(),
+            metadata: None,
+            checkpoint: None,
+        }
     }
 
     /// The last frame of log `writer` that the table holds; 0 where it holds none.
@@ -72,9 +90,13 @@ impl State {
                 self.txns.insert(txn.app_id, txn.version);
             }
             if let Some(remove) = line.remove {
-                self.files.remove(&remove.path);
+                let file = self.files.remove(&remove.path);
+                let pin = file.as_ref().map(Arc::downgrade).unwrap_or_default();
+                let removed_ms = remove.deletion_timestamp.unwrap_or(0);
+                self.tombstones.insert(remove.path, Tombstone { removed_ms, pin });
             }
             if let Some(add) = line.add {
+                self.tombstones.remove(&add.path);
                 self.files.insert(add.path.clone(), Arc::new(add.file()?));
             }
         }

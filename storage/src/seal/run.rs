@@ -13,7 +13,7 @@ use arrow::datatypes::Int64Type;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
-use crate::commit::Append;
+use crate::commit::{Change, Operation};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::latency::rollup;
 use crate::options::Options;
@@ -86,15 +86,17 @@ pub async fn seal(tools: &Tools, table: &Table, latency: Option<&Table>, now_ns:
             [(writer.to_string(), version(*seq)), (rows_app(writer), version(*next_row))]
         })
         .collect();
-    let append = Append {
+    let change = Change {
+        operation: Operation::Append,
         kind: table.kind,
         columns: (*columns).clone(),
-        files,
+        adds: files,
+        removes: Vec::new(),
         txns,
         guards: last.keys().map(|writer| writer.to_string()).collect(),
         now_ms: now_ns / 1_000_000,
     };
-    let mut state = log.append(published.state.clone(), &append).await?;
+    let mut state = log.commit(published.state.clone(), &change).await?.state;
     checkpoint_if_due(tools, &log, &mut state).await;
     Ok((row_count, table.publish(state)))
 }
@@ -146,15 +148,17 @@ async fn fold(
     let guards = last.keys().cloned().collect();
     let mut txns: Vec<_> = last.into_iter().collect();
     txns.push((rows_app, version(next_row)));
-    let append = Append {
+    let change = Change {
+        operation: Operation::Append,
         kind: Kind::Latency,
         columns: (*columns).clone(),
-        files,
+        adds: files,
+        removes: Vec::new(),
         txns,
         guards,
         now_ms: now_ns / 1_000_000,
     };
-    let mut state = log.append(published.state.clone(), &append).await?;
+    let mut state = log.commit(published.state.clone(), &change).await?.state;
     checkpoint_if_due(tools, &log, &mut state).await;
     latency.publish(state);
     Ok(())
@@ -179,6 +183,7 @@ async fn put_files(tools: &Tools, kind: Kind, root: &str, rows: Vec<RecordBatch>
     for (date, written) in encoded {
         let path = format!("{}={date}/{}.parquet", schema::DATE, uuid::Uuid::now_v7());
         let bytes = written.bytes.len() as u64;
+        let digest = Some(*blake3::hash(&written.bytes).as_bytes());
         tools
             .store
             .put(&Path::from(format!("{root}/{path}")), PutPayload::from(written.bytes))
@@ -192,6 +197,7 @@ async fn put_files(tools: &Tools, kind: Kind, root: &str, rows: Vec<RecordBatch>
             rows: written.rows,
             time_ns: written.time_ns,
             source: written.source,
+            digest,
             stats: written.stats,
         });
     }
