@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +10,7 @@ use object_store::ObjectStore;
 use tokio::sync::watch;
 
 use crate::commit::TableLog;
+use crate::disk::{Disk, LocalDisk};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::idempotency::Keys;
 use crate::keeper;
@@ -31,7 +31,7 @@ pub struct Storage {
     stop: watch::Sender<bool>,
     keeper: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Held as long as the process lives: one process a data folder (F21).
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// How far recovery is, for whoever waits.
@@ -79,6 +79,7 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Shared {
     pub(crate) options: Arc<Options>,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) now: fn() -> i64,
     pub(crate) tables: Tables,
@@ -91,6 +92,17 @@ pub struct Shared {
     pub(crate) stats: Stats,
     pub(crate) tails: Mutex<HashMap<usize, recovery::Tail>>,
     poisoned: watch::Sender<bool>,
+}
+
+/// What storage stands on: this machine's, or a simulated one.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    /// Where the log lies.
+    pub disk: Arc<dyn Disk>,
+    /// Where tables and state lie.
+    pub store: Arc<dyn ObjectStore>,
+    /// Nanoseconds since 1970 UTC.
+    pub now: fn() -> i64,
 }
 
 impl Shared {
@@ -112,8 +124,8 @@ impl Shared {
     }
 
     /// W3: says that the process must exit and replay.
-    pub(crate) fn poison(&self, error: &io::Error) {
-        tracing::error!(%error, "the log did not sync: exiting, the next start replays it");
+    pub(crate) fn poison(&self, error: &dyn std::fmt::Display) {
+        tracing::error!(%error, "the log cannot go on: exiting, the next start replays it");
         self.poisoned.send_replace(true);
     }
 
@@ -144,12 +156,33 @@ impl Storage {
         options.validate()?;
         let lock = lock(&options.data)?;
         let store = crate::store::open(options.store_url.as_deref(), &options.data.join("store"))?;
+        let world = World { disk: Arc::new(LocalDisk), store, now };
+        let storage = Self::recover(options, world, Some(lock), measure, progress).await?;
+        let (shared, stopped) = (Arc::clone(&storage.shared), storage.stop.subscribe());
+        *storage.keeper() = Some(keeper::start(shared, stopped)?);
+        Ok(storage)
+    }
+
+    /// Reads the tables and replays the log; starts nothing in the background.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) async fn recover(
+        options: Options,
+        world: World,
+        lock: Option<File>,
+        measure: Measure,
+        progress: impl Fn(Recovery),
+    ) -> Result<Arc<Self>> {
+        let World { disk, store, now } = world;
         let wal = options.data.join("wal");
-        let node = recovery::node(&wal)?;
+        make_log_folder(&*disk, &options.data, &wal)?;
+        let node = recovery::node(&*disk, &wal)?;
         let options = Arc::new(options);
         let shared = Arc::new(Shared {
             keys: Keys::new(options.idempotency_keys_max, options.idempotency_hours),
             options,
+            disk,
             store,
             now,
             tables: Tables::default(),
@@ -163,11 +196,28 @@ impl Storage {
             poisoned: watch::Sender::new(false),
         });
         recovery::read_tables(&shared).await?;
+        if shared.options.salvage {
+            recovery::salvage(&shared, &wal)?;
+        }
         recovery::replay_logs(&shared, &wal, measure, progress)?;
         keeper::watch_disk(&shared);
-        let (stop, stopped) = watch::channel(false);
-        let keeper = keeper::start(Arc::clone(&shared), stopped)?;
-        Ok(Arc::new(Self { shared, stop, keeper: Mutex::new(Some(keeper)), _lock: lock }))
+        Ok(Arc::new(Self { shared, stop: watch::Sender::new(false), keeper: Mutex::new(None), _lock: lock }))
+    }
+
+    /// What its parts share, for a world that runs them itself.
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Whether the process would have exited.
+    #[cfg(test)]
+    pub(crate) fn is_poisoned(&self) -> bool {
+        *self.shared.poisoned.borrow()
+    }
+
+    fn keeper(&self) -> std::sync::MutexGuard<'_, Option<std::thread::JoinHandle<()>>> {
+        self.keeper.lock().expect("no panic happens under this lock")
     }
 
     /// Opens the log of lane `index`; call it once a lane, on the lane's own thread, inside its `LocalSet`.
@@ -177,11 +227,7 @@ impl Storage {
     pub fn writer(self: &Arc<Self>, index: usize) -> Result<Writer> {
         let shared = Arc::clone(&self.shared);
         let folder = shared.options.data.join("wal").join(index.to_string());
-        std::fs::create_dir_all(&folder)
-            .and_then(|()| crate::store::sync_folder(&shared.options.data.join("wal")))
-            .map_err(|error| {
-                Error::new(ErrorKind::Unavailable, "log folder cannot be made").with_source(error)
-            })?;
+        make_log_folder(&*shared.disk, &shared.options.data.join("wal"), &folder)?;
         let writer: Arc<str> = recovery::writer_name(&shared.node, index).into();
         let tail = shared.tails.lock().expect("no panic happens under this lock").remove(&index);
         let tail = tail.unwrap_or_else(|| recovery::Tail::fresh(&shared, &folder, &writer));
@@ -297,7 +343,7 @@ impl Storage {
     /// Stops background work. Acknowledged rows are safe without it, in the log.
     pub async fn close(&self) {
         self.stop.send_replace(true);
-        let keeper = self.keeper.lock().expect("no panic happens under this lock").take();
+        let keeper = self.keeper().take();
         if let Some(keeper) = keeper {
             let _ = tokio::task::spawn_blocking(move || keeper.join()).await;
         }
@@ -327,6 +373,13 @@ pub(crate) fn is_measured(kind: Kind) -> bool {
 /// The table of a tenant's latency.
 pub(crate) fn latency_of(tenant: &Tenant) -> TableId {
     TableId::new(tenant.clone(), Dataset::built_in(Kind::Latency))
+}
+
+/// Makes a folder of the log, durably.
+fn make_log_folder(disk: &dyn Disk, parent: &Path, folder: &Path) -> Result<()> {
+    disk.make_folder(folder)
+        .and_then(|()| disk.sync_folder(parent))
+        .map_err(|error| Error::new(ErrorKind::Unavailable, "log folder cannot be made").with_source(error))
 }
 
 /// Locks the data folder for this process.

@@ -4,13 +4,13 @@
 //! that carries it is durable. It outlives its log segment in a small file beside the log.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::{Disk, replace};
 use crate::record::Tenant;
 use crate::wal::frame::IdempotencyText;
 use crate::wal::log::Remembered;
@@ -103,11 +103,11 @@ struct Line {
     idempotency: IdempotencyText,
 }
 
-/// Writes the keys of a segment to `{segment}.keys` beside it, synced; nothing where there are none.
+/// Writes the keys of a segment to `{segment}.keys` beside it, durably; nothing where there are none.
 ///
 /// # Errors
 /// As writing a file.
-pub fn keep_beside(folder: &Path, segment: u64, keys: &[Remembered]) -> io::Result<()> {
+pub fn keep_beside(disk: &dyn Disk, folder: &Path, segment: u64, keys: &[Remembered]) -> io::Result<()> {
     if keys.is_empty() {
         return Ok(());
     }
@@ -121,25 +121,21 @@ pub fn keep_beside(folder: &Path, segment: u64, keys: &[Remembered]) -> io::Resu
         serde_json::to_writer(&mut text, &line)?;
         text.push(b'\n');
     }
-    let aside = folder.join(format!("{segment:016}.keys.part"));
-    let mut file = File::create(&aside)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&aside, folder.join(format!("{segment:016}.keys")))
+    replace(disk, &folder.join(format!("{segment:016}.keys")), &text)
 }
 
 /// Reads the keys kept beside a log, and deletes files whose keys are all older than `oldest_ns`.
 ///
 /// # Errors
 /// As reading files; a line that is not what was written is an error too.
-pub fn read_beside(folder: &Path, oldest_ns: i64) -> io::Result<Vec<Remembered>> {
+pub fn read_beside(disk: &dyn Disk, folder: &Path, oldest_ns: i64) -> io::Result<Vec<Remembered>> {
     let mut remembered = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_none_or(|extension| extension != "keys") {
-            continue;
-        }
-        let text = fs::read_to_string(&path)?;
+    let mut names = disk.names(folder)?;
+    names.retain(|name| name.ends_with(".keys"));
+    names.sort_unstable();
+    for name in names {
+        let path = folder.join(name);
+        let text = String::from_utf8(disk.read(&path)?).map_err(io::Error::other)?;
         let before = remembered.len();
         for line in text.lines() {
             let line: Line = serde_json::from_str(line)?;
@@ -151,7 +147,7 @@ pub fn read_beside(folder: &Path, oldest_ns: i64) -> io::Result<Vec<Remembered>>
             remembered.push((tenant, line.at_ns, Arc::new(idempotency)));
         }
         if remembered.len() == before {
-            fs::remove_file(&path)?;
+            disk.remove(&path)?;
         }
     }
     remembered.sort_by_key(|(_, at_ns, _)| *at_ns);
@@ -163,6 +159,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Keys, keep_beside, read_beside};
+    use crate::disk::LocalDisk;
     use crate::record::Tenant;
     use crate::writer::{Idempotency, Known};
 
@@ -191,11 +188,16 @@ mod tests {
     fn keys_outlive_their_segment() {
         let folder = tempfile::tempdir().unwrap();
         let tenant = Tenant::parse("acme").unwrap();
-        keep_beside(folder.path(), 3, &[(tenant.clone(), 50, done("a")), (tenant.clone(), 60, done("b"))])
-            .unwrap();
-        let read = read_beside(folder.path(), 55).unwrap();
+        keep_beside(
+            &LocalDisk,
+            folder.path(),
+            3,
+            &[(tenant.clone(), 50, done("a")), (tenant.clone(), 60, done("b"))],
+        )
+        .unwrap();
+        let read = read_beside(&LocalDisk, folder.path(), 55).unwrap();
         assert_eq!(read, vec![(tenant, 60, done("b"))]);
-        assert!(read_beside(folder.path(), 100).unwrap().is_empty());
+        assert!(read_beside(&LocalDisk, folder.path(), 100).unwrap().is_empty());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

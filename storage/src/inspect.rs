@@ -10,8 +10,9 @@ use object_store::local::LocalFileSystem;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::commit::TableLog;
+use crate::disk::LocalDisk;
 use crate::error::{Error, Kind, Result};
-use crate::wal::replay;
+use crate::wal::{replay, salvage};
 
 fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(Kind::Unavailable, "cannot be read or printed").with_source(error)
@@ -23,28 +24,38 @@ fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
 /// `Kind::Corrupt` naming the place, as at a start; `Kind::Unavailable` when files do not read.
 pub fn wal(folder: &Path, out: &mut dyn Write) -> Result<()> {
     let mut rows = 0;
-    let summary = replay::replay(folder, |segment, header, payload| {
-        if payload.is_empty() {
-            writeln!(out, "segment {segment} frame {} heartbeat durable {}", header.seq, header.durable_seq)
+    let summary = replay::replay(
+        &LocalDisk,
+        folder,
+        &salvage::known(&LocalDisk, folder)?,
+        |place, header, payload| {
+            let segment = place.segment;
+            if payload.is_empty() {
+                writeln!(
+                    out,
+                    "segment {segment} frame {} heartbeat durable {}",
+                    header.seq, header.durable_seq
+                )
                 .map_err(failed)?;
-            return Ok(());
-        }
-        let (meta, _) = replay::decode(segment, header, payload)?;
-        rows += meta.row_count;
-        writeln!(
-            out,
-            "segment {segment} frame {} epoch {} durable {} bytes {} table {} rows {} first {}{}",
-            header.seq,
-            header.epoch,
-            header.durable_seq,
-            header.payload_len,
-            meta.table,
-            meta.row_count,
-            meta.first_seq,
-            if meta.idempotency.is_some() { " declared-key" } else { "" },
-        )
-        .map_err(failed)
-    })?;
+                return Ok(());
+            }
+            let (meta, _) = replay::decode(place, header, payload)?;
+            rows += meta.row_count;
+            writeln!(
+                out,
+                "segment {segment} frame {} epoch {} durable {} bytes {} table {} rows {} first {}{}",
+                header.seq,
+                header.epoch,
+                header.durable_seq,
+                header.payload_len,
+                meta.table,
+                meta.row_count,
+                meta.first_seq,
+                if meta.idempotency.is_some() { " declared-key" } else { "" },
+            )
+            .map_err(failed)
+        },
+    )?;
     let tail = match summary.torn {
         Some((segment, at)) => format!("torn tail in segment {segment} at offset {at}, never acknowledged"),
         None => "clean end".into(),

@@ -3,11 +3,12 @@
 //! Runs on a thread and runtime of its own, below the lanes: ingest keeps its latency whatever happens here
 //! (X1). Nothing is lost when it stops; it only falls behind, and pressure then refuses ingest (B1).
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path as ObjectPath;
 use tokio::sync::watch;
@@ -36,14 +37,21 @@ pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<
     std::thread::Builder::new()
         .name("keeper".into())
         .spawn(move || {
-            runtime.block_on(async {
-                while !*stopped.borrow() {
-                    round(&shared).await;
-                    let _ = tokio::time::timeout(ROUND, stopped.changed()).await;
-                }
-            });
+            runtime.block_on(run(&shared, &mut stopped));
         })
         .map_err(unavailable)
+}
+
+/// Keeps house until `stopped` turns true.
+pub async fn run(shared: &Shared, stopped: &mut watch::Receiver<bool>) {
+    while !*stopped.borrow() {
+        // A panic ends a round, not the keeper: what was not sealed is tried again.
+        if AssertUnwindSafe(round(shared)).catch_unwind().await.is_err() {
+            shared.stats.seal_failures.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("a round of sealing panicked");
+        }
+        let _ = tokio::time::timeout(ROUND, stopped.changed()).await;
+    }
 }
 
 async fn round(shared: &Shared) {
@@ -118,10 +126,8 @@ pub async fn flush(shared: &Shared) -> Result<u64> {
 
 /// Notes whether the disk has room left for the log.
 pub fn watch_disk(shared: &Shared) {
-    if let Ok(stat) = rustix::fs::statvfs(&shared.options.data) {
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let floor =
-            (stat.f_blocks.saturating_mul(stat.f_frsize) / 20).min(shared.options.disk_free_bytes_min);
+    if let Ok((free, all)) = shared.disk.space(&shared.options.data) {
+        let floor = (all / 20).min(shared.options.disk_free_bytes_min);
         shared.disk_is_full.store(free < floor, Ordering::Relaxed);
     }
 }

@@ -7,7 +7,9 @@
 
 mod commit;
 mod deployment;
+mod disk;
 mod error;
+mod faults;
 mod idempotency;
 pub mod inspect;
 mod keeper;

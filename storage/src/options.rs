@@ -13,6 +13,9 @@ use crate::error::{Error, Kind, Result};
 pub struct Options {
     /// The data folder: the write-ahead log, and the tables where no bucket is configured.
     pub data: PathBuf,
+    /// Whether this start goes on over damage in the log, naming what it leaves out.
+    #[serde(skip)]
+    pub salvage: bool,
     /// URL of the object store (`s3://bucket/prefix`, `az://…`, `gs://…`); `None` = `data/store`.
     pub store_url: Option<String>,
     /// Length of one log segment, preallocated.
@@ -44,6 +47,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             data: PathBuf::from("floodmark-data"),
+            salvage: false,
             store_url: None,
             wal_segment_bytes: 64 << 20,
             wal_bytes_max: 4 << 30,
@@ -67,8 +71,8 @@ impl Options {
     /// `Kind::Invalid` naming both options.
     pub fn validate(&self) -> Result<()> {
         let broken = |text: String| Err(Error::new(Kind::Invalid, text));
-        if self.wal_segment_bytes < 1 << 20 {
-            return broken("wal_segment_bytes must be at least 1048576".into());
+        if self.wal_segment_bytes < 64 << 10 {
+            return broken("wal_segment_bytes must be at least 65536".into());
         }
         if self.wal_bytes_max < 4 * self.wal_segment_bytes {
             return broken(format!(

@@ -1,7 +1,6 @@
 //! Start-up: the tables as the store has them, then the frames of the logs that no table holds yet.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +9,9 @@ use object_store::path::Path as ObjectPath;
 
 use crate::commit::TableLog;
 use crate::deployment::{Recovery, Shared};
+use crate::disk::{Disk, replace};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::faults::{self, Bug};
 use crate::idempotency;
 use crate::latency::Measure;
 use crate::record::{Dataset, TableId, Tenant};
@@ -18,7 +19,7 @@ use crate::seal::run::rows_app;
 use crate::store::unavailable;
 use crate::table::{HotChunk, Table};
 use crate::wal::log::{Contents, Ledger};
-use crate::wal::{replay, segment};
+use crate::wal::{replay, salvage, segment};
 
 /// Where a log ended, for the lane that goes on with it.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl Tail {
     /// Tables may still know its writer, when the log's folder was lost: numbers go on behind theirs.
     pub fn fresh(shared: &Shared, folder: &Path, writer: &Arc<str>) -> Self {
         let ledger = Arc::new(Ledger::new(
+            Arc::clone(&shared.disk),
             folder.to_owned(),
             Arc::clone(writer),
             HashMap::new(),
@@ -76,21 +78,17 @@ pub fn writer_name(node: &str, index: usize) -> String {
 ///
 /// # Errors
 /// `Kind::Unavailable` when the folder cannot be written.
-pub fn node(wal: &Path) -> Result<Arc<str>> {
+pub fn node(disk: &dyn Disk, wal: &Path) -> Result<Arc<str>> {
     let failed = |error| Error::new(ErrorKind::Unavailable, "log folder cannot be opened").with_source(error);
-    fs::create_dir_all(wal).map_err(failed)?;
     let path = wal.join("node");
-    match fs::read_to_string(&path) {
-        Ok(node) if !node.trim().is_empty() => Ok(node.trim().into()),
+    match disk.read(&path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()) {
+        Ok(node) if !node.is_empty() => Ok(node.into()),
         Ok(_) => {
             Err(Error::new(ErrorKind::Corrupt, "wal/node is empty: it names this data folder's writers"))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let node = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
-            fs::write(wal.join("node.part"), &node).map_err(failed)?;
-            fs::File::open(wal.join("node.part")).and_then(|file| file.sync_all()).map_err(failed)?;
-            fs::rename(wal.join("node.part"), &path).map_err(failed)?;
-            crate::store::sync_folder(wal).map_err(failed)?;
+            replace(disk, &path, node.as_bytes()).map_err(failed)?;
             Ok(node.into())
         }
         Err(error) => Err(failed(error)),
@@ -123,22 +121,48 @@ async fn folders(store: &dyn ObjectStore, prefix: &str) -> object_store::Result<
     Ok(listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
 }
 
+fn lanes(disk: &dyn Disk, wal: &Path) -> Result<Vec<usize>> {
+    let failed = |error| Error::new(ErrorKind::Unavailable, "log cannot be read").with_source(error);
+    let mut lanes: Vec<usize> =
+        disk.names(wal).map_err(failed)?.iter().filter_map(|name| name.parse().ok()).collect();
+    lanes.sort_unstable();
+    Ok(lanes)
+}
+
+/// Accepts what cannot be read of any log, durably, and names it.
+///
+/// # Errors
+/// `Kind::Unavailable` when files cannot be read or written.
+pub fn salvage(shared: &Shared, wal: &Path) -> Result<()> {
+    for lane in lanes(&*shared.disk, wal)? {
+        for gap in salvage::accept(&*shared.disk, &wal.join(lane.to_string()))? {
+            tracing::error!(
+                lane,
+                segment = gap.segment,
+                from = gap.from,
+                to = gap.to,
+                first_frame = gap.first_seq,
+                frames = gap.next_seq - gap.first_seq,
+                "a stretch of the log cannot be read and is left out"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Replays every log: chunks that no table holds go to the hot buffer and are measured again.
 ///
 /// # Errors
 /// `Kind::Corrupt` naming segment and offset; `Kind::Unavailable` when files cannot be read.
 pub fn replay_logs(shared: &Shared, wal: &Path, measure: Measure, progress: impl Fn(Recovery)) -> Result<()> {
     let failed = |error| Error::new(ErrorKind::Unavailable, "log cannot be read").with_source(error);
-    let mut lanes: Vec<usize> = fs::read_dir(wal)
-        .map_err(failed)?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    lanes.sort_unstable();
+    let disk = &*shared.disk;
+    let lanes = lanes(disk, wal)?;
     let mut recovery = Recovery::default();
     for lane in &lanes {
-        for number in segment::list(&wal.join(lane.to_string())).map_err(failed)? {
-            let path = segment::path(&wal.join(lane.to_string()), number);
-            recovery.bytes_total += fs::metadata(path).map_err(failed)?.len();
+        let folder = wal.join(lane.to_string());
+        for number in segment::list(disk, &folder).map_err(failed)? {
+            recovery.bytes_total += disk.len(&segment::path(&folder, number)).map_err(failed)?;
         }
     }
     for lane in lanes {
@@ -159,15 +183,18 @@ fn replay_log(
     progress: &impl Fn(Recovery),
 ) -> Result<Tail> {
     let failed = |error| Error::new(ErrorKind::Unavailable, "log cannot be read").with_source(error);
+    let disk = &*shared.disk;
+    let gaps = salvage::known(disk, folder)?;
     let writer: Arc<str> = writer_name(&shared.node, lane).into();
     let (known_seq, mut next_rows) = known_to_tables(shared, &writer);
     let mut segments: HashMap<u64, Contents> = HashMap::new();
-    for number in segment::list(folder).map_err(failed)? {
+    for number in segment::list(disk, folder).map_err(failed)? {
         segments.insert(number, Contents::default());
     }
     let now_ns = (shared.now)();
     let mut last_number = 0;
-    let summary = replay::replay(folder, |number, header, payload| {
+    let summary = replay::replay(disk, folder, &gaps, |place, header, payload| {
+        let number = place.segment;
         if number != last_number {
             last_number = number;
             recovery.bytes_done += shared.options.wal_segment_bytes.min(recovery.bytes_total);
@@ -176,16 +203,22 @@ fn replay_log(
         if payload.is_empty() {
             return Ok(());
         }
-        let (meta, batch) = replay::decode(number, header, payload)?;
+        let (meta, batch) = replay::decode(place, header, payload)?;
         segments.entry(number).or_default().note(header.seq, &meta);
         let next = next_rows.entry(meta.table.clone()).or_default();
+        if !gaps.is_empty() && meta.first_seq > *next && *next > 0 {
+            // What a gap took, in the coordinates of the evidence.
+            let (table, first, last) = (&meta.table, *next, meta.first_seq - 1);
+            tracing::error!(lane, %table, first, last, "rows of this log were lost with a part of it");
+        }
         *next = (*next).max(meta.first_seq + meta.row_count);
         if let Some(idempotency) = &meta.idempotency {
             let key = (meta.table.tenant.clone(), meta.appended_ns, Arc::new(idempotency.clone()));
             shared.keys.remember(now_ns, [key]);
         }
         let table = shared.table(&meta.table, meta.kind)?;
-        if header.seq <= table.published().state.last_seq(&writer) {
+        let is_in = header.seq <= table.published().state.last_seq(&writer);
+        if is_in && !faults::has(Bug::SkipTransactionCheck) {
             return Ok(());
         }
         let batch = table.fit(batch);
@@ -211,14 +244,16 @@ fn replay_log(
             offset = at,
             "a torn tail that was never acknowledged is cut off"
         );
-        summary.cut_torn_tail(folder).map_err(failed)?;
         segments.retain(|other, _| *other <= number);
     }
+    faults::io("replay.before_settle").map_err(failed)?;
+    summary.settle(disk, folder).map_err(failed)?;
     let kept_ns =
         i64::try_from(shared.options.idempotency_hours).unwrap_or(i64::MAX).saturating_mul(3_600_000_000_000);
-    let keys = idempotency::read_beside(folder, now_ns.saturating_sub(kept_ns)).map_err(failed)?;
+    let keys = idempotency::read_beside(disk, folder, now_ns.saturating_sub(kept_ns)).map_err(failed)?;
     shared.keys.remember(now_ns, keys);
     let ledger = Ledger::new(
+        Arc::clone(&shared.disk),
         folder.to_owned(),
         Arc::clone(&writer),
         segments,

@@ -13,6 +13,7 @@ use arrow::array::RecordBatch;
 
 use crate::commit::{State, TableLog};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::faults::{self, Bug};
 use crate::latency::Measurement;
 use crate::reader::{DataFile, Snapshot};
 use crate::record::fit::{Columns, Coordinates, to_rows};
@@ -138,6 +139,9 @@ impl Table {
 
     /// Publishes a new version, then removes the chunks that it holds; returns the bytes set free.
     pub fn publish(&self, state: State) -> u64 {
+        if faults::has(Bug::ForgetBeforePublish) {
+            self.hot().retain(|chunk| chunk.seq > state.last_seq(&chunk.writer) + 1);
+        }
         self.published.store(Arc::new(Published::new(state)));
         let published = self.published.load();
         let mut freed = 0;

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::faults::{self, Bug};
 use crate::record::{Clean, TableId, Tenant};
 use crate::table::{HotChunk, Table};
 use crate::wal::frame::Meta;
@@ -209,7 +211,11 @@ async fn commit_forever(lane: std::rc::Weak<Lane>) {
         if is_due {
             // Lets every task that is ready gather its frame first: they share the sync.
             tokio::task::yield_now().await;
-            commit(&strong);
+            // A panic in here leaves the log in a state that nobody knows: as after a failed sync (W3).
+            if std::panic::catch_unwind(AssertUnwindSafe(|| commit(&strong))).is_err() {
+                strong.shared.poison(&"committing panicked");
+                return;
+            }
         } else {
             mark(&strong);
         }
@@ -222,12 +228,18 @@ fn commit(lane: &Lane) {
     if state.is_poisoned || state.waiting.is_empty() {
         return;
     }
+    let mut waiting = std::mem::take(&mut state.waiting);
+    if faults::has(Bug::AcknowledgeBeforeSync) {
+        for waiting in &mut waiting {
+            let _ = std::mem::replace(&mut waiting.done, oneshot::channel().0).send(Ok(()));
+        }
+    }
     let result = state.log.commit();
-    let waiting = std::mem::take(&mut state.waiting);
     lane.shared.stats.syncs.fetch_add(1, Ordering::Relaxed);
     lane.shared.stats.synced_frames.fetch_add(waiting.len() as u64, Ordering::Relaxed);
     match result {
         Ok(()) => {
+            faults::step("ack.before_readable");
             // Readable first, acknowledged after (A3 before A1's reply).
             let now_ns = (lane.shared.now)();
             lane.shared.keys.remember(now_ns, waiting.iter().filter_map(|waiting| waiting.key.clone()));

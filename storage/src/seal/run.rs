@@ -15,6 +15,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::commit::{Change, Operation};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::faults;
 use crate::latency::rollup;
 use crate::options::Options;
 use crate::reader::DataFile;
@@ -61,9 +62,11 @@ pub async fn seal(tools: &Tools, table: &Table, latency: Option<&Table>, now_ns:
     if chunks.is_empty() {
         return Ok((0, 0));
     }
+    faults::reach("seal.before_fold").await?;
     if let Some(latency) = latency {
         fold(tools, table, latency, &chunks, now_ns).await?;
     }
+    faults::reach("seal.after_fold").await?;
     let columns = table.columns();
     let rows: Vec<RecordBatch> = chunks
         .iter()
@@ -97,7 +100,9 @@ pub async fn seal(tools: &Tools, table: &Table, latency: Option<&Table>, now_ns:
         now_ms: now_ns / 1_000_000,
     };
     let mut state = log.commit(published.state.clone(), &change).await?.state;
+    faults::reach("seal.before_checkpoint").await?;
     checkpoint_if_due(tools, &log, &mut state).await;
+    faults::reach("seal.before_publish").await?;
     Ok((row_count, table.publish(state)))
 }
 
@@ -183,6 +188,7 @@ async fn put_files(tools: &Tools, kind: Kind, root: &str, rows: Vec<RecordBatch>
     for (date, written) in encoded {
         let path = format!("{}={date}/{}.parquet", schema::DATE, uuid::Uuid::now_v7());
         let bytes = written.bytes.len() as u64;
+        faults::reach("seal.before_put").await?;
         let digest = Some(*blake3::hash(&written.bytes).as_bytes());
         tools
             .store

@@ -32,7 +32,8 @@ pub const HEADER_BYTES: usize = 48;
 /// The largest payload a frame may have. Chosen: four times the inflated body, far below a segment's reach.
 pub const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 
-const MAGIC: [u8; 4] = *b"FMW1";
+/// What a frame begins with.
+pub const MAGIC: [u8; 4] = *b"FMW1";
 
 /// A decoded header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,6 @@
 //! is shared behind a lock taken once a sync.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,9 @@ use arrow::array::RecordBatch;
 
 use super::frame::{self, Header, Meta};
 use super::segment::{self, Segment};
+use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::faults::{self, Bug};
 use crate::record::{TableId, Tenant};
 use crate::writer::Idempotency;
 
@@ -47,6 +48,7 @@ pub struct Ledger {
     pub folder: PathBuf,
     /// The log's name: the evidence writer.
     pub writer: Arc<str>,
+    disk: Arc<dyn Disk>,
     segments: Mutex<HashMap<u64, Contents>>,
     active: AtomicU64,
     bytes: Arc<AtomicU64>,
@@ -56,6 +58,7 @@ pub struct Ledger {
 impl Ledger {
     /// A ledger of a log that was read back: what each of its segments holds.
     pub fn new(
+        disk: Arc<dyn Disk>,
         folder: PathBuf,
         writer: Arc<str>,
         segments: HashMap<u64, Contents>,
@@ -66,6 +69,7 @@ impl Ledger {
         Self {
             folder,
             writer,
+            disk,
             segments: Mutex::new(segments),
             active: AtomicU64::new(u64::MAX),
             bytes,
@@ -96,7 +100,7 @@ impl Ledger {
         for (number, contents) in self.segments().iter() {
             // C3: trimmed only past what a committed table version proves.
             let is_done = contents.last_seq.iter().all(|(table, last)| committed(table) >= *last);
-            if *number != active && is_done {
+            if *number != active && (is_done || faults::has(Bug::TrimEarly)) {
                 done.push((*number, contents.keys.clone()));
             }
         }
@@ -108,13 +112,17 @@ impl Ledger {
         }
         let failed = |error| Error::new(Kind::Unavailable, "log cannot be trimmed").with_source(error);
         for (number, keys) in &done {
-            super::super::idempotency::keep_beside(&self.folder, *number, keys).map_err(failed)?;
-            fs::remove_file(segment::path(&self.folder, *number)).map_err(failed)?;
+            if !faults::has(Bug::ForgetKeys) {
+                crate::idempotency::keep_beside(&*self.disk, &self.folder, *number, keys).map_err(failed)?;
+            }
+            faults::io("trim.keys_kept").map_err(failed)?;
+            self.disk.remove(&segment::path(&self.folder, *number)).map_err(failed)?;
+            faults::io("trim.removed").map_err(failed)?;
             self.segments().remove(number);
             self.bytes.fetch_sub(self.segment_bytes, Ordering::Relaxed);
         }
         if !done.is_empty() {
-            crate::store::sync_folder(&self.folder).map_err(failed)?;
+            self.disk.sync_folder(&self.folder).map_err(failed)?;
         }
         Ok(done.len())
     }
@@ -216,14 +224,21 @@ impl Log {
         let number = self.segment_for_next();
         self.restamp(number);
         if self.segment.as_ref().map(Segment::number) != Some(number) {
-            let created = Segment::create(&self.ledger.folder, number, self.segment_bytes);
+            let ledger = &*self.ledger;
+            let created = Segment::create(&*ledger.disk, &ledger.folder, number, self.segment_bytes);
             self.segment = Some(created.map_err(Failure::Full)?);
             self.next_segment = number + 1;
             self.ledger.open_segment(number);
         }
         let segment = self.segment.as_mut().expect("opened above");
+        faults::io("wal.write.before").map_err(Failure::Poisoned)?;
         segment.write(&self.pending).map_err(Failure::Poisoned)?;
-        segment.sync().map_err(Failure::Poisoned)?;
+        faults::io("wal.sync.before").map_err(Failure::Poisoned)?;
+        match segment.sync() {
+            Err(error) if !faults::has(Bug::IgnoreFailedSync) => return Err(Failure::Poisoned(error)),
+            _ => {}
+        }
+        faults::io("wal.sync.after").map_err(Failure::Poisoned)?;
         self.durable_seq = self.next_seq - 1;
         self.pending.clear();
         let mut segments = self.ledger.segments();
@@ -268,6 +283,7 @@ impl Log {
         let Some(segment) = self.segment.as_mut().filter(|segment| segment.number() == header.segment) else {
             return Ok(());
         };
+        faults::io("wal.heartbeat")?;
         segment.write(&header.encode())?;
         self.next_seq += 1;
         self.marked_seq = self.durable_seq;

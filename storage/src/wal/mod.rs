@@ -1,9 +1,10 @@
 //! The write-ahead log: one per lane, so that nothing is handed over between the socket and the sync.
 //!
 //! A lane decodes everything its sockets had ready, then appends once, syncs once and answers all. `frame`
-//! is the codec, `segment` the file, `log` the group commit, `replay` the way back.
+//! is the codec, `segment` the file, `log` the group commit, `replay` the way back, `salvage` the way on after damage.
 
 pub mod frame;
 pub mod log;
 pub mod replay;
+pub mod salvage;
 pub mod segment;

@@ -2,13 +2,17 @@
 //!
 //! The log ends where the next frame does not validate. That is a torn tail, and dropped (W1, W2), unless a
 //! later valid frame says in its `durable_seq` that the missing one was synced before: then acknowledged
-//! bytes are damaged, and start-up stops and names the place (W2).
+//! bytes are damaged, and start-up stops and names the place (W2), unless the place is a gap that an operator
+//! accepted before (`salvage.rs`).
 
 use std::path::Path;
 
 use super::frame::{self, HEADER_BYTES, Header};
+use super::salvage::Gap;
 use super::segment;
+use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::faults::{self, Bug};
 
 /// How a log reads.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,48 +28,111 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Cuts the torn tail off, so that the log can grow behind its last good frame.
+    /// Makes what was read durable and cuts the torn tail off, so that the log can grow behind its last frame.
+    ///
+    /// A process that was killed may have left frames that only the page cache holds. Frames that come later
+    /// vouch for them, so they are synced before.
     ///
     /// # Errors
     /// As truncating, deleting and syncing files.
-    pub fn cut_torn_tail(&self, folder: &Path) -> std::io::Result<()> {
-        let Some((number, at)) = self.torn else { return Ok(()) };
-        let file = std::fs::File::options().write(true).open(segment::path(folder, number))?;
-        file.set_len(at)?;
-        file.sync_all()?;
-        for later in segment::list(folder)?.into_iter().filter(|later| *later > number) {
-            std::fs::remove_file(segment::path(folder, later))?;
+    pub fn settle(&self, disk: &dyn Disk, folder: &Path) -> std::io::Result<()> {
+        if faults::has(Bug::ReplayWithoutSync) {
+            return Ok(());
         }
-        crate::store::sync_folder(folder)
+        for number in segment::list(disk, folder)? {
+            let path = segment::path(folder, number);
+            match self.torn {
+                Some((torn, _)) if number > torn => disk.remove(&path)?,
+                Some((torn, at)) if number == torn => {
+                    let file = disk.open(&path)?;
+                    file.set_len(at)?;
+                    file.sync()?;
+                }
+                _ => disk.open(&path)?.sync()?,
+            }
+        }
+        disk.sync_folder(folder)
     }
+}
+
+/// Where a frame stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The segment's number.
+    pub segment: u64,
+    /// The frame's first byte in it.
+    pub offset: u64,
+}
+
+/// What reading a log found.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The log, whole or with a torn tail.
+    Read(Summary),
+    /// Synced bytes do not read back.
+    Damaged(Gap),
 }
 
 /// Reads every frame of the log in `folder`, in order.
 ///
-/// `each` gets the segment's number, the header and the payload.
+/// `each` gets the frame's place, header and payload.
 ///
 /// # Errors
-/// `Kind::Corrupt` naming segment and offset when synced bytes are damaged; what `each` returns.
-pub fn replay(folder: &Path, mut each: impl FnMut(u64, &Header, &[u8]) -> Result<()>) -> Result<Summary> {
+/// `Kind::Corrupt` naming segment and offset when synced bytes are damaged outside of `gaps`; what `each`
+/// returns.
+pub fn replay(
+    disk: &dyn Disk,
+    folder: &Path,
+    gaps: &[Gap],
+    each: impl FnMut(Place, &Header, &[u8]) -> Result<()>,
+) -> Result<Summary> {
+    match read(disk, folder, gaps, each)? {
+        Outcome::Read(summary) => Ok(summary),
+        Outcome::Damaged(gap) => Err(gap.error(folder)),
+    }
+}
+
+/// As [`replay`], telling damage apart from errors.
+///
+/// # Errors
+/// `Kind::Unavailable` when files cannot be read; what `each` returns.
+pub fn read(
+    disk: &dyn Disk,
+    folder: &Path,
+    gaps: &[Gap],
+    mut each: impl FnMut(Place, &Header, &[u8]) -> Result<()>,
+) -> Result<Outcome> {
     let read_failed = |error| Error::new(Kind::Unavailable, "log cannot be read").with_source(error);
-    let numbers = segment::list(folder).map_err(read_failed)?;
+    let numbers = segment::list(disk, folder).map_err(read_failed)?;
     let mut summary = Summary::default();
     let mut expected: Option<u64> = None;
     let mut hole: Option<Hole> = None;
     for number in numbers {
         summary.last_segment = number;
-        let bytes = segment::read(folder, number).map_err(read_failed)?;
-        if let Some(hole) = &hole {
-            hole.check(number, &bytes, 0)?;
+        let bytes = disk.read(&segment::path(folder, number)).map_err(read_failed)?;
+        if let Some(hole) = &mut hole {
+            if let Some(gap) = hole.proof(number, &bytes, 0) {
+                return Ok(Outcome::Damaged(gap));
+            }
             continue;
         }
         let mut at = 0;
-        while let Some((header, payload)) = Header::frame(&bytes[at..]) {
+        loop {
+            let is_here = |gap: &&Gap| {
+                let is_ahead = expected.is_none_or(|expected| expected < gap.next_seq);
+                gap.segment == number && gap.from == at as u64 && is_ahead
+            };
+            if let Some(gap) = gaps.iter().find(is_here) {
+                at = usize::try_from(gap.to).unwrap_or(usize::MAX).min(bytes.len());
+                expected = Some(gap.next_seq);
+                continue;
+            }
+            let Some((header, payload)) = Header::frame(&bytes[at..]) else { break };
             let is_next = expected.is_none_or(|expected| header.seq == expected);
             if header.segment != number || !is_next {
                 break;
             }
-            each(number, &header, payload)?;
+            each(Place { segment: number, offset: at as u64 }, &header, payload)?;
             summary.last_seq = header.seq;
             summary.epoch = summary.epoch.max(header.epoch);
             expected = Some(header.seq + 1);
@@ -73,14 +140,16 @@ pub fn replay(folder: &Path, mut each: impl FnMut(u64, &Header, &[u8]) -> Result
         }
         if bytes[at..].iter().any(|byte| *byte != 0) {
             summary.torn = Some((number, at as u64));
-            let found = Hole { seq: expected.unwrap_or(1), segment: number, at };
-            found.check(number, &bytes, at)?;
+            let mut found = Hole { seq: expected.unwrap_or(1), segment: number, at, resumes: None };
+            if let Some(gap) = found.proof(number, &bytes, at) {
+                return Ok(Outcome::Damaged(gap));
+            }
             hole = Some(found);
         }
         // A segment may end early in zeros: the next one's first frame tells, by its number, whether
         // anything is missing between.
     }
-    Ok(summary)
+    Ok(Outcome::Read(summary))
 }
 
 /// The first place where the next frame does not validate.
@@ -88,30 +157,41 @@ struct Hole {
     seq: u64,
     segment: u64,
     at: usize,
+    /// The first frame behind it that reads: segment, offset, number.
+    resumes: Option<(u64, u64, u64)>,
 }
 
 impl Hole {
-    /// Looks for a frame that proves the missing one durable.
-    fn check(&self, number: u64, bytes: &[u8], from: usize) -> Result<()> {
+    /// Looks for a frame that proves the missing one durable; the gap reaches to the next frame that reads.
+    fn proof(&mut self, number: u64, bytes: &[u8], from: usize) -> Option<Gap> {
+        if faults::has(Bug::IgnoreDurableMark) {
+            return None;
+        }
         let mut at = from;
-        while let Some(found) = memchr::memmem::find(&bytes[at..], b"FMW1") {
+        while let Some(found) = memchr::memmem::find(&bytes[at..], &frame::MAGIC) {
             let start = at + found;
             if let Some((header, _)) = Header::frame(&bytes[start..])
                 && header.segment == number
-                && header.durable_seq >= self.seq
+                && header.seq >= self.seq
             {
-                return Err(Error::new(
-                    Kind::Corrupt,
-                    format!(
-                        "log segment {} is damaged at offset {}: frame {} was synced before frame {} of \
-                         segment {number} was written, and does not read back",
-                        self.segment, self.at, self.seq, header.seq
-                    ),
-                ));
+                let (segment, to, next_seq) = *self.resumes.get_or_insert((number, start as u64, header.seq));
+                if header.durable_seq >= self.seq {
+                    // Where the next good frame stands in a later segment, the rest of this one is lost.
+                    let to = if segment == self.segment { to } else { u64::MAX };
+                    return Some(Gap {
+                        segment: self.segment,
+                        from: self.at as u64,
+                        to,
+                        first_seq: self.seq,
+                        next_seq,
+                        proof: header.seq,
+                        proof_segment: number,
+                    });
+                }
             }
             at = start + 1;
         }
-        Ok(())
+        None
     }
 }
 
@@ -120,12 +200,16 @@ impl Hole {
 /// # Errors
 /// `Kind::Corrupt` naming segment and frame.
 pub fn decode(
-    segment: u64,
+    place: Place,
     header: &Header,
     payload: &[u8],
 ) -> Result<(frame::Meta, arrow::array::RecordBatch)> {
     frame::decode(payload).map_err(|error| {
-        Error::new(Kind::Corrupt, format!("log segment {segment}, frame {} does not decode", header.seq))
-            .with_source(error)
+        let Place { segment, offset } = place;
+        Error::new(
+            Kind::Corrupt,
+            format!("log segment {segment}, frame {} at offset {offset} does not decode", header.seq),
+        )
+        .with_source(error)
     })
 }

@@ -1,16 +1,15 @@
 //! One file of the log: preallocated, written at an offset, synced with `fdatasync`.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::store::sync_folder;
+use crate::disk::{Disk, DiskFile};
+use crate::faults::{self, Bug};
 
 /// The file being written.
 #[derive(Debug)]
 pub struct Segment {
-    file: File,
+    file: Box<dyn DiskFile>,
     number: u64,
     at: u64,
     bytes: u64,
@@ -21,19 +20,32 @@ impl Segment {
     ///
     /// # Errors
     /// As the file system says; a full disk shows here and not at a write.
-    pub fn create(folder: &Path, number: u64, bytes: u64) -> io::Result<Self> {
+    pub fn create(disk: &dyn Disk, folder: &Path, number: u64, bytes: u64) -> io::Result<Self> {
         let path = path(folder, number);
-        let file = File::options().write(true).create_new(true).open(&path)?;
-        if let Err(error) = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-            let error = io::Error::from(error);
-            if error.kind() != io::ErrorKind::Unsupported {
-                let _ = fs::remove_file(&path);
-                return Err(error);
+        faults::io("wal.create")?;
+        let file = disk.create(&path)?;
+        let made = (|| {
+            faults::io("wal.allocate")?;
+            match file.allocate(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                allocated => allocated?,
+            }
+            faults::io("wal.create.sync")?;
+            file.sync()?;
+            faults::io("wal.create.folder")?;
+            if faults::has(Bug::SegmentWithoutFolderSync) {
+                return Ok(());
+            }
+            disk.sync_folder(folder)
+        })();
+        match made {
+            Ok(()) => Ok(Self { file, number, at: 0, bytes }),
+            Err(error) => {
+                // Nothing was written to it: the next attempt makes it anew.
+                let _ = disk.remove(&path);
+                Err(error)
             }
         }
-        file.sync_all()?;
-        sync_folder(folder)?;
-        Ok(Self { file, number, at: 0, bytes })
     }
 
     /// The segment's number.
@@ -51,7 +63,7 @@ impl Segment {
     /// # Errors
     /// As the file system says; what is behind the last good write is undefined then.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, self.at)?;
+        self.file.write_at(bytes, self.at)?;
         self.at += bytes.len() as u64;
         Ok(())
     }
@@ -61,7 +73,7 @@ impl Segment {
     /// # Errors
     /// As the file system says.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync()
     }
 }
 
@@ -74,26 +86,12 @@ pub fn path(folder: &Path, number: u64) -> PathBuf {
 ///
 /// # Errors
 /// As reading a folder.
-pub fn list(folder: &Path) -> io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        if let Some(number) =
-            name.to_str().and_then(|name| name.strip_suffix(".wal")).and_then(|number| number.parse().ok())
-        {
-            numbers.push(number);
-        }
-    }
+pub fn list(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers: Vec<u64> = disk
+        .names(folder)?
+        .iter()
+        .filter_map(|name| name.strip_suffix(".wal").and_then(|number| number.parse().ok()))
+        .collect();
     numbers.sort_unstable();
     Ok(numbers)
-}
-
-/// Reads a whole segment.
-///
-/// # Errors
-/// As reading a file.
-pub fn read(folder: &Path, number: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path(folder, number))?.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::{Ledger, Log};
+use crate::disk::LocalDisk;
 use crate::error::Kind as ErrorKind;
 use crate::record::fit::{Columns, Coordinates, to_rows};
 use crate::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant};
@@ -35,16 +36,17 @@ fn batch(n: i64) -> arrow::array::RecordBatch {
 
 fn log(folder: &std::path::Path, last_segment: u64, last_seq: u64, segment_bytes: u64) -> Log {
     let bytes = Arc::new(AtomicU64::new(0));
-    let ledger = Ledger::new(folder.to_owned(), "w".into(), HashMap::new(), bytes, segment_bytes);
+    let ledger =
+        Ledger::new(Arc::new(LocalDisk), folder.to_owned(), "w".into(), HashMap::new(), bytes, segment_bytes);
     Log::new(Arc::new(ledger), last_segment, last_seq, 1, segment_bytes)
 }
 
 /// Frame numbers and their chunk's times, as a replay gives them.
 fn read(folder: &std::path::Path) -> Result<Vec<u64>, ErrorKind> {
     let mut seqs = Vec::new();
-    replay(folder, |number, header, payload| {
+    replay(&LocalDisk, folder, &[], |place, header, payload| {
         if header.payload_len > 0 {
-            let (_, batch) = super::super::replay::decode(number, header, payload)?;
+            let (_, batch) = super::super::replay::decode(place, header, payload)?;
             assert_eq!(batch.num_rows(), 1);
             seqs.push(header.seq);
         }
@@ -69,7 +71,7 @@ fn frames_come_back_in_order_across_segments() {
     log.heartbeat().unwrap();
     assert!(!log.wants_heartbeat());
     assert_eq!(read(folder.path()).unwrap(), (1..=20).collect::<Vec<_>>());
-    assert!(segment::list(folder.path()).unwrap().len() > 2, "small segments rotate");
+    assert!(segment::list(&LocalDisk, folder.path()).unwrap().len() > 2, "small segments rotate");
 }
 
 /// W1, W2, F12: a log cut at any byte gives back a prefix; synced frames that a later one vouches for are
@@ -138,9 +140,9 @@ fn a_torn_tail_is_cut_and_the_log_grows_on() {
     let end = image.iter().rposition(|byte| *byte != 0).unwrap();
     image[end - 10] ^= 1;
     std::fs::write(&path, &image).unwrap();
-    let summary = replay(folder.path(), |_, _, _| Ok(())).unwrap();
+    let summary = replay(&LocalDisk, folder.path(), &[], |_, _, _| Ok(())).unwrap();
     assert_eq!((summary.last_seq, summary.torn.is_some()), (1, true));
-    summary.cut_torn_tail(folder.path()).unwrap();
+    summary.settle(&LocalDisk, folder.path()).unwrap();
     let mut second = log(folder.path(), summary.last_segment, summary.last_seq, 1 << 20);
     for n in 1..4 {
         second.gather(meta(n), &batch(n as i64)).unwrap();

@@ -1,0 +1,34 @@
+//! Bugs that are planted on purpose: a suite that does not notice them proves nothing.
+
+use super::disk::DiskOdds;
+use super::world::{Script, play};
+use crate::faults::Bug;
+
+/// Plays worlds until one notices the bug; returns the seed and what was noticed.
+fn noticed(bug: Bug, script: impl Fn(u64) -> Script) -> Option<(u64, String)> {
+    (0..400).find_map(|seed| {
+        let script = Script { bug: Some(bug), ..script(seed) };
+        play(&script).err().map(|error| (seed, error))
+    })
+}
+
+/// Each planted bug is caught by a world that a correct storage survives.
+#[test]
+fn every_planted_bug_is_caught() {
+    let failing_disk =
+        |seed| Script { disk: DiskOdds { write: 0, sync: 30, full: 0 }, ..Script::power_cuts(seed) };
+    let failing_store = |seed| Script { store: 40, ..Script::power_cuts(seed) };
+    let mut missed = Vec::new();
+    for bug in Bug::ALL {
+        let found = match bug {
+            Bug::IgnoreFailedSync => noticed(bug, failing_disk),
+            Bug::SkipCommitGuard | Bug::TrustTakenNumber => noticed(bug, failing_store),
+            _ => noticed(bug, Script::power_cuts),
+        };
+        match found {
+            Some((seed, error)) => println!("{bug:?}: caught by seed {seed}: {error}"),
+            None => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "nobody noticed {missed:?}");
+}

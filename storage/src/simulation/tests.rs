@@ -1,0 +1,125 @@
+//! Many worlds. `FLOODMARK_SEEDS` says how many of each kind; `FLOODMARK_SEED` plays one.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::disk::DiskOdds;
+use super::failpoints::Action;
+use super::world::{Report, Script, play};
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Plays a script for each of many seeds, on every core; returns the sums of what the worlds came to.
+fn play_all(what: &str, default: u64, script: impl Fn(u64) -> Script + Sync) -> Report {
+    let (first, count) = match number("FLOODMARK_SEED") {
+        Some(seed) => (seed, 1),
+        None => (number("FLOODMARK_SEED_FROM").unwrap_or(0), number("FLOODMARK_SEEDS").unwrap_or(default)),
+    };
+    let next = AtomicU64::new(first);
+    let started = std::time::Instant::now();
+    let total = std::sync::Mutex::new(Report::default());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    let report = play(&script(seed)).unwrap_or_else(|error| panic!("{what}: {error}"));
+                    let mut total = total.lock().expect("worlds do not panic here");
+                    total.acknowledged += report.acknowledged;
+                    total.starts += report.starts;
+                    total.injected += report.injected;
+                    for (step, count) in report.passed {
+                        *total.passed.entry(step).or_default() += count;
+                    }
+                }
+            });
+        }
+    });
+    let total = total.into_inner().expect("worlds do not panic here");
+    println!(
+        "{what}: {count} seeds from {first}, {} starts, {} rows acknowledged, {} faults, 0 lost, 0 twice ({:.0} s)",
+        total.starts,
+        total.acknowledged,
+        total.injected,
+        started.elapsed().as_secs_f64()
+    );
+    assert!(total.acknowledged >= count, "{what}: the load did nothing");
+    total
+}
+
+/// G2: power cuts at any change; nothing synced is lost, nothing is taken for damage that is none.
+#[test]
+fn power_cuts_lose_nothing_acknowledged() {
+    play_all("power cuts", 150, Script::power_cuts);
+}
+
+/// G5, in the world: writes, syncs and allocations fail, the log is poisoned, the next start replays.
+#[test]
+fn a_failing_disk_loses_nothing_acknowledged() {
+    let total = play_all("failing disk", 100, |seed| Script {
+        disk: DiskOdds { write: seed % 7, sync: seed % 11, full: (seed % 5) * 20 },
+        ..Script::power_cuts(seed)
+    });
+    assert!(number("FLOODMARK_SEED").is_some() || total.injected > 0, "no fault was met");
+}
+
+/// G7: the store fails before and after the effect, late, twice, half.
+#[test]
+fn a_failing_store_loses_nothing_acknowledged() {
+    let total = play_all("failing store", 100, |seed| Script {
+        store: u16::try_from(seed % 60).expect("below sixty"),
+        cuts: seed % 3 == 0,
+        ..Script::power_cuts(seed)
+    });
+    assert!(number("FLOODMARK_SEED").is_some() || total.injected > 0, "no fault was met");
+}
+
+/// G9: every step that a world passes, with each thing that can happen there.
+#[test]
+fn every_step_may_fail() {
+    let mut steps: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for seed in 0..8 {
+        let script = Script { disk: DiskOdds::default(), ..Script::power_cuts(seed) };
+        for (step, count) in play(&script).expect("a calm world").passed {
+            *steps.entry(step).or_default() += count;
+        }
+    }
+    assert!(steps.len() >= 12, "worlds pass few steps: {steps:?}");
+    let seeds = number("FLOODMARK_STEP_SEEDS").unwrap_or(1);
+    let delay = Action::Delay(Duration::from_secs(20));
+    let actions = [Action::Error, Action::Panic, Action::Kill, delay];
+    let mut cases = Vec::new();
+    for step in steps.keys() {
+        for action in actions {
+            cases.extend((0..seeds).map(|seed| (*step, seed, action)));
+        }
+    }
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.payload_as_str().unwrap_or_default();
+        if !text.starts_with("injected at") {
+            eprintln!("{info}");
+        }
+    }));
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some((step, seed, action)) =
+                    cases.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("few cases"))
+                {
+                    let fault = Some((*step, seed % 5, *action));
+                    let script = Script { fault, ..Script::power_cuts(*seed) };
+                    play(&script).unwrap_or_else(|error| panic!("{step} {action:?}: {error}"));
+                }
+            });
+        }
+    });
+    let _ = std::panic::take_hook();
+    println!("{} steps x {} actions x {seeds} seeds: {:?}", steps.len(), actions.len(), steps.keys());
+}

@@ -1,0 +1,312 @@
+//! One world: a seed decides the load, the faults and when the power goes off.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use object_store::memory::InMemory;
+use tokio::task::LocalSet;
+
+use super::clients::{Client, send};
+use super::clock;
+use super::disk::{DiskOdds, SimDisk};
+use super::failpoints::{self, Action};
+use super::oracle::{Ledger, Oracle};
+use super::random::Random;
+use super::store::{FaultyStore, Odds};
+use crate::deployment::{Storage, World};
+use crate::error::Kind as ErrorKind;
+use crate::faults::Bug;
+use crate::keeper;
+use crate::latency::{Measurement, Recorder};
+use crate::options::Options;
+use crate::record::{Dataset, Kind, TableId, Tenant};
+
+/// What a world is to go through.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// Decides everything that is not said here.
+    pub seed: u64,
+    /// How often the process is started under load.
+    pub lives: u64,
+    /// Faults of the disk.
+    pub disk: DiskOdds,
+    /// Faults of the store, per mille and kind.
+    pub store: u16,
+    /// Whether the power is cut (and not just the process killed).
+    pub cuts: bool,
+    /// A fault at a step, in the first life.
+    pub fault: Option<(&'static str, u64, Action)>,
+    /// A bug to plant.
+    pub bug: Option<Bug>,
+}
+
+impl Script {
+    /// A world of power cuts on a disk and a store that do not fail otherwise.
+    pub fn power_cuts(seed: u64) -> Self {
+        let disk = DiskOdds::default();
+        Self { seed, lives: 3, disk, store: 0, cuts: true, fault: None, bug: None }
+    }
+}
+
+/// What a world came to.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Rows that were acknowledged.
+    pub acknowledged: u64,
+    /// Starts.
+    pub starts: u64,
+    /// Faults of disk and store.
+    pub injected: u64,
+    /// How often each step was passed.
+    pub passed: BTreeMap<&'static str, u64>,
+}
+
+fn measure(_: Kind, batch: &arrow::array::RecordBatch) -> Measurement {
+    use arrow::array::AsArray;
+    let times = batch.column_by_name("time_ns").expect("rows have times");
+    let mut recorder = Recorder::default();
+    for time in times.as_primitive::<arrow::datatypes::Int64Type>().values() {
+        recorder.record("s", "op", false, *time, 1_000);
+    }
+    recorder.take()
+}
+
+fn tables() -> Vec<TableId> {
+    ["acme", "zebra"]
+        .map(|tenant| TableId::new(Tenant::parse(tenant).expect("a tenant"), Dataset::built_in(Kind::Events)))
+        .to_vec()
+}
+
+struct Running {
+    script: Script,
+    random: Random,
+    disk: Arc<SimDisk>,
+    objects: Arc<InMemory>,
+    ledger: Rc<RefCell<Ledger>>,
+    clients: Vec<Rc<RefCell<Client>>>,
+    oracle: Oracle,
+    report: Report,
+}
+
+/// Plays a script to its end.
+///
+/// # Errors
+/// What went wrong, with the seed.
+pub fn play(script: &Script) -> Result<Report, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .map_err(|error| error.to_string())?;
+    failpoints::plant(script.bug);
+    failpoints::take_passed();
+    let played = runtime.block_on(AssertUnwindSafe(live(script.clone())).catch_unwind());
+    failpoints::plant(None);
+    failpoints::arm(None, Rc::new(|| ()));
+    let named = |error: String| format!("seed {}: {error}", script.seed);
+    match played {
+        Ok(report) => report.map_err(named),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(named(format!("panicked: {}", text.unwrap_or_default())))
+        }
+    }
+}
+
+async fn live(script: Script) -> Result<Report, String> {
+    clock::start();
+    let data = PathBuf::from("/data");
+    let mut running = Running {
+        random: Random::new(script.seed),
+        disk: SimDisk::new(script.seed, &data),
+        objects: Arc::new(InMemory::new()),
+        ledger: Rc::default(),
+        clients: (0..4)
+            .map(|number| Rc::new(RefCell::new(Client::new(number, script.seed, tables()))))
+            .collect(),
+        oracle: Oracle::default(),
+        report: Report::default(),
+        script,
+    };
+    for life in 0..running.script.lives {
+        running.life(life).await?;
+    }
+    running.end().await?;
+    running.report.passed = failpoints::take_passed();
+    running.report.injected += running.disk.injected();
+    let ledger = running.ledger.borrow();
+    running.report.acknowledged = ledger.acknowledged.values().map(|rows| rows.len() as u64).sum();
+    drop(ledger);
+    Ok(running.report)
+}
+
+impl Running {
+    fn options(&self) -> Options {
+        Options {
+            data: "/data".into(),
+            wal_segment_bytes: 64 << 10,
+            wal_bytes_max: 2 << 20,
+            seal_age_ms: 700,
+            seal_rows: 40,
+            checkpoint_commits: 3,
+            disk_free_bytes_min: 0,
+            ..Options::default()
+        }
+    }
+
+    /// Starts storage, as often as it takes.
+    async fn start(&mut self, store: &Arc<FaultyStore>) -> Result<Option<Arc<Storage>>, String> {
+        for attempt in 0.. {
+            self.report.starts += 1;
+            if attempt == 10 {
+                store.set_odds(Odds::none());
+                self.disk.set_odds(DiskOdds::default());
+            }
+            let store: Arc<dyn object_store::ObjectStore> = Arc::clone(store) as _;
+            let world = World { disk: Arc::clone(&self.disk) as _, store, now: clock::now };
+            let opened = Storage::recover(self.options(), world, None, measure, |_| ());
+            let disk = Arc::clone(&self.disk);
+            let off = async move {
+                while !disk.is_off() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let opened = tokio::select! {
+                opened = AssertUnwindSafe(opened).catch_unwind() => opened,
+                () = off => return Ok(None),
+            };
+            match opened {
+                Ok(Ok(storage)) => return Ok(Some(storage)),
+                Ok(Err(_)) | Err(_) if self.disk.is_off() => return Ok(None),
+                // An injected panic ends the process.
+                Err(_) => {}
+                Ok(Err(error)) if error.kind() == ErrorKind::Unavailable && attempt < 20 => {}
+                Ok(Err(error)) => return Err(format!("start {attempt} refused: {error:?}")),
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    async fn life(&mut self, life: u64) -> Result<(), String> {
+        let store = FaultyStore::new(
+            Arc::clone(&self.objects) as _,
+            self.script.seed.wrapping_add(life << 32),
+            Odds::all(self.script.store),
+        );
+        self.disk.set_odds(self.script.disk);
+        let fault = self.script.fault.filter(|_| life == 0);
+        let (disk, kill_store) = (Arc::clone(&self.disk), Arc::clone(&store));
+        failpoints::arm(
+            fault,
+            Rc::new(move || {
+                disk.power_off();
+                kill_store.power_off();
+            }),
+        );
+        if fault.is_none() && self.random.happens(700) {
+            self.disk.power_off_after(Some(1 + self.random.below(250)));
+        }
+        if let Some(storage) = self.start(&store).await? {
+            self.oracle.check(&storage, &self.objects, &self.ledger.borrow()).await?;
+            let local = LocalSet::new();
+            let played = local.run_until(self.load(&storage)).await;
+            drop(local);
+            played?;
+        }
+        store.power_off();
+        self.report.injected +=
+            super::store::Fault::ALL.iter().map(|fault| store.counts().faults(*fault)).sum::<u64>();
+        if self.script.cuts && self.random.happens(700) {
+            self.disk.cut_and_restart();
+        } else {
+            self.disk.restart();
+        }
+        Ok(())
+    }
+
+    /// Lets clients and keeper work until the power goes off, the log is poisoned, or time is up.
+    async fn load(&mut self, storage: &Arc<Storage>) -> Result<(), String> {
+        let mut tasks = Vec::new();
+        for (number, client) in self.clients.iter().enumerate() {
+            let Ok(writer) = (if number < 2 { storage.writer(number) } else { break }) else { break };
+            // Two clients a lane: they share syncs.
+            for client in [client, &self.clients[number + 2]] {
+                let sending = send(Rc::clone(client), writer.clone(), Rc::clone(&self.ledger));
+                tasks.push(tokio::task::spawn_local(sending));
+            }
+        }
+        let (stop, mut stopped) = tokio::sync::watch::channel(false);
+        let shared = storage.shared();
+        tasks.push(tokio::task::spawn_local(async move { keeper::run(&shared, &mut stopped).await }));
+        let lasts = Duration::from_millis(200 + self.random.below(6_000));
+        let end = tokio::time::Instant::now() + lasts;
+        let mut next_check = tokio::time::Instant::now() + Duration::from_millis(self.random.below(1_500));
+        while !self.disk.is_off() && tokio::time::Instant::now() < end && !storage.is_poisoned() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            if tokio::time::Instant::now() >= next_check {
+                next_check += Duration::from_millis(1 + self.random.below(1_500));
+                self.oracle.check(storage, &self.objects, &self.ledger.borrow()).await?;
+            }
+        }
+        drop(stop);
+        for task in tasks {
+            task.abort();
+        }
+        Ok(())
+    }
+
+    /// Everything works again: what was acknowledged gets into the tables and out of the log.
+    async fn end(&mut self) -> Result<(), String> {
+        self.disk.set_odds(DiskOdds::default());
+        failpoints::arm(None, Rc::new(|| ()));
+        let store = FaultyStore::new(Arc::clone(&self.objects) as _, self.script.seed, Odds::none());
+        let storage = self.start(&store).await?.ok_or("the power went off at the end")?;
+        self.oracle.check(&storage, &self.objects, &self.ledger.borrow()).await?;
+        storage.flush().await.map_err(|error| format!("the last flush failed: {error}"))?;
+        self.oracle.check(&storage, &self.objects, &self.ledger.borrow()).await?;
+        let levels = storage.levels();
+        if levels.hot_rows != 0 || levels.hot_bytes != 0 {
+            return Err(format!(
+                "{} rows, {} bytes stay hot after a flush",
+                levels.hot_rows, levels.hot_bytes
+            ));
+        }
+        for table in tables() {
+            let rows =
+                storage.snapshot(&table).map_or(0, |snapshot| snapshot.files.iter().map(|f| f.rows).sum());
+            let measured = self.measured(&storage, &table).await?;
+            if rows != measured {
+                return Err(format!("{table}: {rows} rows, {measured} durations"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Durations that the latency table of `table`'s tenant holds.
+    async fn measured(&self, storage: &Storage, table: &TableId) -> Result<u64, String> {
+        use arrow::array::AsArray;
+        use object_store::ObjectStoreExt;
+        let Some(stored) = storage.latency(&table.tenant).stored else { return Ok(0) };
+        let mut count = 0;
+        for file in &stored.files {
+            let path = object_store::path::Path::from(format!("{}/{}", stored.table.prefix(), file.path));
+            let bytes = self.objects.get(&path).await.map_err(|error| error.to_string())?;
+            let bytes = bytes.bytes().await.map_err(|error| error.to_string())?;
+            let rows = crate::segment::read(file, bytes, &stored.schema, 8192).map_err(|e| e.to_string())?;
+            for batch in rows {
+                let batch = batch.map_err(|error| error.to_string())?;
+                let counts = batch.column_by_name("count").expect("latency rows have counts");
+                let counts = counts.as_primitive::<arrow::datatypes::Int64Type>();
+                count += u64::try_from(arrow::compute::sum(counts).unwrap_or(0)).unwrap_or(0);
+            }
+        }
+        Ok(count)
+    }
+}
