@@ -65,7 +65,8 @@ async fn round(shared: &Shared) {
         })
         .collect();
     let mut sealed_any = false;
-    for at in due(&backlogs, &shared.options, (shared.now)()) {
+    let is_log_long = shared.wal_bytes.load(Ordering::Relaxed) > shared.options.wal_bytes_max / 2;
+    for at in due(&backlogs, is_log_long, &shared.options, (shared.now)()) {
         match seal_table(shared, &tables[at]).await {
             Ok(_) => sealed_any = true,
             Err(error) => {

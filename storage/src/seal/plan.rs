@@ -15,12 +15,17 @@ pub struct Backlog {
 
 /// The places in `backlogs` of the tables to seal, the largest first.
 ///
-/// Above half of `hot_bytes_max` the largest is sealed whether it is due or not.
+/// Above half of `hot_bytes_max` the largest is sealed whether it is due or not; above half of `wal_bytes_max`,
+/// given as `is_log_long`, those are whose oldest chunk keeps the log from being trimmed at its beginning.
 #[must_use]
-pub fn due(backlogs: &[Backlog], options: &Options, now_ns: i64) -> Vec<usize> {
+pub fn due(backlogs: &[Backlog], is_log_long: bool, options: &Options, now_ns: i64) -> Vec<usize> {
     let total: u64 = backlogs.iter().map(|backlog| backlog.bytes).sum();
     let age_ns = i64::try_from(options.seal_age().as_nanos()).unwrap_or(i64::MAX);
     let largest = backlogs.iter().enumerate().max_by_key(|(_, backlog)| backlog.bytes).map(|(at, _)| at);
+    let oldest = backlogs.iter().filter_map(|backlog| backlog.oldest_ns).min();
+    let newest = backlogs.iter().filter_map(|backlog| backlog.oldest_ns).max();
+    // The older half of the time between: one table a round would not keep up with thousands that trickle.
+    let pins = oldest.zip(newest).map(|(oldest, newest)| oldest + (newest - oldest) / 2);
     let mut due: Vec<usize> = (0..backlogs.len())
         .filter(|at| {
             let backlog = backlogs[*at];
@@ -29,6 +34,7 @@ pub fn due(backlogs: &[Backlog], options: &Options, now_ns: i64) -> Vec<usize> {
                 || backlog.bytes >= options.seal_bytes
                 // A clock that jumped back makes chunks look young: the log's own budget still seals them.
                 || now_ns.saturating_sub(oldest_ns) >= age_ns
+                || (is_log_long && pins.is_some_and(|pins| oldest_ns <= pins))
                 || (total > options.hot_bytes_max / 2 && largest == Some(*at))
         })
         .collect();
@@ -53,7 +59,15 @@ mod tests {
             .iter()
             .map(|(rows, bytes, oldest_ns)| Backlog { rows: *rows, bytes: *bytes, oldest_ns: *oldest_ns })
             .collect();
-        assert_eq!(due(&backlogs, &options, now_ns), expected);
+        assert_eq!(due(&backlogs, false, &options, now_ns), expected);
+    }
+
+    #[test]
+    fn a_long_log_makes_those_due_that_hold_its_beginning() {
+        let backlog = |oldest_ns| Backlog { rows: 1, bytes: 1, oldest_ns };
+        let backlogs = [backlog(Some(100)), backlog(None), backlog(Some(40)), backlog(Some(0))];
+        assert_eq!(due(&backlogs, true, &Options::default(), 100), [2, 3]);
+        assert!(due(&backlogs, false, &Options::default(), 100).is_empty());
     }
 
     #[test]
