@@ -153,8 +153,8 @@ impl Running {
             data: "/data".into(),
             wal_segment_bytes: 64 << 10,
             wal_bytes_max: 2 << 20,
-            seal_age_ms: 700,
-            seal_rows: 40,
+            seal_age_ms: 250,
+            seal_rows: 25,
             checkpoint_commits: 3,
             disk_free_bytes_min: 0,
             ..Options::default()
@@ -245,7 +245,7 @@ impl Running {
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
         let shared = storage.shared();
         tasks.push(tokio::task::spawn_local(async move { keeper::run(&shared, &mut stopped).await }));
-        let lasts = Duration::from_millis(200 + self.random.below(6_000));
+        let lasts = Duration::from_millis(100 + self.random.below(1_500));
         let end = tokio::time::Instant::now() + lasts;
         let mut next_check = tokio::time::Instant::now() + Duration::from_millis(self.random.below(1_500));
         while !self.disk.is_off() && tokio::time::Instant::now() < end && !storage.is_poisoned() {
