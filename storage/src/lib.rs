@@ -19,6 +19,8 @@ pub mod record;
 mod recovery;
 mod seal;
 mod segment;
+#[cfg(test)]
+mod simulation;
 mod store;
 mod table;
 mod wal;
