@@ -143,7 +143,7 @@ impl Storage {
     ) -> Result<Arc<Self>> {
         options.validate()?;
         let lock = lock(&options.data)?;
-        let store = crate::store::open(options.store_url.as_deref(), &options.data.join("store"))?;
+        let store = crate::store::open(&options)?;
         let wal = options.data.join("wal");
         let node = recovery::node(&wal)?;
         let options = Arc::new(options);

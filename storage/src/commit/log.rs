@@ -88,8 +88,16 @@ impl Operation {
 }
 
 impl Change {
-    /// Whether the table's transactions say that this change is in it already.
+    /// Whether the table says that this change is in it already.
     fn is_in(&self, state: &State) -> bool {
+        // A file's name is used once. Where the table knows it, this very change landed after its put was
+        // reported as failed, and must not be taken for refused: its files would be swept from under the table.
+        let is_known = |file: &DataFile| {
+            state.files.contains_key(&file.path) || state.tombstones.contains_key(&file.path)
+        };
+        if self.adds.iter().any(is_known) {
+            return true;
+        }
         let mut guarded = self.txns.iter().filter(|(app, _)| self.guards.contains(app));
         !self.guards.is_empty()
             && guarded.all(|(app, version)| state.txns.get(app).is_some_and(|at| at >= version))
