@@ -157,7 +157,15 @@ fn a_bucket_that_hangs_stops_neither_ingest_nor_readiness() {
     assert!(ready.text().contains("object_store"), "{}", ready.text());
     assert_ne!(ready.json()["checks"]["object_store"]["status"], "ok", "{}", ready.text());
     send(&server, 100, 200);
-    check(&server, 200, "while the bucket hangs");
+    // Sealed rows cannot be read now, which is no damage.
+    let query = br#"{"query": "SELECT count(n) AS rows FROM events"}"#;
+    let asked = server.post("/api/v1/sql", "application/json", query);
+    assert_eq!(
+        (asked.status, asked.json()["code"].as_str()),
+        (503, Some("storage_unavailable")),
+        "{}",
+        asked.text()
+    );
     let begun = Instant::now();
     let flushed = server.post("/api/v1/system/flush", "application/json", b"");
     assert_ne!(flushed.status, 200, "flushed into a bucket that hangs");

@@ -182,12 +182,20 @@ impl TableLog {
     /// `Kind::Unavailable` when the store does not answer or others win every time: try again later, nothing
     /// is in the table or the next attempt will find it there.
     pub async fn commit(&self, mut state: State, change: &Change) -> Result<Committed> {
+        let mut is_newest = false;
         for _ in 0..ATTEMPTS_MAX {
             if change.is_in(&state) {
                 return Ok(Committed { state, is_in: true });
             }
             if change.removes.iter().any(|path| !state.files.contains_key(path)) {
-                return Ok(Committed { state, is_in: false });
+                if is_newest {
+                    return Ok(Committed { state, is_in: false });
+                }
+                // A file that this state lacks may have come after it, and this change with it: only the table
+                // as it is now refuses.
+                self.catch_up(&mut state).await?;
+                is_newest = true;
+                continue;
             }
             let version = state.version.map_or(0, |at| at + 1);
             let lines = self.lines(&state, change)?;

@@ -185,6 +185,11 @@ pub async fn a_change_that_landed_late_is_not_taken_for_refused(store: Store) {
         let again = log(&store).commit(state, &change).await.unwrap();
         assert!(again.is_in, "a change that is in the table was reported as refused");
     }
+    // From before its files came: what a state does not know yet is not gone.
+    assert!(
+        log(&store).commit(State::empty(), &change).await.unwrap().is_in,
+        "seed 391: an old state refused it"
+    );
     let moved_on = compact(vec![change.adds[0].path.clone()], file());
     let state = log(&store).commit(first.state, &moved_on).await.unwrap().state;
     assert!(log(&store).commit(state, &change).await.unwrap().is_in, "its file was compacted since");
