@@ -1,26 +1,42 @@
-//! The same life on a bucket: acknowledged, sealed, killed, read back. Needs an S3-compatible server, which
-//! `.ci/bucket` installs and starts.
+//! The same life on every store: acknowledged, sealed, killed, read back. A folder is always at hand; an
+//! S3-compatible server and an Azure one are what `.ci/bucket` installs and starts.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::harness::{Server, skipped};
 
-#[test]
-fn a_bucket_holds_what_a_folder_holds() {
-    let Ok(bucket) = std::env::var("FLOODMARK_BUCKET_URL") else {
-        skipped("no bucket is at hand: set FLOODMARK_BUCKET_URL (s3://…) and AWS_*, or run .ci/bucket");
-        return;
+/// The variable's URL with a prefix that nothing else ever used.
+fn fresh(variable: &str) -> Option<String> {
+    let Ok(bucket) = std::env::var(variable) else {
+        skipped(&format!(
+            "{variable} names no bucket: run .ci/bucket, or set it and the bucket's credentials"
+        ));
+        return None;
     };
     let started = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
-    let url = format!("{bucket}/{started}");
-    let mut server = Server::start_with(&[("FLOODMARK_STORAGE__STORE_URL", url.as_str())]);
-    let send = |server: &Server, from: u64, to: u64| {
-        let lines: String = (from..to).map(|n| format!("{{\"event_type\":\"b\",\"n\":{n}}}\n")).collect();
-        let response = server.post("/api/v1/events", "application/x-ndjson", lines.as_bytes());
-        assert_eq!(response.status, 200, "{}", response.text());
-    };
-    let check = |server: &Server, rows: i64, when: &str| {
-        let found = &server.sql("SELECT count(*) AS rows, count(DISTINCT n) AS once FROM events")[0];
-        assert_eq!((found["rows"].as_i64(), found["once"].as_i64()), (Some(rows), Some(rows)), "{when}");
-    };
+    Some(format!("{bucket}/{started}"))
+}
+
+fn send(server: &Server, from: u64, to: u64) {
+    let lines: String = (from..to).map(|n| format!("{{\"event_type\":\"b\",\"n\":{n}}}\n")).collect();
+    let response = server.post("/api/v1/events", "application/x-ndjson", lines.as_bytes());
+    assert_eq!(response.status, 200, "{}", response.text());
+}
+
+fn check(server: &Server, rows: i64, when: &str) {
+    let found = &server.sql("SELECT count(*) AS rows, count(DISTINCT n) AS once FROM events")[0];
+    assert_eq!((found["rows"].as_i64(), found["once"].as_i64()), (Some(rows), Some(rows)), "{when}");
+}
+
+/// A whole life on the store at `url`.
+fn lives(url: &str, environment: &[(&str, &str)]) {
+    let environment: Vec<_> =
+        [("FLOODMARK_STORAGE__STORE_URL", url)].into_iter().chain(environment.iter().copied()).collect();
+    let mut server = Server::start_with(&environment);
     send(&server, 0, 1_000);
     server.flush();
     send(&server, 1_000, 1_500);
@@ -37,5 +53,124 @@ fn a_bucket_holds_what_a_folder_holds() {
     assert!(server.terminate().success());
     server.restart();
     check(&server, 1_525, "after many commits and a restart");
-    assert!(!server.data().join("store").exists(), "sealed rows went to the folder, not to the bucket");
+    assert!(!server.data().join("store").exists(), "sealed rows went to the data folder, not to the store");
+}
+
+#[test]
+fn a_folder_by_url_holds_what_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    lives(&format!("file://{}/store", folder.path().display()), &[]);
+    assert!(folder.path().join("store").read_dir().unwrap().next().is_some());
+}
+
+#[test]
+fn an_s3_bucket_holds_what_a_folder_holds() {
+    let Some(url) = fresh("FLOODMARK_BUCKET_URL") else { return };
+    lives(&url, &[]);
+}
+
+#[test]
+fn an_azure_container_holds_what_a_folder_holds() {
+    let Some(url) = fresh("FLOODMARK_AZURE_URL") else { return };
+    lives(&url, &[]);
+}
+
+/// `FLOODMARK_BUCKET_CA` is the authority of the server that `AWS_ENDPOINT` names, which no system trusts.
+#[test]
+fn a_private_authority_is_trusted_only_where_it_is_named() {
+    let Ok(ca) = std::env::var("FLOODMARK_BUCKET_CA") else {
+        skipped("FLOODMARK_BUCKET_CA names no authority: run .ci/bucket");
+        return;
+    };
+    let Some(url) = fresh("FLOODMARK_BUCKET_URL") else { return };
+    let named = [("FLOODMARK_STORAGE__STORE_CA", ca.as_str())];
+    lives(&url, &named);
+
+    let mut server = Server::start();
+    server.kill();
+    server.set_environment(&[("FLOODMARK_STORAGE__STORE_URL", &url)]);
+    let told = server.refused();
+    assert!(told.contains("set storage.store_ca to the PEM file of the authority"), "{told}");
+}
+
+/// Stands before the bucket's server and can stop answering.
+struct Door {
+    addr: SocketAddr,
+    is_shut: Arc<AtomicBool>,
+}
+
+impl Door {
+    fn before(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (addr, is_shut) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+        let shut = Arc::clone(&is_shut);
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(&server) else { continue };
+                for (from, to) in [(near.try_clone(), far.try_clone()), (Ok(far), Ok(near))] {
+                    let (from, to, shut) = (from.unwrap(), to.unwrap(), Arc::clone(&shut));
+                    std::thread::spawn(move || pass(from, to, &shut));
+                }
+            }
+        });
+        Self { addr, is_shut }
+    }
+}
+
+/// Passes bytes on until one side closes; what comes while the door is shut is swallowed.
+fn pass(mut from: TcpStream, mut to: TcpStream, is_shut: &AtomicBool) {
+    let mut bytes = [0; 65_536];
+    while let Ok(length) = from.read(&mut bytes) {
+        if length == 0 || (!is_shut.load(Ordering::SeqCst) && to.write_all(&bytes[..length]).is_err()) {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
+/// B1, F20: a bucket that takes connections and never answers is told by readiness within seconds; ingest goes
+/// on from the log, and what was taken meanwhile is sealed once the bucket is back.
+#[test]
+fn a_bucket_that_hangs_stops_neither_ingest_nor_readiness() {
+    let Some(url) = fresh("FLOODMARK_BUCKET_URL") else { return };
+    let Some(bucket) =
+        std::env::var("AWS_ENDPOINT").ok().and_then(|at| at.strip_prefix("http://").map(str::to_owned))
+    else {
+        skipped("AWS_ENDPOINT is no http:// address: the bucket cannot be made to hang");
+        return;
+    };
+    let door = Door::before(bucket);
+    let endpoint = format!("http://{}", door.addr);
+    let server = Server::start_with(&[
+        ("FLOODMARK_STORAGE__STORE_URL", &url),
+        ("AWS_ENDPOINT", &endpoint),
+        ("FLOODMARK_STORAGE__STORE_CONNECT_TIMEOUT_MS", "1000"),
+        ("FLOODMARK_STORAGE__STORE_TIMEOUT_MS", "2000"),
+        ("FLOODMARK_STORAGE__STORE_RETRY_MS", "2000"),
+    ]);
+    send(&server, 0, 100);
+    server.flush();
+    door.is_shut.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    let ready = server.get("/readyz");
+    assert!(begun.elapsed() < Duration::from_secs(5), "readiness took {:?}", begun.elapsed());
+    assert!(ready.text().contains("object_store"), "{}", ready.text());
+    assert_ne!(ready.json()["checks"]["object_store"]["status"], "ok", "{}", ready.text());
+    send(&server, 100, 200);
+    // Sealed rows cannot be read now, which is no damage.
+    let query = br#"{"query": "SELECT count(n) AS rows FROM events"}"#;
+    let asked = server.post("/api/v1/sql", "application/json", query);
+    assert_eq!(
+        (asked.status, asked.json()["code"].as_str()),
+        (503, Some("storage_unavailable")),
+        "{}",
+        asked.text()
+    );
+    let begun = Instant::now();
+    let flushed = server.post("/api/v1/system/flush", "application/json", b"");
+    assert_ne!(flushed.status, 200, "flushed into a bucket that hangs");
+    assert!(begun.elapsed() < Duration::from_secs(15), "the flush took {:?}", begun.elapsed());
+    door.is_shut.store(false, Ordering::SeqCst);
+    server.flush();
+    check(&server, 200, "after the bucket came back");
 }

@@ -52,6 +52,11 @@ impl Refusal {
         Self::new(500, "corrupt_object", format!("object {path} cannot be decoded"))
     }
 
+    /// 503 for a bucket that is away.
+    pub fn storage_unavailable() -> Self {
+        Self::new(503, "storage_unavailable", "the object store does not answer")
+    }
+
     /// 500 for a mistake of ours.
     pub fn bug() -> Self {
         Self::new(500, "internal", "the query failed for a reason that is not the caller's")
@@ -121,7 +126,7 @@ impl Failure {
             },
             DataFusionError::ObjectStore(error) => match **error {
                 StoreError::NotFound { .. } => Self::MaybeCorrupt,
-                _ => refused(503, "storage_unavailable", "the object store does not answer".into()),
+                _ => Self::Refused(Refusal::storage_unavailable()),
             },
             DataFusionError::ParquetError(_)
             | DataFusionError::IoError(_)

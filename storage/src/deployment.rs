@@ -155,7 +155,7 @@ impl Storage {
     ) -> Result<Arc<Self>> {
         options.validate()?;
         let lock = lock(&options.data)?;
-        let store = crate::store::open(options.store_url.as_deref(), &options.data.join("store"))?;
+        let store = crate::store::open(&options)?;
         let world = World { disk: Arc::new(LocalDisk), store, now };
         let storage = Self::recover(options, world, Some(lock), measure, progress).await?;
         let (shared, stopped) = (Arc::clone(&storage.shared), storage.stop.subscribe());

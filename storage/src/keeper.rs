@@ -142,7 +142,7 @@ pub async fn checks(shared: &Shared) -> Vec<Check> {
     };
     let object_store = match tokio::time::timeout(CHECK_TIMEOUT, listed).await {
         Ok(Ok(_)) => Ok("answers".to_owned()),
-        Ok(Err(_)) => Err("does not answer".to_owned()),
+        Ok(Err(error)) => Err(crate::store::unavailable(error).context().to_owned()),
         Err(_) => Err(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())),
     };
     let options = &shared.options;

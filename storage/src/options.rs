@@ -18,6 +18,15 @@ pub struct Options {
     pub salvage: bool,
     /// URL of the object store (`s3://bucket/prefix`, `az://…`, `gs://…`); `None` = `data/store`.
     pub store_url: Option<String>,
+    /// PEM file of the authorities that sign the certificate of the bucket's server, beside those that the
+    /// system trusts.
+    pub store_ca: Option<PathBuf>,
+    /// How long a connection to the bucket's server takes at most, in milliseconds.
+    pub store_connect_timeout_ms: u64,
+    /// How long one request to the bucket takes at most, its body included, in milliseconds.
+    pub store_timeout_ms: u64,
+    /// How long after its start a failed request to the bucket is tried again, in milliseconds.
+    pub store_retry_ms: u64,
     /// Length of one log segment, preallocated.
     pub wal_segment_bytes: u64,
     /// All log segments together; at this mark ingest answers 503.
@@ -49,6 +58,10 @@ impl Default for Options {
             data: PathBuf::from("floodmark-data"),
             salvage: false,
             store_url: None,
+            store_ca: None,
+            store_connect_timeout_ms: 5_000,
+            store_timeout_ms: 30_000,
+            store_retry_ms: 10_000,
             wal_segment_bytes: 64 << 20,
             wal_bytes_max: 4 << 30,
             seal_rows: 500_000,
@@ -84,6 +97,12 @@ impl Options {
             return broken(format!(
                 "seal_bytes {} must be at most half of hot_bytes_max {}",
                 self.seal_bytes, self.hot_bytes_max
+            ));
+        }
+        if self.store_connect_timeout_ms == 0 || self.store_timeout_ms < self.store_connect_timeout_ms {
+            return broken(format!(
+                "store_timeout_ms {} must be at least store_connect_timeout_ms {}, and both above 0",
+                self.store_timeout_ms, self.store_connect_timeout_ms
             ));
         }
         if self.seal_rows == 0 || self.row_group_rows == 0 || self.checkpoint_commits == 0 {

@@ -1,32 +1,56 @@
 //! The object store that tables and state live in: a local folder, or any bucket by URL.
-//!
-//! A local `put` of the library neither syncs the file nor its folder, so after a power cut a commit could
-//! name an empty object. [`SyncedFolder`] writes aside, syncs, links into place and syncs the folder: an
-//! object is complete before anything names it (C1).
 
-use std::fmt;
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path as FsPath, PathBuf};
+mod folder;
+mod upload;
+
+use std::fs::File;
+use std::path::Path as FsPath;
 use std::sync::Arc;
+use std::time::Duration;
 
-use async_trait::async_trait;
-use futures::stream::BoxStream;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::prefix::PrefixStore;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
+    BackoffConfig, Certificate, ClientOptions, ObjectStore, ObjectStoreScheme, Result as StoreResult,
+    RetryConfig,
 };
 use url::Url;
 
+pub use self::folder::SyncedFolder;
+pub use self::upload::put_object;
 use crate::error::{Error, Kind, Result};
+use crate::options::Options;
+
+/// How often one request is tried again at most. Chosen: with the pauses below, some 5 s of a stumbling bucket;
+/// whoever asked tries again later anyway.
+const RETRIES_MAX: usize = 5;
+
+/// The first pause before a request is tried again, and the longest. Chosen.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// What a store's failure means to its callers: come back later.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err calls")]
 pub fn unavailable(error: object_store::Error) -> Error {
+    if is_untrusted(&error) {
+        let context = "object store's certificate is not trusted: set storage.store_ca to the PEM file of the \
+                       authority that signed it";
+        return Error::new(Kind::Unavailable, context);
+    }
     Error::new(Kind::Unavailable, "object store does not answer").with_source(redacted(&error))
+}
+
+/// Whether the server's certificate was refused. The client hides the reason below several layers.
+fn is_untrusted(error: &object_store::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("invalid peer certificate") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The error without the signatures that some stores put into their URLs.
@@ -38,153 +62,87 @@ fn redacted(error: &object_store::Error) -> String {
     }
 }
 
-/// Opens the store: the folder `local` where `url` is `None`, else the bucket behind the URL.
+/// Opens the store: the folder `store` of the data folder where `store_url` is `None`, else the bucket behind
+/// the URL.
 ///
-/// Credentials come from the environment (`AWS_*`, `AZURE_*`, `GOOGLE_*`), never from the URL.
+/// Credentials come from the environment (`AWS_*`, `AZURE_*`, `GOOGLE_*`), never from the URL. Nothing is asked
+/// of a bucket yet.
 ///
 /// # Errors
-/// `Kind::Invalid` for a URL that names no store, `Kind::Unavailable` when the folder cannot be made.
-pub fn open(url: Option<&str>, local: &FsPath) -> Result<Arc<dyn ObjectStore>> {
-    let Some(url) = url else {
-        return Ok(Arc::new(SyncedFolder::open(local)?));
+/// `Kind::Invalid` for a URL that names no store or a `store_ca` without certificates, `Kind::Unavailable` when
+/// the folder cannot be made.
+pub fn open(options: &Options) -> Result<Arc<dyn ObjectStore>> {
+    let Some(url) = &options.store_url else {
+        return Ok(Arc::new(SyncedFolder::open(&options.data.join("store"))?));
     };
-    let parsed = Url::parse(url)
-        .map_err(|error| Error::new(Kind::Invalid, "store_url is no URL").with_source(error))?;
+    let invalid = |context: &str| Error::new(Kind::Invalid, context);
+    let parsed = Url::parse(url).map_err(|error| invalid("store_url is no URL").with_source(error))?;
     if parsed.scheme() == "file" {
-        let path = parsed
-            .to_file_path()
-            .map_err(|()| Error::new(Kind::Invalid, "store_url names no local folder"))?;
+        let path = parsed.to_file_path().map_err(|()| invalid("store_url names no local folder"))?;
         return Ok(Arc::new(SyncedFolder::open(&path)?));
     }
-    let environment = std::env::vars()
+    let cannot = "store_url names no bucket: s3://, az://, gs:// and file:// are known";
+    let (scheme, prefix) =
+        ObjectStoreScheme::parse(&parsed).map_err(|error| invalid(cannot).with_source(error))?;
+    let store = bucket(scheme, &parsed, options, client(options)?)
+        .map_err(|error| invalid("store_url cannot be opened").with_source(redacted(&error)))?
+        .ok_or_else(|| invalid(cannot))?;
+    Ok(if prefix.as_ref().is_empty() { store } else { Arc::new(PrefixStore::new(store, prefix)) })
+}
+
+/// How the bucket's server is reached: bounded in time, trusting what the operator trusts.
+fn client(options: &Options) -> Result<ClientOptions> {
+    let client = ClientOptions::new()
+        .with_connect_timeout(Duration::from_millis(options.store_connect_timeout_ms))
+        .with_timeout(Duration::from_millis(options.store_timeout_ms));
+    let Some(path) = &options.store_ca else { return Ok(client) };
+    let invalid = |what: &str| Error::new(Kind::Invalid, format!("store_ca {} {what}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| invalid("does not read").with_source(error))?;
+    let certificates = Certificate::from_pem_bundle(&pem)
+        .map_err(|error| invalid("is not a PEM file").with_source(error))?;
+    if certificates.is_empty() {
+        return Err(invalid("holds no certificate"));
+    }
+    Ok(certificates.into_iter().fold(client, ClientOptions::with_root_certificate))
+}
+
+/// What the environment says about buckets, as the clients call it.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars()
         .filter(|(name, _)| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix)))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value));
-    let (store, prefix) = object_store::parse_url_opts(&parsed, environment)
-        .map_err(|error| Error::new(Kind::Invalid, "store_url cannot be opened").with_source(error))?;
-    Ok(if prefix.as_ref().is_empty() { store.into() } else { Arc::new(PrefixStore::new(store, prefix)) })
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
 }
 
-/// A local folder whose puts are on stable storage when they return.
-#[derive(Debug)]
-pub struct SyncedFolder {
-    root: PathBuf,
-    inner: LocalFileSystem,
-}
-
-impl SyncedFolder {
-    fn open(root: &FsPath) -> Result<Self> {
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            Error::new(Kind::Unavailable, "store folder cannot be opened").with_source(error)
-        };
-        fs::create_dir_all(root).map_err(|error| failed(error.into()))?;
-        let root = root.canonicalize().map_err(|error| failed(error.into()))?;
-        let inner = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(error.into()))?;
-        Ok(Self { root, inner })
+/// The client of a bucket; `None` for a scheme that is not served.
+fn bucket(
+    scheme: ObjectStoreScheme,
+    url: &Url,
+    options: &Options,
+    client: ClientOptions,
+) -> StoreResult<Option<Arc<dyn ObjectStore>>> {
+    let retry = RetryConfig {
+        backoff: BackoffConfig { init_backoff: BACKOFF.0, max_backoff: BACKOFF.1, base: 2.0 },
+        max_retries: RETRIES_MAX,
+        retry_timeout: Duration::from_millis(options.store_retry_ms),
+    };
+    // Three builders of one shape that share no trait. The environment comes last: it has the last word.
+    macro_rules! built {
+        ($builder:ty) => {{
+            let builder =
+                <$builder>::new().with_url(url.as_str()).with_client_options(client).with_retry(retry);
+            let builder = environment().fold(builder, |builder, (name, value)| match name.parse() {
+                Ok(key) => builder.with_config(key, value),
+                Err(_) => builder,
+            });
+            Some(Arc::new(builder.build()?))
+        }};
     }
-}
-
-impl fmt::Display for SyncedFolder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SyncedFolder({})", self.root.display())
-    }
-}
-
-#[async_trait]
-impl ObjectStore for SyncedFolder {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> StoreResult<PutResult> {
-        if matches!(opts.mode, PutMode::Update(_)) {
-            return self.inner.put_opts(location, payload, opts).await;
-        }
-        let target = self.inner.path_to_filesystem(location)?;
-        let root = self.root.clone();
-        let is_create = opts.mode == PutMode::Create;
-        let key = location.to_string();
-        let put = move || put_synced(&root, &target, &payload, is_create);
-        match tokio::task::spawn_blocking(put).await {
-            Ok(Ok(())) => Ok(PutResult { e_tag: None, version: None }),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                Err(object_store::Error::AlreadyExists { path: key, source: error.into() })
-            }
-            Ok(Err(error)) => Err(object_store::Error::Generic { store: "folder", source: error.into() }),
-            Err(error) => Err(object_store::Error::Generic { store: "folder", source: error.into() }),
-        }
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        opts: PutMultipartOptions,
-    ) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, opts).await
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
-        self.inner.get_opts(location, options).await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, StoreResult<Path>>,
-    ) -> BoxStream<'static, StoreResult<Path>> {
-        self.inner.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
-
-/// Writes aside, syncs, puts in place (a hard link where the name must be new), syncs the folders.
-fn put_synced(root: &FsPath, target: &FsPath, payload: &PutPayload, is_create: bool) -> std::io::Result<()> {
-    let folder = target.parent().expect("an object lies below the root");
-    make_folder(root, folder)?;
-    // `#` cannot be in an object's key, so a half-written file is never listed as one.
-    let aside = folder.join(format!(
-        "{}#{}",
-        target.file_name().and_then(|name| name.to_str()).unwrap_or("object"),
-        uuid::Uuid::new_v4().simple()
-    ));
-    let written = (|| {
-        let mut file = File::options().write(true).create_new(true).open(&aside)?;
-        for part in payload.iter() {
-            file.write_all(part)?;
-        }
-        file.sync_all()?;
-        if is_create { fs::hard_link(&aside, target) } else { fs::rename(&aside, target) }
-    })();
-    if is_create || written.is_err() {
-        // Left behind at worst: it is not an object, and the next start ignores it.
-        let _ = fs::remove_file(&aside);
-    }
-    written?;
-    sync_folder(folder)
-}
-
-/// Makes a folder below `root`, syncing each parent that gains an entry.
-fn make_folder(root: &FsPath, folder: &FsPath) -> std::io::Result<()> {
-    if folder.is_dir() || folder == root {
-        return Ok(());
-    }
-    let parent = folder.parent().expect("the root stops the climb");
-    make_folder(root, parent)?;
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    sync_folder(parent)
+    Ok(match scheme {
+        ObjectStoreScheme::AmazonS3 => built!(AmazonS3Builder),
+        ObjectStoreScheme::MicrosoftAzure => built!(MicrosoftAzureBuilder),
+        ObjectStoreScheme::GoogleCloudStorage => built!(GoogleCloudStorageBuilder),
+        _ => None,
+    })
 }
 
 /// Makes entries of a folder survive a power cut.
@@ -194,3 +152,6 @@ fn make_folder(root: &FsPath, folder: &FsPath) -> std::io::Result<()> {
 pub fn sync_folder(folder: &FsPath) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

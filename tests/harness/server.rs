@@ -48,9 +48,15 @@ impl Server {
 
     /// As [`Self::restart`]; gives the exit status where it ends instead of listening.
     pub fn try_restart(&mut self) -> Result<(), ExitStatus> {
-        let (child, addr, log) = spawn(&self.data, &self.environment)?;
+        let (child, addr, log) = spawn(&self.data, &self.environment).map_err(|(status, _)| status)?;
         (self.child, self.addr, self.log) = (child, addr, log);
         Ok(())
+    }
+
+    /// What it says on a start that must fail.
+    pub fn refused(&self) -> String {
+        let started = spawn(&self.data, &self.environment);
+        started.map(|(mut child, _, _)| child.kill()).expect_err("the engine starts").1
     }
 
     /// Changes the environment of the next start.
@@ -189,13 +195,23 @@ fn binary() -> Command {
     let path = std::env::var("FLOODMARK_BIN")
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_floodmark-under-test").to_owned());
     let mut command = Command::new(path);
-    for name in ["KILL_ROUNDS", "KILL_SEED", "SHARED_DATA", "BIN", "TOOLS", "FUZZ_SECONDS", "BUCKET_URL"] {
+    for name in [
+        "KILL_ROUNDS",
+        "KILL_SEED",
+        "SHARED_DATA",
+        "BIN",
+        "TOOLS",
+        "FUZZ_SECONDS",
+        "BUCKET_URL",
+        "BUCKET_CA",
+        "AZURE_URL",
+    ] {
         command.env_remove(format!("FLOODMARK_{name}"));
     }
     command
 }
 
-fn spawn(data: &Path, environment: &[(String, String)]) -> Result<Spawned, ExitStatus> {
+fn spawn(data: &Path, environment: &[(String, String)]) -> Result<Spawned, (ExitStatus, String)> {
     let mut child = binary()
         .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"])
         .arg(data)
@@ -222,6 +238,7 @@ fn spawn(data: &Path, environment: &[(String, String)]) -> Result<Spawned, ExitS
         }
     }
     let status = child.wait().unwrap();
-    eprintln!("{}", log.lock().unwrap());
-    Err(status)
+    let told = log.lock().unwrap().clone();
+    eprintln!("{told}");
+    Err((status, told))
 }

@@ -109,7 +109,9 @@ fn known() -> Table {
     if let Some(storage) = known.get_mut("storage").and_then(Value::as_table_mut) {
         // The folder is set by `data` alone.
         storage.remove("data");
-        storage.insert("store_url".into(), Value::String(String::new()));
+        for name in ["store_url", "store_ca"] {
+            storage.insert(name.into(), Value::String(String::new()));
+        }
     }
     for name in NAMES {
         known.insert(name.into(), Value::String(String::new()));

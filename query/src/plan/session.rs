@@ -20,8 +20,9 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as PlannerStatement;
-use object_store::ObjectStore;
+use object_store::path::Path;
 use object_store::prefix::PrefixStore;
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 use sqlparser::ast::{Query, Statement};
 use storage::reader::Snapshot;
 use storage::record::Tenant;
@@ -117,6 +118,12 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
+    /// Whether the store answers for an object, be it there or not. A reader's error tells no more than a text.
+    pub async fn reaches(&self, path: &str) -> bool {
+        let Ok(store) = self.context.runtime_env().object_store(store_url()) else { return false };
+        !store.head(&Path::from(path)).await.is_err_and(|error| !matches!(error, StoreError::NotFound { .. }))
+    }
+
     /// Reads one table.
     ///
     /// # Errors

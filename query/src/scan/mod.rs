@@ -48,15 +48,18 @@ impl Sources {
         }
     }
 
-    /// Names the first object that cannot be decoded; our bug if all can.
+    /// Names the first object that cannot be decoded; our bug if all can. A store that is away is no damage.
     pub async fn corrupt(&self) -> Refusal {
         for snapshot in &self.snapshots {
             for file in &snapshot.files {
+                let path = format!("{}/{}", snapshot.table.dataset, file.path);
+                if !self.session.reaches(&path).await {
+                    return Refusal::storage_unavailable();
+                }
                 let alone =
                     Snapshot { files: vec![Arc::clone(file)], hot: Vec::new(), ..(**snapshot).clone() };
                 let probe = AssertUnwindSafe(decode(&self.session, alone)).catch_unwind().await;
                 if !matches!(probe, Ok(Ok(()))) {
-                    let path = format!("{}/{}", snapshot.table.dataset, file.path);
                     tracing::error!(path, "a stored object cannot be decoded");
                     return Refusal::corrupt_object(&path);
                 }

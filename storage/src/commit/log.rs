@@ -89,8 +89,16 @@ impl Operation {
 }
 
 impl Change {
-    /// Whether the table's transactions say that this change is in it already.
+    /// Whether the table says that this change is in it already.
     fn is_in(&self, state: &State) -> bool {
+        // A file's name is used once. Where the table knows it, this very change landed after its put was
+        // reported as failed, and must not be taken for refused: its files would be swept from under the table.
+        let is_known = |file: &DataFile| {
+            state.files.contains_key(&file.path) || state.tombstones.contains_key(&file.path)
+        };
+        if self.adds.iter().any(is_known) {
+            return true;
+        }
         let mut guarded = self.txns.iter().filter(|(app, _)| self.guards.contains(app));
         !self.guards.is_empty()
             && guarded.all(|(app, version)| state.txns.get(app).is_some_and(|at| at >= version))
@@ -175,12 +183,20 @@ impl TableLog {
     /// `Kind::Unavailable` when the store does not answer or others win every time: try again later, nothing
     /// is in the table or the next attempt will find it there.
     pub async fn commit(&self, mut state: State, change: &Change) -> Result<Committed> {
+        let mut is_newest = false;
         for _ in 0..ATTEMPTS_MAX {
             if change.is_in(&state) && !faults::has(Bug::SkipCommitGuard) {
                 return Ok(Committed { state, is_in: true });
             }
             if change.removes.iter().any(|path| !state.files.contains_key(path)) {
-                return Ok(Committed { state, is_in: false });
+                if is_newest {
+                    return Ok(Committed { state, is_in: false });
+                }
+                // A file that this state lacks may have come after it, and this change with it: only the table
+                // as it is now refuses.
+                self.catch_up(&mut state).await?;
+                is_newest = true;
+                continue;
             }
             let version = state.version.map_or(0, |at| at + 1);
             let lines = self.lines(&state, change)?;

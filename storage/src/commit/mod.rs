@@ -7,6 +7,8 @@
 
 mod action;
 mod checkpoint;
+#[cfg(test)]
+mod conformance;
 mod log;
 mod state;
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::Int64Type;
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::commit::{Change, Operation};
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -22,6 +22,7 @@ use crate::reader::DataFile;
 use crate::record::fit::{Coordinates, to_rows};
 use crate::record::{Kind, schema};
 use crate::segment;
+use crate::store::put_object;
 use crate::table::{HotChunk, Table};
 
 /// Nanoseconds in a day.
@@ -190,13 +191,8 @@ async fn put_files(tools: &Tools, kind: Kind, root: &str, rows: Vec<RecordBatch>
         let bytes = written.bytes.len() as u64;
         faults::reach("seal.before_put").await?;
         let digest = Some(*blake3::hash(&written.bytes).as_bytes());
-        tools
-            .store
-            .put(&Path::from(format!("{root}/{path}")), PutPayload::from(written.bytes))
-            .await
-            .map_err(|error| {
-                Error::new(ErrorKind::Unavailable, "object store does not take a segment").with_source(error)
-            })?;
+        let object = Path::from(format!("{root}/{path}"));
+        put_object(&*tools.store, &object, written.bytes.into()).await?;
         files.push(DataFile {
             path,
             bytes,

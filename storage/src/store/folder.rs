@@ -1,0 +1,233 @@
+//! A local folder as an object store whose puts survive a power cut.
+//!
+//! A local `put` of the library neither syncs the file nor its folder, so after a power cut a commit could
+//! name an empty object. [`SyncedFolder`] writes aside, syncs, links into place and syncs the folder: an
+//! object is complete before anything names it (C1).
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult, UploadPart,
+};
+
+use super::sync_folder;
+use crate::error::{Error, Kind, Result};
+
+/// A local folder whose puts are on stable storage when they return.
+#[derive(Debug)]
+pub struct SyncedFolder {
+    root: PathBuf,
+    inner: LocalFileSystem,
+}
+
+impl SyncedFolder {
+    /// Opens the folder, which is made where there is none.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` when it cannot be made or read.
+    pub fn open(root: &FsPath) -> Result<Self> {
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(Kind::Unavailable, "store folder cannot be opened").with_source(error)
+        };
+        fs::create_dir_all(root).map_err(|error| failed(error.into()))?;
+        let root = root.canonicalize().map_err(|error| failed(error.into()))?;
+        let inner = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(error.into()))?;
+        Ok(Self { root, inner })
+    }
+}
+
+impl fmt::Display for SyncedFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SyncedFolder({})", self.root.display())
+    }
+}
+
+#[async_trait]
+impl ObjectStore for SyncedFolder {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> StoreResult<PutResult> {
+        if matches!(opts.mode, PutMode::Update(_)) {
+            return self.inner.put_opts(location, payload, opts).await;
+        }
+        let target = self.inner.path_to_filesystem(location)?;
+        let root = self.root.clone();
+        let is_create = opts.mode == PutMode::Create;
+        let key = location.to_string();
+        let put = move || put_synced(&root, &target, &payload, is_create);
+        match blocking(put).await {
+            Ok(()) => Ok(PutResult { e_tag: None, version: None }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(object_store::Error::AlreadyExists { path: key, source: error.into() })
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> StoreResult<Box<dyn MultipartUpload>> {
+        let _ = opts;
+        let target = self.inner.path_to_filesystem(location)?;
+        let root = self.root.clone();
+        let begin = move || SyncedUpload::begin(&root, target);
+        Ok(Box::new(blocking(begin).await.map_err(failed)?))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, StoreResult<Path>>,
+    ) -> BoxStream<'static, StoreResult<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn failed(error: io::Error) -> object_store::Error {
+    object_store::Error::Generic { store: "folder", source: error.into() }
+}
+
+/// Runs file work off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// Where `target` is written before it is complete.
+fn aside(target: &FsPath) -> PathBuf {
+    let name = target.file_name().and_then(|name| name.to_str()).unwrap_or("object");
+    // The folder's listing leaves out what ends in `#` and digits alone, so a half-written file is no object.
+    target.with_file_name(format!("{name}#{}", uuid::Uuid::new_v4().as_u128()))
+}
+
+/// An object that is written aside in parts, and synced before it is put in place.
+#[derive(Debug)]
+struct SyncedUpload {
+    target: PathBuf,
+    aside: PathBuf,
+    file: Arc<File>,
+    /// Where the next part begins.
+    offset: u64,
+    is_over: bool,
+}
+
+impl SyncedUpload {
+    fn begin(root: &FsPath, target: PathBuf) -> io::Result<Self> {
+        make_folder(root, target.parent().expect("an object lies below the root"))?;
+        let aside = aside(&target);
+        let file = Arc::new(File::options().write(true).create_new(true).open(&aside)?);
+        Ok(Self { target, aside, file, offset: 0, is_over: false })
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for SyncedUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let file = Arc::clone(&self.file);
+        let mut at = self.offset;
+        self.offset += data.content_length() as u64;
+        Box::pin(async move {
+            let write = move || {
+                for piece in data.iter() {
+                    file.write_all_at(piece, at)?;
+                    at += piece.len() as u64;
+                }
+                Ok(())
+            };
+            blocking(write).await.map_err(failed)
+        })
+    }
+
+    async fn complete(&mut self) -> StoreResult<PutResult> {
+        let (file, aside, target) = (Arc::clone(&self.file), self.aside.clone(), self.target.clone());
+        let put = move || {
+            file.sync_all()?;
+            fs::rename(aside, &target)?;
+            sync_folder(target.parent().expect("an object lies below the root"))
+        };
+        blocking(put).await.map_err(failed)?;
+        self.is_over = true;
+        Ok(PutResult { e_tag: None, version: None })
+    }
+
+    async fn abort(&mut self) -> StoreResult<()> {
+        self.is_over = true;
+        fs::remove_file(&self.aside).map_err(failed)
+    }
+}
+
+impl Drop for SyncedUpload {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // Left behind at worst: it is not an object, and no listing shows it.
+            let _ = fs::remove_file(&self.aside);
+        }
+    }
+}
+
+/// Writes aside, syncs, puts in place (a hard link where the name must be new), syncs the folders.
+fn put_synced(root: &FsPath, target: &FsPath, payload: &PutPayload, is_create: bool) -> io::Result<()> {
+    let folder = target.parent().expect("an object lies below the root");
+    make_folder(root, folder)?;
+    let aside = aside(target);
+    let written = (|| {
+        let mut file = File::options().write(true).create_new(true).open(&aside)?;
+        for part in payload.iter() {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        if is_create { fs::hard_link(&aside, target) } else { fs::rename(&aside, target) }
+    })();
+    if is_create || written.is_err() {
+        // Left behind at worst: it is not an object, and the next start ignores it.
+        let _ = fs::remove_file(&aside);
+    }
+    written?;
+    sync_folder(folder)
+}
+
+/// Makes a folder below `root`, syncing each parent that gains an entry.
+fn make_folder(root: &FsPath, folder: &FsPath) -> io::Result<()> {
+    if folder.is_dir() || folder == root {
+        return Ok(());
+    }
+    let parent = folder.parent().expect("the root stops the climb");
+    make_folder(root, parent)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    sync_folder(parent)
+}
+
+#[cfg(test)]
+mod tests;

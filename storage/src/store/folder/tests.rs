@@ -1,0 +1,76 @@
+//! C1 on a local folder: an object stands whole or not at all, and is synced before it stands.
+
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
+
+use super::*;
+
+async fn names(store: &SyncedFolder) -> Vec<String> {
+    let listed: Vec<ObjectMeta> = store.list(None).try_collect().await.unwrap();
+    listed.into_iter().map(|object| object.location.to_string()).collect()
+}
+
+fn files(folder: &FsPath) -> usize {
+    fs::read_dir(folder).map_or(0, Iterator::count)
+}
+
+#[tokio::test]
+async fn parts_become_one_object_when_they_are_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SyncedFolder::open(folder.path()).unwrap();
+    let path = Path::from("a/b/object");
+    let mut upload = store.put_multipart(&path).await.unwrap();
+    let parts: Vec<_> =
+        [vec![1_u8; 700], vec![2; 300], vec![3; 5]].map(|part| upload.put_part(part.into())).into();
+    // The order of the calls counts, not the order in which the parts arrive.
+    for part in parts.into_iter().rev() {
+        part.await.unwrap();
+    }
+    assert_eq!(names(&store).await, [] as [&str; 0], "visible before it was complete");
+    upload.complete().await.unwrap();
+    drop(upload);
+    assert_eq!(names(&store).await, ["a/b/object"]);
+    let bytes = store.get(&path).await.unwrap().bytes().await.unwrap();
+    assert_eq!(bytes, [vec![1_u8; 700], vec![2; 300], vec![3; 5]].concat());
+}
+
+#[tokio::test]
+async fn a_half_written_file_is_no_object() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SyncedFolder::open(folder.path()).unwrap();
+    store.put(&Path::from("a/whole"), vec![1_u8; 10].into()).await.unwrap();
+    // As a power cut leaves it.
+    fs::write(aside(&folder.path().join("a/half")), [1; 5]).unwrap();
+    assert_eq!(files(&folder.path().join("a")), 2);
+    assert_eq!(names(&store).await, ["a/whole"]);
+    let delimited = store.list_with_delimiter(Some(&Path::from("a"))).await.unwrap();
+    assert_eq!(delimited.objects.len(), 1);
+}
+
+#[tokio::test]
+async fn an_upload_that_does_not_end_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SyncedFolder::open(folder.path()).unwrap();
+    for is_aborted in [true, false] {
+        let mut upload = store.put_multipart(&Path::from("a/object")).await.unwrap();
+        upload.put_part(vec![1_u8; 10].into()).await.unwrap();
+        assert_eq!(files(&folder.path().join("a")), 1);
+        if is_aborted {
+            upload.abort().await.unwrap();
+        }
+        drop(upload);
+        assert_eq!(files(&folder.path().join("a")), 0, "aborted: {is_aborted}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_whose_sync_fails_is_not_put_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("object");
+    let mut upload = SyncedUpload::begin(folder.path(), target.clone()).unwrap();
+    // A device that takes every write and refuses to be synced.
+    upload.file = Arc::new(File::options().write(true).open("/dev/null").unwrap());
+    upload.put_part(vec![1_u8; 10].into()).await.unwrap();
+    upload.complete().await.unwrap_err();
+    assert!(!target.exists(), "put in place without a sync");
+}
