@@ -19,7 +19,6 @@ use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
 use crate::record::TableId;
-use crate::seal::run::checkpoint_if_due;
 use crate::segment::{self, Fingerprint};
 use crate::table::Table;
 
@@ -216,9 +215,8 @@ fn same_rows(files: &[Arc<DataFile>], merged: Fingerprint) -> Result<()> {
 async fn commit(shared: &Shared, table: &Table, change: &Change) -> Result<bool> {
     let log = table.log.lock().await;
     let committed = log.commit(table.published().state.clone(), change).await?;
-    let mut state = committed.state;
-    checkpoint_if_due(&shared.tools(), &log, &mut state).await;
-    let freed = table.publish(state);
+    // A checkpoint is left to the next seal: a thread of low priority must not hold the log for long.
+    let freed = table.publish(committed.state);
     shared.hot_bytes.fetch_sub(freed, Ordering::Relaxed);
     Ok(committed.is_in)
 }

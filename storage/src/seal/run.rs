@@ -230,7 +230,7 @@ fn by_date(rows: &RecordBatch) -> Vec<(String, RecordBatch)> {
 }
 
 /// A checkpoint is a convenience: a failed one is logged and tried again at the next commit.
-pub async fn checkpoint_if_due(tools: &Tools, log: &TableLog, state: &mut State) {
+async fn checkpoint_if_due(tools: &Tools, log: &TableLog, state: &mut State) {
     let since = state.version.unwrap_or(0) - state.checkpoint.unwrap_or(-1);
     if since < i64::try_from(tools.options.checkpoint_commits).unwrap_or(i64::MAX) {
         return;

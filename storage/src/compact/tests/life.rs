@@ -138,7 +138,7 @@ fn later_ns() -> i64 {
     LATER_NS.load(Ordering::Relaxed)
 }
 
-/// A3: two thousand small seals, merged by the caretaker as they come, while a reader takes snapshots; a day later
+/// A3: a thousand seals of two small files each, merged by the caretaker as they come, while a reader takes snapshots; a day later
 /// a file a date is left.
 #[test]
 fn many_small_seals_end_in_few_files() {
@@ -146,7 +146,7 @@ fn many_small_seals_end_in_few_files() {
         let rig = Rig::on(Arc::new(tempfile::tempdir().unwrap()), later_ns).await;
         let (stop, stopped) = watch::channel(false);
         let caretaker = crate::caretaker::start(Arc::clone(&rig.shared), stopped).unwrap();
-        for seal in 0..2_000_i64 {
+        for seal in 0..1_000_i64 {
             rig.push(seal as u64 + 1, seal as u64 * 2, chunk(seal * 2..seal * 2 + 2, 0));
             let snapshot = rig.table().snapshot();
             let filed: u64 = snapshot.files.iter().map(|file| file.rows).sum();
