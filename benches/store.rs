@@ -12,7 +12,7 @@ use ingest::scrub::{Rules, Scrubber, scrub};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use storage::inspect::{encode_frame, encode_segment};
+use storage::inspect::{encode_frame, encode_segment, read_back_segment};
 use storage::record::{Clean, Dataset, TableId, Tenant};
 
 use crate::scrub::{chunks, decoded, throughput};
@@ -81,7 +81,7 @@ fn synced(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, encode: impl Fn(
     });
 }
 
-/// Times a chunk's way to Parquet: sorted, with page index and bloom filters, zstd.
+/// Times a chunk's way to Parquet: sorted, with page index and bloom filters, zstd; then read back, as a seal does.
 pub fn segment_stage(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("segment");
     group.sample_size(20);
@@ -89,6 +89,9 @@ pub fn segment_stage(criterion: &mut Criterion) {
         group.throughput(throughput);
         group.bench_function(format!("ours/{name}"), |bencher| {
             bencher.iter(|| black_box(encode_segment(&chunk)));
+        });
+        group.bench_function(format!("ours_read_back/{name}"), |bencher| {
+            bencher.iter(|| black_box(read_back_segment(&chunk)));
         });
         group.bench_function(format!("library_alone/{name}"), |bencher| {
             bencher.iter(|| {

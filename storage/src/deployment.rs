@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use object_store::ObjectStore;
 use tokio::sync::watch;
 
+use crate::caretaker;
 use crate::commit::TableLog;
+use crate::compact::run::Memory;
 use crate::disk::{Disk, LocalDisk};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::idempotency::Keys;
@@ -29,7 +31,8 @@ use crate::writer::Writer;
 pub struct Storage {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
-    keeper: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// The keeper's and the caretaker's threads.
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     /// Held as long as the process lives: one process a data folder (F21).
     _lock: Option<File>,
 }
@@ -71,8 +74,26 @@ pub struct Stats {
     pub sealed_rows: AtomicU64,
     /// Seals that failed and are tried again.
     pub seal_failures: AtomicU64,
+    /// Bytes of files that seals put.
+    pub sealed_bytes: AtomicU64,
+    /// Files that did not read back as they went in, encoded or put: none of them was committed.
+    pub segment_mismatches: AtomicU64,
     /// Log segments trimmed.
     pub trimmed_segments: AtomicU64,
+    /// Merges that committed.
+    pub compactions: AtomicU64,
+    /// Files that those merges replaced.
+    pub compacted_files: AtomicU64,
+    /// Bytes of files that merges read.
+    pub compaction_read_bytes: AtomicU64,
+    /// Bytes of files that merges put.
+    pub compaction_written_bytes: AtomicU64,
+    /// Merges that failed.
+    pub compaction_failures: AtomicU64,
+    /// Files that a merge found damaged, or otherwise not to be merged.
+    pub damaged_files: AtomicU64,
+    /// CPU time of the caretaker's thread, nanoseconds.
+    pub caretaker_cpu_ns: AtomicU64,
 }
 
 /// What lanes, keeper and queries share.
@@ -89,7 +110,8 @@ pub struct Shared {
     pub(crate) wal_bytes: Arc<AtomicU64>,
     pub(crate) disk_is_full: AtomicBool,
     pub(crate) node: Arc<str>,
-    pub(crate) stats: Stats,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) compaction: Memory,
     pub(crate) tails: Mutex<HashMap<usize, recovery::Tail>>,
     poisoned: watch::Sender<bool>,
 }
@@ -105,7 +127,54 @@ pub(crate) struct World {
     pub now: fn() -> i64,
 }
 
+impl Stats {
+    /// Bytes that seals and merges put over bytes that seals put: how often a row is written. 1 before the first.
+    #[must_use]
+    pub fn write_amplification(&self) -> f64 {
+        let sealed = self.sealed_bytes.load(Ordering::Relaxed);
+        let merged = self.compaction_written_bytes.load(Ordering::Relaxed);
+        if sealed == 0 { 1.0 } else { (sealed + merged) as f64 / sealed as f64 }
+    }
+}
+
 impl Shared {
+    /// Reads the tables of `store` and replays the log: everything, but nothing moves yet.
+    pub(crate) async fn read(
+        options: Options,
+        world: World,
+        measure: Measure,
+        progress: impl Fn(Recovery),
+    ) -> Result<Arc<Self>> {
+        let World { disk, store, now } = world;
+        let wal = options.data.join("wal");
+        make_log_folder(&*disk, &options.data, &wal)?;
+        let node = recovery::node(&*disk, &wal)?;
+        let options = Arc::new(options);
+        let shared = Arc::new(Self {
+            keys: Keys::new(options.idempotency_keys_max, options.idempotency_hours),
+            options,
+            disk,
+            store,
+            now,
+            tables: Tables::default(),
+            ledgers: Mutex::new(Vec::new()),
+            hot_bytes: AtomicU64::new(0),
+            wal_bytes: Arc::new(AtomicU64::new(0)),
+            disk_is_full: AtomicBool::new(false),
+            node,
+            stats: Arc::default(),
+            compaction: Memory::default(),
+            tails: Mutex::new(HashMap::new()),
+            poisoned: watch::Sender::new(false),
+        });
+        recovery::read_tables(&shared).await?;
+        if shared.options.salvage {
+            recovery::salvage(&shared, &wal)?;
+        }
+        recovery::replay_logs(&shared, &wal, measure, progress)?;
+        Ok(shared)
+    }
+
     /// The table of that name, made on first use.
     pub(crate) fn table(&self, id: &TableId, kind: Kind) -> Result<Arc<Table>> {
         self.tables.ensure(id, kind, || {
@@ -134,6 +203,7 @@ impl Shared {
             store: Arc::clone(&self.store),
             options: Arc::clone(&self.options),
             rollup_writer: format!("{}-rollup", self.node).into(),
+            stats: Arc::clone(&self.stats),
         }
     }
 }
@@ -159,7 +229,9 @@ impl Storage {
         let world = World { disk: Arc::new(LocalDisk), store, now };
         let storage = Self::recover(options, world, Some(lock), measure, progress).await?;
         let (shared, stopped) = (Arc::clone(&storage.shared), storage.stop.subscribe());
-        *storage.keeper() = Some(keeper::start(shared, stopped)?);
+        let keeper = keeper::start(Arc::clone(&shared), stopped.clone())?;
+        let caretaker = caretaker::start(shared, stopped)?;
+        storage.threads().extend([keeper, caretaker]);
         Ok(storage)
     }
 
@@ -174,34 +246,10 @@ impl Storage {
         measure: Measure,
         progress: impl Fn(Recovery),
     ) -> Result<Arc<Self>> {
-        let World { disk, store, now } = world;
-        let wal = options.data.join("wal");
-        make_log_folder(&*disk, &options.data, &wal)?;
-        let node = recovery::node(&*disk, &wal)?;
-        let options = Arc::new(options);
-        let shared = Arc::new(Shared {
-            keys: Keys::new(options.idempotency_keys_max, options.idempotency_hours),
-            options,
-            disk,
-            store,
-            now,
-            tables: Tables::default(),
-            ledgers: Mutex::new(Vec::new()),
-            hot_bytes: AtomicU64::new(0),
-            wal_bytes: Arc::new(AtomicU64::new(0)),
-            disk_is_full: AtomicBool::new(false),
-            node,
-            stats: Stats::default(),
-            tails: Mutex::new(HashMap::new()),
-            poisoned: watch::Sender::new(false),
-        });
-        recovery::read_tables(&shared).await?;
-        if shared.options.salvage {
-            recovery::salvage(&shared, &wal)?;
-        }
-        recovery::replay_logs(&shared, &wal, measure, progress)?;
+        let shared = Shared::read(options, world, measure, progress).await?;
         keeper::watch_disk(&shared);
-        Ok(Arc::new(Self { shared, stop: watch::Sender::new(false), keeper: Mutex::new(None), _lock: lock }))
+        let stop = watch::Sender::new(false);
+        Ok(Arc::new(Self { shared, stop, threads: Mutex::default(), _lock: lock }))
     }
 
     /// What its parts share, for a world that runs them itself.
@@ -216,8 +264,8 @@ impl Storage {
         *self.shared.poisoned.borrow()
     }
 
-    fn keeper(&self) -> std::sync::MutexGuard<'_, Option<std::thread::JoinHandle<()>>> {
-        self.keeper.lock().expect("no panic happens under this lock")
+    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<std::thread::JoinHandle<()>>> {
+        self.threads.lock().expect("no panic happens under this lock")
     }
 
     /// Opens the log of lane `index`; call it once a lane, on the lane's own thread, inside its `LocalSet`.
@@ -320,7 +368,7 @@ impl Storage {
         &self.shared.stats
     }
 
-    /// Bytes of log segments, bytes of hot chunks, rows of hot chunks, live files of all tables.
+    /// Levels of the moment; those of compaction as the caretaker last found them, at most seconds ago.
     #[must_use]
     pub fn levels(&self) -> Levels {
         let tables = self.shared.tables.all();
@@ -330,6 +378,8 @@ impl Storage {
             hot_rows: tables.iter().map(|table| table.backlog().0).sum(),
             tables: tables.len() as u64,
             files: tables.iter().map(|table| table.published().files.len() as u64).sum(),
+            files_waiting: self.shared.compaction.files_waiting.load(Ordering::Relaxed),
+            partition_files_max: self.shared.compaction.partition_files_max.load(Ordering::Relaxed),
         }
     }
 
@@ -343,9 +393,9 @@ impl Storage {
     /// Stops background work. Acknowledged rows are safe without it, in the log.
     pub async fn close(&self) {
         self.stop.send_replace(true);
-        let keeper = self.keeper().take();
-        if let Some(keeper) = keeper {
-            let _ = tokio::task::spawn_blocking(move || keeper.join()).await;
+        let threads = std::mem::take(&mut *self.threads());
+        for thread in threads {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }
 }
@@ -363,6 +413,10 @@ pub struct Levels {
     pub tables: u64,
     /// Live files of all tables.
     pub files: u64,
+    /// Of them, those that wait to be merged.
+    pub files_waiting: u64,
+    /// Live files of the date of a table that has the most.
+    pub partition_files_max: u64,
 }
 
 /// Whether rows of this kind have durations that the latency table keeps.

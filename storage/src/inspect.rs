@@ -151,10 +151,26 @@ pub fn encode_frame(out: &mut Vec<u8>, table: &crate::record::TableId, chunk: &c
 #[doc(hidden)]
 #[must_use]
 pub fn encode_segment(chunk: &crate::record::Clean) -> bytes::Bytes {
+    encode(chunk).1.bytes
+}
+
+/// Encodes a chunk as a segment and reads it back, as a seal does; for benches.
+#[doc(hidden)]
+#[must_use]
+pub fn read_back_segment(chunk: &crate::record::Clean) -> bytes::Bytes {
+    let (rows, written) = encode(chunk);
+    let expected = crate::segment::Fingerprint::of(&rows);
+    crate::segment::check("bench", &written, &rows.schema(), expected, &std::sync::atomic::AtomicU64::new(0))
+        .expect("what was encoded reads back");
+    written.bytes
+}
+
+fn encode(chunk: &crate::record::Clean) -> (arrow::array::RecordBatch, crate::segment::Written) {
     let columns = crate::record::fit::Columns::new(chunk.kind());
     let (batch, added) = columns.fit(chunk.batch().clone());
     let columns = columns.with_added(&added);
     let at = crate::record::fit::Coordinates { writer: "bench-0", first_seq: 0 };
     let rows = crate::record::fit::to_rows(&batch, columns.schema(), at);
-    crate::segment::write(chunk.kind(), &rows, 64 * 1024).expect("a bench's chunk encodes").bytes
+    let written = crate::segment::write(chunk.kind(), &rows, 64 * 1024).expect("a bench's chunk encodes");
+    (rows, written)
 }

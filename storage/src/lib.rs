@@ -5,7 +5,9 @@
 //! together with the chunks that are not in it yet. [`Storage`] owns the rest: it seals chunks into Parquet,
 //! commits them to one Delta table per tenant and dataset, and trims the log behind them.
 
+mod caretaker;
 mod commit;
+mod compact;
 mod deployment;
 mod disk;
 mod error;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compact::plan::FILES_MAX;
 use crate::error::{Error, Kind, Result};
 
 /// Bounds and places of storage. Every bound has a unit in its name or type (B1).
@@ -46,6 +47,13 @@ pub struct Options {
     pub row_group_rows: usize,
     /// Commits between two checkpoints of a table.
     pub checkpoint_commits: u64,
+    /// Files of about one size in one date of a table before they are merged into one; at least 2, at most 128.
+    pub compact_files_min: usize,
+    /// How long a date of a table gains no file before its last small files are merged too, in milliseconds.
+    pub compact_quiet_ms: u64,
+    /// Bytes of a merged file; a file of half of it is merged no more. A merge takes about three times as much
+    /// memory.
+    pub compact_bytes_target: u64,
     /// How long an idempotency key is remembered, in hours.
     pub idempotency_hours: u64,
     /// Idempotency keys remembered per tenant.
@@ -71,6 +79,9 @@ impl Default for Options {
             disk_free_bytes_min: 1 << 30,
             row_group_rows: 64 * 1024,
             checkpoint_commits: 20,
+            compact_files_min: 8,
+            compact_quiet_ms: 600_000,
+            compact_bytes_target: 128 << 20,
             idempotency_hours: 24,
             idempotency_keys_max: 100_000,
         }
@@ -108,6 +119,16 @@ impl Options {
         if self.seal_rows == 0 || self.row_group_rows == 0 || self.checkpoint_commits == 0 {
             return broken("seal_rows, row_group_rows and checkpoint_commits must be at least 1".into());
         }
+        if !(2..=FILES_MAX).contains(&self.compact_files_min) {
+            return broken(format!("compact_files_min must be 2 to {FILES_MAX}"));
+        }
+        if self.compact_bytes_target < 1 << 20 || self.compact_bytes_target > self.hot_bytes_max {
+            return broken(format!(
+                "compact_bytes_target {} must be at least 1048576 and at most hot_bytes_max {}: a merge is held in \
+                 memory",
+                self.compact_bytes_target, self.hot_bytes_max
+            ));
+        }
         Ok(())
     }
 
@@ -115,5 +136,27 @@ impl Options {
     #[must_use]
     pub fn seal_age(&self) -> Duration {
         Duration::from_millis(self.seal_age_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Options;
+
+    #[test]
+    fn relations_that_cannot_hold_are_named() {
+        let check = |change: fn(&mut Options), named: &str| {
+            let mut options = Options::default();
+            change(&mut options);
+            let error = options.validate().unwrap_err();
+            assert!(error.context().contains(named), "{error} does not name {named}");
+        };
+        assert!(Options::default().validate().is_ok());
+        check(|options| options.seal_bytes = options.hot_bytes_max, "seal_bytes");
+        check(|options| options.wal_bytes_max = options.wal_segment_bytes, "wal_bytes_max");
+        check(|options| options.compact_files_min = 1, "compact_files_min");
+        check(|options| options.compact_files_min = 129, "compact_files_min");
+        check(|options| options.compact_bytes_target = 1, "compact_bytes_target");
+        check(|options| options.compact_bytes_target = options.hot_bytes_max + 1, "hot_bytes_max");
     }
 }

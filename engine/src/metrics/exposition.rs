@@ -56,6 +56,11 @@ impl Exposition {
         self.sample(&format!("{name}_total"), labels, &value.to_string());
     }
 
+    /// The one sample of a counter of seconds.
+    pub(super) fn seconds(&mut self, name: &str, ns: u64) {
+        self.sample(&format!("{name}_total"), &[], &format!("{}", ns as f64 / 1e9));
+    }
+
     /// Begins a gauge.
     pub(super) fn gauge(&mut self, name: &str, help: &str) {
         self.family(name, help, "gauge");

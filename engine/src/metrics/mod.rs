@@ -306,10 +306,33 @@ fn storage(out: &mut Exposition, storage: &storage::Storage) {
         ("floodmark_seals", "Seals that committed.", &stats.seals),
         ("floodmark_sealed_rows", "Rows that seals committed.", &stats.sealed_rows),
         ("floodmark_seal_failures", "Seals that failed and are tried again.", &stats.seal_failures),
+        ("floodmark_sealed_bytes", "Bytes of files that seals put.", &stats.sealed_bytes),
+        (
+            "floodmark_segment_mismatches",
+            "Files that did not read back as they went in; none was committed.",
+            &stats.segment_mismatches,
+        ),
+        ("floodmark_compactions", "Merges that committed.", &stats.compactions),
+        ("floodmark_compacted_files", "Files that merges replaced.", &stats.compacted_files),
+        ("floodmark_compaction_read_bytes", "Bytes of files that merges read.", &stats.compaction_read_bytes),
+        (
+            "floodmark_compaction_written_bytes",
+            "Bytes of files that merges put.",
+            &stats.compaction_written_bytes,
+        ),
+        ("floodmark_compaction_failures", "Merges that failed.", &stats.compaction_failures),
+        ("floodmark_damaged_files", "Files found damaged, or not to be merged.", &stats.damaged_files),
     ] {
         out.counter(name, help);
         out.count(name, &[], load(counter));
     }
+    out.counter("floodmark_caretaker_cpu_seconds", "CPU time of merging and other care of stored files.");
+    out.seconds("floodmark_caretaker_cpu_seconds", load(&stats.caretaker_cpu_ns));
+    out.gauge(
+        "floodmark_write_amplification_ratio",
+        "Bytes put by seals and merges over bytes put by seals.",
+    );
+    out.value("floodmark_write_amplification_ratio", &[], stats.write_amplification());
     let levels = storage.levels();
     for (name, help, level) in [
         ("floodmark_wal_bytes", "Bytes that log segments take on the disk.", levels.wal_bytes),
@@ -317,6 +340,12 @@ fn storage(out: &mut Exposition, storage: &storage::Storage) {
         ("floodmark_hot_rows", "Rows that wait to be sealed.", levels.hot_rows),
         ("floodmark_tables", "Tables of all tenants.", levels.tables),
         ("floodmark_table_files", "Live files of all tables.", levels.files),
+        ("floodmark_compaction_waiting_files", "Live files that wait to be merged.", levels.files_waiting),
+        (
+            "floodmark_partition_files_max",
+            "Live files of the date of a table that has the most.",
+            levels.partition_files_max,
+        ),
     ] {
         out.gauge(name, help);
         out.value(name, &[], level as f64);

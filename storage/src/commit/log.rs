@@ -23,7 +23,8 @@ use crate::store::unavailable;
 pub struct Committed {
     /// The table as it is now, others' commits included.
     pub state: State,
-    /// Whether the change is in the table. A change that removes a file which is live no more never comes in.
+    /// Whether the change is in the table. One that was made from what is no more (a file to remove, a
+    /// transaction's version) never comes in: it is to be made anew from `state`.
     pub is_in: bool,
 }
 
@@ -63,8 +64,9 @@ pub struct Change {
     pub removes: Vec<String>,
     /// How far each application's transactions are in the table with these files.
     pub txns: Vec<(String, i64)>,
-    /// The transactions of which every one must still be below its new version, or the files are in already.
-    pub guards: Vec<String>,
+    /// The transactions that say whether the change is in, with the versions it was made from: where every one has
+    /// its new version the change is in, where one has moved otherwise a part of it is and it must be made anew.
+    pub guards: Vec<(String, Option<i64>)>,
     /// When, milliseconds since 1970 UTC.
     pub now_ms: i64,
 }
@@ -99,9 +101,16 @@ impl Change {
         if self.adds.iter().any(is_known) {
             return true;
         }
-        let mut guarded = self.txns.iter().filter(|(app, _)| self.guards.contains(app));
+        let is_guarded = |app: &String| self.guards.iter().any(|(guard, _)| guard == app);
+        let mut guarded = self.txns.iter().filter(|(app, _)| is_guarded(app));
         !self.guards.is_empty()
             && guarded.all(|(app, version)| state.txns.get(app).is_some_and(|at| at >= version))
+    }
+
+    /// Whether the table has moved on from what this change was made from.
+    fn is_overtaken(&self, state: &State) -> bool {
+        self.removes.iter().any(|path| !state.files.contains_key(path))
+            || self.guards.iter().any(|(app, from)| state.txns.get(app) != from.as_ref())
     }
 }
 
@@ -177,7 +186,7 @@ impl TableLog {
     /// The commit is all or nothing (C1) and moves by create-if-absent (C2). Where another writer took the
     /// number, its commit is read and the next number tried; where the store did not say how a put ended, the
     /// object itself does. A table whose transactions already show the change as committed is returned as it
-    /// is, and so is one from which another writer removed what this change would remove.
+    /// is, and so is one that has moved on from what the change was made from.
     ///
     /// # Errors
     /// `Kind::Unavailable` when the store does not answer or others win every time: try again later, nothing
@@ -185,15 +194,16 @@ impl TableLog {
     pub async fn commit(&self, mut state: State, change: &Change) -> Result<Committed> {
         let mut is_newest = false;
         for _ in 0..ATTEMPTS_MAX {
-            if change.is_in(&state) && !faults::has(Bug::SkipCommitGuard) {
+            let is_blind = faults::has(Bug::SkipCommitGuard);
+            if !is_blind && change.is_in(&state) {
                 return Ok(Committed { state, is_in: true });
             }
-            if change.removes.iter().any(|path| !state.files.contains_key(path)) {
+            if !is_blind && change.is_overtaken(&state) {
                 if is_newest {
                     return Ok(Committed { state, is_in: false });
                 }
-                // A file that this state lacks may have come after it, and this change with it: only the table
-                // as it is now refuses.
+                // What this state lacks may have come after it, and this change with it: only the table as it
+                // is now refuses.
                 self.catch_up(&mut state).await?;
                 is_newest = true;
                 continue;

@@ -12,5 +12,5 @@ mod conformance;
 mod log;
 mod state;
 
-pub use log::{Change, Operation, TableLog};
+pub use log::{Change, Committed, Operation, TableLog};
 pub use state::State;

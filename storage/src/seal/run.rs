@@ -6,23 +6,23 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::Int64Type;
 use object_store::ObjectStore;
-use object_store::path::Path;
 
-use crate::commit::{Change, Operation};
+use crate::commit::{Change, Committed, Operation, State, TableLog};
+use crate::deployment::Stats;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults;
 use crate::latency::rollup;
 use crate::options::Options;
 use crate::reader::DataFile;
+use crate::record::Kind;
 use crate::record::fit::{Coordinates, to_rows};
-use crate::record::{Kind, schema};
-use crate::segment;
-use crate::store::put_object;
+use crate::segment::{self, Fingerprint, Written};
 use crate::table::{HotChunk, Table};
 
 /// Nanoseconds in a day.
@@ -40,6 +40,8 @@ pub struct Tools {
     pub options: Arc<Options>,
     /// Name of the writer that derived rows come under.
     pub rollup_writer: Arc<str>,
+    /// Running totals.
+    pub stats: Arc<Stats>,
 }
 
 /// Seals what waits in `table`, up to a bound; returns the rows and the bytes of memory set free.
@@ -77,7 +79,7 @@ pub async fn seal(tools: &Tools, table: &Table, latency: Option<&Table>, now_ns:
         })
         .collect();
     let row_count: u64 = rows.iter().map(|rows| rows.num_rows() as u64).sum();
-    let files = put_files(tools, table.kind, &table.id.prefix(), rows).await?;
+    let files = put_files(tools, table.kind, &table.id.prefix(), rows, now_ns).await?;
     let mut last: HashMap<&Arc<str>, (u64, u64)> = HashMap::new();
     for chunk in &chunks {
         let entry = last.entry(&chunk.writer).or_default();
@@ -97,10 +99,15 @@ pub async fn seal(tools: &Tools, table: &Table, latency: Option<&Table>, now_ns:
         adds: files,
         removes: Vec::new(),
         txns,
-        guards: last.keys().map(|writer| writer.to_string()).collect(),
+        guards: last.keys().map(|writer| made_from(&published.state, writer)).collect(),
         now_ms: now_ns / 1_000_000,
     };
-    let mut state = log.commit(published.state.clone(), &change).await?.state;
+    let Committed { mut state, is_in } = log.commit(published.state.clone(), &change).await?;
+    if !is_in {
+        // An earlier seal got in although its put was reported as failed: what it holds leaves the hot buffer,
+        // and the next round seals the rest.
+        return Ok((0, table.publish(state)));
+    }
     faults::reach("seal.before_checkpoint").await?;
     checkpoint_if_due(tools, &log, &mut state).await;
     faults::reach("seal.before_publish").await?;
@@ -115,6 +122,11 @@ pub fn rows_app(writer: &str) -> String {
 /// The transaction that tells how far the latency table holds a writer's chunks of a dataset.
 pub fn fold_app(writer: &str, dataset: &str) -> String {
     format!("{writer}/{dataset}")
+}
+
+/// A guard: the transaction's version in the state that a change is made from.
+fn made_from(state: &State, app: &str) -> (String, Option<i64>) {
+    (app.to_owned(), state.txns.get(app).copied())
 }
 
 fn version(seq: u64) -> i64 {
@@ -145,13 +157,13 @@ async fn fold(
     let columns = latency.columns();
     let at = Coordinates { writer: &tools.rollup_writer, first_seq };
     let rows = to_rows(&batch, columns.schema(), at);
-    let files = put_files(tools, Kind::Latency, &latency.id.prefix(), vec![rows]).await?;
+    let files = put_files(tools, Kind::Latency, &latency.id.prefix(), vec![rows], now_ns).await?;
     let mut last: BTreeMap<String, i64> = BTreeMap::new();
     for chunk in &fresh {
         let entry = last.entry(fold_app(&chunk.writer, dataset)).or_default();
         *entry = (*entry).max(version(chunk.seq));
     }
-    let guards = last.keys().cloned().collect();
+    let guards = last.keys().chain([&rows_app]).map(|app| made_from(&published.state, app)).collect();
     let mut txns: Vec<_> = last.into_iter().collect();
     txns.push((rows_app, version(next_row)));
     let change = Change {
@@ -164,45 +176,54 @@ async fn fold(
         guards,
         now_ms: now_ns / 1_000_000,
     };
-    let mut state = log.commit(published.state.clone(), &change).await?.state;
+    let Committed { mut state, is_in } = log.commit(published.state.clone(), &change).await?;
     checkpoint_if_due(tools, &log, &mut state).await;
     latency.publish(state);
-    Ok(())
+    if is_in {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unavailable,
+        "an earlier seal's durations got in after all: sealing begins anew",
+    ))
 }
 
-/// Writes one file a UTC date of event time and puts it in the store, complete (C1).
-async fn put_files(tools: &Tools, kind: Kind, root: &str, rows: Vec<RecordBatch>) -> Result<Vec<DataFile>> {
+/// Writes one file a UTC date of event time, reads it back, and puts it in the store, complete (C1).
+async fn put_files(
+    tools: &Tools,
+    kind: Kind,
+    root: &str,
+    rows: Vec<RecordBatch>,
+    now_ns: i64,
+) -> Result<Vec<DataFile>> {
     let row_group_rows = tools.options.row_group_rows;
-    let encode = move || -> Result<Vec<(String, segment::Written)>> {
+    let stats = Arc::clone(&tools.stats);
+    let encode = move || -> Result<Vec<(String, Written)>> {
         let bug = |error| Error::new(ErrorKind::Bug, "rows do not concatenate").with_source(error);
         let schema = rows[0].schema();
         let rows = concat_batches(&schema, &rows).map_err(bug)?;
         by_date(&rows)
             .into_iter()
-            .map(|(date, rows)| Ok((date, segment::write(kind, &rows, row_group_rows)?)))
+            .map(|(date, rows)| {
+                let written = segment::write(kind, &rows, row_group_rows)?;
+                let path = segment::path(&date, now_ns);
+                // C1: what a commit will name has been read back (F22).
+                let expected = Fingerprint::of(&rows);
+                segment::check(&path, &written, &schema, expected, &stats.segment_mismatches)?;
+                Ok((path, written))
+            })
             .collect()
     };
     let encoded = tokio::task::spawn_blocking(encode)
         .await
         .map_err(|error| Error::new(ErrorKind::Bug, "sealing panicked").with_source(error))??;
     let mut files = Vec::new();
-    for (date, written) in encoded {
-        let path = format!("{}={date}/{}.parquet", schema::DATE, uuid::Uuid::now_v7());
-        let bytes = written.bytes.len() as u64;
+    for (path, written) in encoded {
         faults::reach("seal.before_put").await?;
-        let digest = Some(*blake3::hash(&written.bytes).as_bytes());
-        let object = Path::from(format!("{root}/{path}"));
-        put_object(&*tools.store, &object, written.bytes.into()).await?;
-        files.push(DataFile {
-            path,
-            bytes,
-            rows: written.rows,
-            time_ns: written.time_ns,
-            source: written.source,
-            digest,
-            stats: written.stats,
-        });
+        files.push(segment::put(&*tools.store, root, path, written, &tools.stats.segment_mismatches).await?);
     }
+    let bytes = files.iter().map(|file| file.bytes).sum();
+    tools.stats.sealed_bytes.fetch_add(bytes, Ordering::Relaxed);
     Ok(files)
 }
 
@@ -231,7 +252,7 @@ fn by_date(rows: &RecordBatch) -> Vec<(String, RecordBatch)> {
 }
 
 /// A checkpoint is a convenience: a failed one is logged and tried again at the next commit.
-async fn checkpoint_if_due(tools: &Tools, log: &crate::commit::TableLog, state: &mut crate::commit::State) {
+async fn checkpoint_if_due(tools: &Tools, log: &TableLog, state: &mut State) {
     let since = state.version.unwrap_or(0) - state.checkpoint.unwrap_or(-1);
     if since < i64::try_from(tools.options.checkpoint_commits).unwrap_or(i64::MAX) {
         return;

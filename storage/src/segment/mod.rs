@@ -1,8 +1,22 @@
 //! Parquet files: the only place that knows Parquet's layout.
+//!
+//! `write` encodes sorted rows, `sort` says in which order, `statistics` what the log keeps of them; `read`
+//! decodes, `check` compares what was encoded with what went in, by the `fingerprint`; `put` names a file and
+//! brings it into the store.
 
+mod check;
+mod fingerprint;
+mod put;
 mod read;
 mod sort;
+mod statistics;
 mod write;
 
-pub use read::{Rows, open, read};
-pub use write::{Written, write};
+pub use check::check;
+pub use fingerprint::Fingerprint;
+pub use put::{made_ms, path, put};
+#[cfg(test)]
+pub use read::open;
+pub use read::{Rows, read};
+pub use sort::{KEYS, OPTIONS, order};
+pub use write::{Writer, Written, write};

@@ -4,23 +4,30 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::ParquetMetaData;
 
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
+
+/// Bytes of text in one decoded batch, as far as a row group's average tells. Chosen: far below what the offsets
+/// of one text column can count (2 GiB), and many times what a batch of usual rows takes.
+const BATCH_BYTES: u64 = 16 << 20;
 
 /// The rows of one segment, batch by batch, in the order they stand there.
 pub struct Rows {
     reader: ParquetRecordBatchReader,
     schema: SchemaRef,
     path: String,
+    is_whole: bool,
 }
 
 /// Opens a segment whose bytes are what was committed: length and digest are checked before anything is decoded.
 ///
-/// Columns that the file lacks read as null; columns that `schema` lacks are left out.
+/// Columns that the file lacks read as null; columns that `schema` lacks are left out. A batch has `batch_rows`
+/// rows, or fewer where rows are large.
 ///
 /// # Errors
 /// `Kind::Corrupt` naming the file.
@@ -38,10 +45,30 @@ pub fn read(file: &DataFile, bytes: Bytes, schema: &SchemaRef, batch_rows: usize
 /// # Errors
 /// `Kind::Corrupt` when they do not read.
 pub fn open(path: &str, bytes: Bytes, schema: &SchemaRef, batch_rows: usize) -> Result<Rows> {
-    let reader = guarded(path, || {
-        ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(batch_rows).build()
+    let (reader, is_whole) = guarded(path, || {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+        let is_known = |field: &Arc<Field>| {
+            schema.field_with_name(field.name()).is_ok_and(|known| known.data_type() == field.data_type())
+        };
+        let is_whole = builder.schema().fields().iter().all(is_known);
+        let row_bytes = row_bytes(builder.metadata()).max(1);
+        let fitting = usize::try_from(BATCH_BYTES / row_bytes).unwrap_or(usize::MAX).max(1);
+        Ok((builder.with_batch_size(batch_rows.min(fitting)).build()?, is_whole))
     })?;
-    Ok(Rows { reader, schema: Arc::clone(schema), path: path.to_owned() })
+    Ok(Rows { reader, schema: Arc::clone(schema), path: path.to_owned(), is_whole })
+}
+
+/// Bytes of a decoded row, by the average of the row group with the largest. What a column takes encoded says
+/// nothing: a dictionary holds a repeated value once.
+fn row_bytes(metadata: &ParquetMetaData) -> u64 {
+    let of_group = |group: &parquet::file::metadata::RowGroupMetaData| {
+        let columns = group.columns().iter();
+        let bytes: i64 = columns
+            .map(|column| column.unencoded_byte_array_data_bytes().unwrap_or(column.uncompressed_size()))
+            .sum();
+        u64::try_from(bytes).unwrap_or(0) / u64::try_from(group.num_rows()).unwrap_or(0).max(1)
+    };
+    metadata.row_groups().iter().map(of_group).max().unwrap_or(0)
 }
 
 impl Iterator for Rows {
@@ -58,6 +85,11 @@ impl Iterator for Rows {
 }
 
 impl Rows {
+    /// Whether every column of the file is one of the schema: nothing of it is left out.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     fn fit(&self, batch: &RecordBatch) -> RecordBatch {
         let columns = self.schema.fields().iter().map(|field| -> ArrayRef {
             match batch.column_by_name(field.name()) {

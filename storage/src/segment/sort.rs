@@ -9,6 +9,12 @@ use arrow::error::ArrowError;
 
 use crate::record::Kind;
 
+/// Rising, nulls last.
+pub const OPTIONS: SortOptions = SortOptions { descending: false, nulls_first: false };
+
+/// What rows that are equal by [`order`] are sorted by: together they name one row of a table.
+pub const KEYS: [&str; 2] = ["writer", "seq"];
+
 /// The columns that a segment of this kind is sorted by.
 pub fn order(kind: Kind) -> &'static [&'static str] {
     match kind {
@@ -21,15 +27,14 @@ pub fn order(kind: Kind) -> &'static [&'static str] {
 
 /// Sorts rows for a segment; rows that compare equal keep their order (writer, then seq).
 pub fn sort(kind: Kind, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let mut columns: Vec<SortColumn> = order(kind)
+    let columns: Vec<SortColumn> = order(kind)
         .iter()
-        .chain(&["writer", "seq"])
+        .chain(&KEYS)
         .map(|name| SortColumn {
             values: ArrayRef::clone(rows.column_by_name(name).expect("tables have their sort columns")),
-            options: Some(SortOptions { descending: false, nulls_first: false }),
+            options: Some(OPTIONS),
         })
         .collect();
-    columns.dedup_by(|a, b| std::sync::Arc::ptr_eq(&a.values, &b.values));
     let indices: UInt32Array = lexsort_to_indices(&columns, None)?;
     take_record_batch(rows, &indices)
 }

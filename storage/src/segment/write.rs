@@ -1,17 +1,17 @@
 //! Rows to Parquet bytes, with the statistics that the table's log keeps.
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use serde_json::{Map, Value, json};
 
 use super::sort;
+use super::statistics::Statistics;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::record::{Kind, schema};
+use crate::record::Kind;
 
 /// Columns of ids: random text, for which a dictionary and statistics are wasted.
 const IDS: [&str; 5] = ["id", "trace_id", "span_id", "parent_span_id", "correlation_id"];
@@ -27,14 +27,8 @@ const DELTAS: [&str; 5] = ["time", "observed_time", "time_ns", "duration_ns", "s
 pub struct Written {
     /// The Parquet file.
     pub bytes: Bytes,
-    /// Rows in it.
-    pub rows: u64,
-    /// Lowest and highest `time_ns`.
-    pub time_ns: (i64, i64),
-    /// Lowest and highest `source`.
-    pub source: Option<(String, String)>,
-    /// Delta statistics as JSON.
-    pub stats: String,
+    /// Counts and bounds of its rows.
+    pub statistics: Statistics,
 }
 
 /// Encodes the rows of one date, sorted, as one Parquet file.
@@ -42,31 +36,79 @@ pub struct Written {
 /// # Errors
 /// `Kind::Bug` when they do not encode: nothing was written anywhere.
 pub fn write(kind: Kind, rows: &RecordBatch, row_group_rows: usize) -> Result<Written> {
-    let bug = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Error::new(ErrorKind::Bug, "segment does not encode").with_source(error)
-    };
-    let sorted = sort::sort(kind, rows).map_err(|error| bug(error.into()))?;
-    let mut bytes = Vec::new();
-    let properties = properties(kind, &sorted, row_group_rows);
-    let mut writer = ArrowWriter::try_new(&mut bytes, sorted.schema(), Some(properties))
-        .map_err(|error| bug(error.into()))?;
-    writer.write(&sorted).map_err(|error| bug(error.into()))?;
-    writer.close().map_err(|error| bug(error.into()))?;
-    let time_ns =
-        range(&sorted).ok_or_else(|| Error::new(ErrorKind::Bug, "segment has no row with a time"))?;
-    let source = text_range(&sorted, "source");
-    let stats = stats(&sorted, time_ns, source.as_ref());
-    Ok(Written { bytes: bytes.into(), rows: sorted.num_rows() as u64, time_ns, source, stats })
+    let sorted = sort::sort(kind, rows).map_err(bug)?;
+    let is_empty = |name: &str| sorted.column_by_name(name).is_none_or(|c| c.null_count() == c.len());
+    let rows_max = sorted.num_rows() as u64;
+    let mut writer = Writer::new(kind, sorted.schema(), rows_max, is_empty, row_group_rows)?;
+    writer.write(&sorted)?;
+    writer.finish()
 }
 
-fn properties(kind: Kind, rows: &RecordBatch, row_group_rows: usize) -> WriterProperties {
+/// A segment that is being encoded, batch by batch, of rows that come sorted.
+#[derive(Debug)]
+pub struct Writer {
+    arrow: ArrowWriter<Vec<u8>>,
+    statistics: Statistics,
+}
+
+impl Writer {
+    /// Begins a segment of up to `rows_max` rows; `is_empty` tells which columns have no value in any of them.
+    ///
+    /// # Errors
+    /// `Kind::Bug` when the schema is not one that Parquet holds.
+    pub fn new(
+        kind: Kind,
+        schema: SchemaRef,
+        rows_max: u64,
+        is_empty: impl Fn(&str) -> bool,
+        row_group_rows: usize,
+    ) -> Result<Self> {
+        let properties = properties(kind, &schema, rows_max, is_empty, row_group_rows);
+        let statistics = Statistics::new(&schema);
+        let arrow = ArrowWriter::try_new(Vec::new(), schema, Some(properties)).map_err(bug)?;
+        Ok(Self { arrow, statistics })
+    }
+
+    /// Adds rows behind those that are in.
+    ///
+    /// # Errors
+    /// `Kind::Bug` when they do not encode.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.statistics.add(rows);
+        self.arrow.write(rows).map_err(bug)
+    }
+
+    /// Ends the segment.
+    ///
+    /// # Errors
+    /// `Kind::Bug` when it does not encode, or has no row with a time.
+    pub fn finish(self) -> Result<Written> {
+        if self.statistics.time_ns().is_none() {
+            return Err(Error::new(ErrorKind::Bug, "segment has no row with a time"));
+        }
+        let bytes = self.arrow.into_inner().map_err(bug)?.into();
+        Ok(Written { bytes, statistics: self.statistics })
+    }
+}
+
+fn bug(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Bug, "segment does not encode").with_source(error)
+}
+
+fn properties(
+    kind: Kind,
+    schema: &SchemaRef,
+    rows_max: u64,
+    is_empty: impl Fn(&str) -> bool,
+    row_group_rows: usize,
+) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(row_group_rows))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_created_by(concat!("floodmark ", env!("CARGO_PKG_VERSION")).to_owned());
-    let in_group = rows.num_rows().min(row_group_rows) as u64;
-    for field in rows.schema_ref().fields() {
+    let in_group = rows_max.min(row_group_rows as u64);
+    for field in schema.fields() {
         let name = field.name().as_str();
         let path = ColumnPath::new(vec![name.to_owned()]);
         if IDS.contains(&name) {
@@ -76,7 +118,7 @@ fn properties(kind: Kind, rows: &RecordBatch, row_group_rows: usize) -> WriterPr
                 builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
             }
         }
-        if BLOOMED.contains(&name) && rows.column_by_name(name).is_some_and(|c| c.null_count() < c.len()) {
+        if BLOOMED.contains(&name) && !is_empty(name) {
             builder = builder
                 .set_column_bloom_filter_enabled(path.clone(), true)
                 .set_column_bloom_filter_fpp(path.clone(), 0.01)
@@ -89,48 +131,4 @@ fn properties(kind: Kind, rows: &RecordBatch, row_group_rows: usize) -> WriterPr
         }
     }
     builder.build()
-}
-
-fn range(rows: &RecordBatch) -> Option<(i64, i64)> {
-    let times = rows.column_by_name("time_ns")?.as_primitive::<Int64Type>();
-    Some((arrow::compute::min(times)?, arrow::compute::max(times)?))
-}
-
-fn text_range(rows: &RecordBatch, name: &str) -> Option<(String, String)> {
-    let column = rows.column_by_name(name)?.as_string::<i32>();
-    let low = arrow::compute::min_string(column)?;
-    let high = arrow::compute::max_string(column)?;
-    // A bound is worth its bytes only while it is short.
-    (low.len() + high.len() <= 256).then_some(())?;
-    (column.null_count() == 0).then_some(())?;
-    Some((low.to_owned(), high.to_owned()))
-}
-
-fn stats(rows: &RecordBatch, time_ns: (i64, i64), source: Option<&(String, String)>) -> String {
-    let mut low = Map::new();
-    let mut high = Map::new();
-    low.insert("time_ns".into(), time_ns.0.into());
-    high.insert("time_ns".into(), time_ns.1.into());
-    // Delta keeps timestamps in statistics at millisecond precision: the maximum is rounded up, so that a
-    // reader that skips by it never skips a row.
-    let timestamp = |ns: i64| {
-        let at = jiff::Timestamp::from_millisecond(ns.div_euclid(1_000_000))
-            .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        format!("{at:.3}")
-    };
-    low.insert(schema::TIME.into(), timestamp(time_ns.0).into());
-    high.insert(schema::TIME.into(), timestamp(time_ns.1.saturating_add(999_999)).into());
-    if let Some((lowest, highest)) = source {
-        low.insert("source".into(), lowest.clone().into());
-        high.insert("source".into(), highest.clone().into());
-    }
-    let nulls: Map<String, Value> = rows
-        .schema_ref()
-        .fields()
-        .iter()
-        .zip(rows.columns())
-        .map(|(field, column)| (field.name().clone(), column.null_count().into()))
-        .collect();
-    json!({"numRecords": rows.num_rows(), "minValues": low, "maxValues": high, "nullCount": nulls})
-        .to_string()
 }

@@ -74,6 +74,13 @@ fn due(step: &'static str) -> Option<Action> {
     })
 }
 
+fn power_off() {
+    let kill = PLANTED.with_borrow(|planted| planted.kill.clone());
+    if let Some(kill) = kill {
+        kill();
+    }
+}
+
 fn injected(step: &str) -> Error {
     Error::new(Kind::Unavailable, format!("injected at {step}"))
 }
@@ -84,10 +91,7 @@ pub fn at(step: &'static str) -> Result<()> {
         Some(Action::Error) => Err(injected(step)),
         Some(Action::Panic) => panic!("injected at {step}"),
         Some(Action::Kill) => {
-            let kill = PLANTED.with_borrow(|planted| planted.kill.clone());
-            if let Some(kill) = kill {
-                kill();
-            }
+            power_off();
             Err(injected(step))
         }
     }
@@ -100,10 +104,7 @@ pub async fn reach(step: &'static str) -> Result<()> {
             Ok(())
         }
         Some(Action::Kill) => {
-            let kill = PLANTED.with_borrow(|planted| planted.kill.clone());
-            if let Some(kill) = kill {
-                kill();
-            }
+            power_off();
             std::future::pending().await
         }
         Some(Action::Error) => Err(injected(step)),

@@ -23,7 +23,7 @@ const PARTS_AT_ONCE: usize = 4;
 /// in the store: try again under another name.
 ///
 /// # Errors
-/// `Kind::Unavailable` when the store does not take it, or holds another length than was sent.
+/// `Kind::Unavailable` when the store does not take it, `Kind::Corrupt` when it holds another length than was sent.
 pub async fn put_object(store: &dyn ObjectStore, path: &Path, bytes: Bytes) -> Result<()> {
     put_object_in(store, path, bytes, PUT_PART_BYTES).await
 }
@@ -38,7 +38,7 @@ async fn put_object_in(store: &dyn ObjectStore, path: &Path, bytes: Bytes, part_
     let stored = store.head(path).await.map_err(unavailable)?.size;
     if stored != length {
         let context = format!("object {path} has {stored} of {length} bytes in the store");
-        return Err(Error::new(Kind::Unavailable, context));
+        return Err(Error::new(Kind::Corrupt, context));
     }
     Ok(())
 }

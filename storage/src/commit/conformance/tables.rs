@@ -48,7 +48,7 @@ pub fn append(writer: &str, number: i64, file: DataFile) -> Change {
         adds: vec![file],
         removes: Vec::new(),
         txns: vec![(writer.to_owned(), number)],
-        guards: vec![writer.to_owned()],
+        guards: vec![(writer.to_owned(), (number > 1).then(|| number - 1))],
         now_ms: NOW_MS,
     }
 }

@@ -1,0 +1,60 @@
+//! Background work on what is stored: one duty after the other, of the lowest priority.
+//!
+//! Runs on a thread and runtime of its own beside the keeper's, so that nothing here delays a seal, and below
+//! every other thread, so that ingest and queries come first (X1). Nothing is lost when it stops; it only falls
+//! behind, and says so in its levels.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::compact::run::compact;
+use crate::deployment::Shared;
+use crate::error::{Error, Kind as ErrorKind, Result};
+
+/// How often the caretaker looks when there was nothing to do.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// The niceness of its thread, and of those that its runtime starts for files: the lowest priority there is.
+const NICE: i32 = 19;
+
+/// Starts the caretaker's thread; it ends when `stopped` turns true, in the middle of a merge if need be.
+///
+/// # Errors
+/// `Kind::Unavailable` when no thread or runtime can be made.
+pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<std::thread::JoinHandle<()>> {
+    let unavailable =
+        |error| Error::new(ErrorKind::Unavailable, "no thread for background work").with_source(error);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unavailable)?;
+    std::thread::Builder::new()
+        .name("caretaker".into())
+        .spawn(move || {
+            // On Linux this concerns the calling thread alone.
+            if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+                tracing::warn!(%error, "background work keeps the priority of all others");
+            }
+            runtime.block_on(async {
+                while !*stopped.borrow() {
+                    let is_busy = round(&shared, &stopped).await;
+                    shared.stats.caretaker_cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
+                    if !is_busy {
+                        let _ = tokio::time::timeout(ROUND, stopped.changed()).await;
+                    }
+                }
+            });
+        })
+        .map_err(unavailable)
+}
+
+/// Gives each duty a turn; returns whether one of them may have more to do at once.
+pub async fn round(shared: &Shared, stopped: &watch::Receiver<bool>) -> bool {
+    compact(shared, || !*stopped.borrow()).await
+}
+
+/// CPU time of the calling thread, nanoseconds; 0 where the kernel does not tell.
+fn thread_cpu_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,246 @@
+//! Several sorted segments to one, without holding more than a batch of each.
+//!
+//! Inputs are sorted by the order of their kind, then by writer and seq, which no two rows share: so the order
+//! of the result is one, whatever files the rows came in (M1).
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, Rows as Keys, SortField};
+use bytes::Bytes;
+
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::reader::DataFile;
+use crate::record::Kind;
+use crate::segment::{self, Fingerprint, Writer, Written};
+
+/// Rows decoded at a time, of all inputs together.
+const ROWS: usize = 64 * 1024;
+
+/// Rows decoded at a time of one input, and written at a time.
+const BATCH_ROWS: usize = 8 * 1024;
+
+/// A file to merge, and its bytes as the store gave them.
+#[derive(Debug)]
+pub struct Input {
+    /// The file as the table's log has it.
+    pub file: Arc<DataFile>,
+    /// What the store holds.
+    pub bytes: Bytes,
+}
+
+/// One file of several.
+#[derive(Debug)]
+pub struct Merged {
+    /// Its bytes, and what is known of them.
+    pub written: Written,
+    /// Of the rows of all inputs, as they were read.
+    pub fingerprint: Fingerprint,
+}
+
+/// Why there is no merged file.
+#[derive(Debug)]
+pub enum Failed {
+    /// The input at this place cannot be merged: damaged, not sorted, or with columns that its table lacks.
+    Input(usize, Error),
+    /// The merge itself failed.
+    Merge(Error),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Merges sorted segments of one table and date into one of the table's present columns.
+///
+/// Holds the inputs' and the result's encoded bytes, and decoded at most 64 Ki rows or 16 MiB an input.
+/// `goes_on` is asked once a batch.
+///
+/// # Errors
+/// As [`Failed`] tells; nothing was written anywhere.
+pub fn merge(
+    kind: Kind,
+    schema: &SchemaRef,
+    inputs: Vec<Input>,
+    row_group_rows: usize,
+    goes_on: impl Fn() -> bool,
+) -> Result<Merged, Failed> {
+    let rows_max = inputs.iter().map(|input| input.file.rows).sum();
+    let is_empty = |name: &str| inputs.iter().all(|input| is_empty(&input.file, name));
+    let mut writer = Writer::new(kind, SchemaRef::clone(schema), rows_max, is_empty, row_group_rows)
+        .map_err(Failed::Merge)?;
+    let batch_rows = (ROWS / inputs.len().max(1)).clamp(1, BATCH_ROWS);
+    let order = Order::new(kind, schema).map_err(Failed::Merge)?;
+    let mut fingerprint = Fingerprint::default();
+    let mut cursors = Vec::with_capacity(inputs.len());
+    for (at, input) in inputs.into_iter().enumerate() {
+        let mut cursor = Cursor::open(input, schema, batch_rows).map_err(|error| Failed::Input(at, error))?;
+        cursor.advance(&order, &mut fingerprint).map_err(|error| Failed::Input(at, error))?;
+        cursors.push(cursor);
+    }
+    let mut heap = Heap::new((0..cursors.len()).filter(|at| !cursors[*at].is_done()).collect(), &cursors);
+    let mut taken: Vec<(usize, usize)> = Vec::with_capacity(BATCH_ROWS);
+    while let Some(lowest) = heap.lowest() {
+        let cursor = &mut cursors[lowest];
+        taken.push((lowest, cursor.row));
+        let is_last = cursor.row + 1 == cursor.batch.num_rows();
+        // Rows are copied out before the batch that holds them is replaced.
+        if is_last || taken.len() == BATCH_ROWS {
+            if !goes_on() {
+                return Err(Failed::Stopped);
+            }
+            write(&mut writer, &cursors, &taken).map_err(Failed::Merge)?;
+            taken.clear();
+        }
+        cursors[lowest].advance(&order, &mut fingerprint).map_err(|error| Failed::Input(lowest, error))?;
+        heap.settle(&cursors);
+    }
+    let written = writer.finish().map_err(Failed::Merge)?;
+    Ok(Merged { written, fingerprint })
+}
+
+/// Whether the file's statistics say that a column has no value in it.
+fn is_empty(file: &DataFile, name: &str) -> bool {
+    let stats: serde_json::Value = serde_json::from_str(&file.stats).unwrap_or_default();
+    let nulls = &stats["nullCount"];
+    // A file that was written before the table had the column tells nothing of it, and has nothing of it.
+    nulls.is_object() && nulls.get(name).is_none_or(|nulls| nulls.as_u64() == Some(file.rows))
+}
+
+fn write(writer: &mut Writer, cursors: &[Cursor], taken: &[(usize, usize)]) -> Result<()> {
+    let batches: Vec<&RecordBatch> = cursors.iter().map(|cursor| &cursor.batch).collect();
+    let rows = interleave_record_batch(&batches, taken).map_err(bug)?;
+    writer.write(&rows)
+}
+
+fn bug(error: arrow::error::ArrowError) -> Error {
+    Error::new(ErrorKind::Bug, "segments do not merge").with_source(error)
+}
+
+/// Rows as byte strings that compare as the rows do.
+struct Order {
+    converter: RowConverter,
+    columns: Vec<usize>,
+}
+
+impl Order {
+    fn new(kind: Kind, schema: &SchemaRef) -> Result<Self> {
+        let names = segment::order(kind).iter().chain(&segment::KEYS);
+        let columns: Vec<usize> =
+            names.map(|name| schema.index_of(name)).collect::<Result<_, _>>().map_err(bug)?;
+        let fields = columns
+            .iter()
+            .map(|at| SortField::new_with_options(schema.field(*at).data_type().clone(), segment::OPTIONS));
+        Ok(Self { converter: RowConverter::new(fields.collect()).map_err(bug)?, columns })
+    }
+
+    fn keys(&self, batch: &RecordBatch) -> Result<Keys> {
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|at| Arc::clone(batch.column(*at))).collect();
+        self.converter.convert_columns(&columns).map_err(bug)
+    }
+}
+
+/// A place in one input.
+struct Cursor {
+    rows: segment::Rows,
+    path: String,
+    batch: RecordBatch,
+    keys: Option<Keys>,
+    row: usize,
+}
+
+impl Cursor {
+    fn open(input: Input, schema: &SchemaRef, batch_rows: usize) -> Result<Self> {
+        let rows = segment::read(&input.file, input.bytes, schema, batch_rows)?;
+        let path = input.file.path.clone();
+        if !rows.is_whole() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("segment {path} has a column that its table does not have, or has as another type"),
+            ));
+        }
+        Ok(Self { rows, path, batch: RecordBatch::new_empty(SchemaRef::clone(schema)), keys: None, row: 0 })
+    }
+
+    fn is_done(&self) -> bool {
+        self.keys.is_none()
+    }
+
+    fn key(&self) -> arrow::row::Row<'_> {
+        self.keys.as_ref().expect("a cursor that is done is in no heap").row(self.row)
+    }
+
+    /// Steps to the next row, which must not come before this one.
+    fn advance(&mut self, order: &Order, fingerprint: &mut Fingerprint) -> Result<()> {
+        let unsorted = |path: &str| {
+            Error::new(ErrorKind::Conflict, format!("segment {path} is not sorted as its table's are"))
+        };
+        if self.row + 1 < self.batch.num_rows() {
+            let keys = self.keys.as_ref().expect("a batch with rows has keys");
+            if keys.row(self.row + 1) < keys.row(self.row) {
+                return Err(unsorted(&self.path));
+            }
+            self.row += 1;
+            return Ok(());
+        }
+        let last = self.keys.take().map(|keys| keys.row(self.row).owned());
+        self.batch = RecordBatch::new_empty(self.batch.schema());
+        for batch in self.rows.by_ref() {
+            let batch = batch?;
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            fingerprint.add(&batch);
+            let keys = order.keys(&batch)?;
+            if last.as_ref().is_some_and(|last| keys.row(0) < last.row()) {
+                return Err(unsorted(&self.path));
+            }
+            (self.batch, self.keys, self.row) = (batch, Some(keys), 0);
+            break;
+        }
+        Ok(())
+    }
+}
+
+/// The places of cursors that have rows, the one with the lowest first: a binary heap whose order is not its
+/// own.
+struct Heap(Vec<usize>);
+
+impl Heap {
+    fn new(places: Vec<usize>, cursors: &[Cursor]) -> Self {
+        let mut heap = Self(places);
+        for at in (0..heap.0.len() / 2).rev() {
+            heap.sink(at, cursors);
+        }
+        heap
+    }
+
+    fn lowest(&self) -> Option<usize> {
+        self.0.first().copied()
+    }
+
+    /// Finds the first one's place again after it moved on.
+    fn settle(&mut self, cursors: &[Cursor]) {
+        if cursors[self.0[0]].is_done() {
+            self.0.swap_remove(0);
+        }
+        self.sink(0, cursors);
+    }
+
+    fn sink(&mut self, mut at: usize, cursors: &[Cursor]) {
+        let order = |a: usize, b: usize| -> Ordering {
+            // Only a foreign file can hold a row that another holds too: then the earlier input's comes first.
+            cursors[a].key().cmp(&cursors[b].key()).then(a.cmp(&b))
+        };
+        loop {
+            let children = (2 * at + 1)..(2 * at + 3).min(self.0.len());
+            let Some(lowest) = children.min_by(|a, b| order(self.0[*a], self.0[*b])) else { return };
+            if order(self.0[at], self.0[lowest]) == Ordering::Less {
+                return;
+            }
+            self.0.swap(at, lowest);
+            at = lowest;
+        }
+    }
+}

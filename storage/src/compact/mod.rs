@@ -1,0 +1,11 @@
+//! From many small files to few large ones: the same rows, in other files.
+//!
+//! `plan` decides from plain numbers which files of a date become one, `merge` makes one sorted file of several,
+//! `run` brings it into the table.
+
+pub mod merge;
+pub mod plan;
+pub mod run;
+
+#[cfg(test)]
+mod tests;

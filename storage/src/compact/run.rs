@@ -1,0 +1,222 @@
+//! Merging files of a table: get, merge, read back, put, commit.
+//!
+//! Nothing changes before the commit, which takes the old files out and the new one in at once: whatever stops a
+//! merge half way leaves at worst a file that no version names. The old files stay in the store for snapshots
+//! that still read them.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use super::merge::{Failed, Input, Merged, merge};
+use super::plan::{File, Plan, plan};
+use crate::commit::{Change, Operation};
+use crate::deployment::Shared;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::reader::DataFile;
+use crate::record::TableId;
+use crate::segment::{self, Fingerprint};
+use crate::table::Table;
+
+/// How long compaction waits after a failure that may pass, nanoseconds. Chosen: a store that is away is asked a
+/// few times a minute, and a merge is not begun in vain more often.
+const PAUSE_NS: i64 = 15_000_000_000;
+
+/// What compaction remembers between two merges.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Files that cannot be merged, until the next start.
+    set_aside: Mutex<HashSet<(TableId, String)>>,
+    /// When the next merge may begin, nanoseconds since 1970 UTC.
+    not_before_ns: AtomicI64,
+    /// Files that wait to be merged, as the last look found.
+    pub files_waiting: AtomicU64,
+    /// Files of the date of a table that has the most, as the last look found.
+    pub partition_files_max: AtomicU64,
+}
+
+impl Memory {
+    fn is_set_aside(&self, table: &TableId, path: &str) -> bool {
+        let set_aside = self.set_aside.lock().expect("no panic happens under this lock");
+        !set_aside.is_empty() && set_aside.contains(&(table.clone(), path.to_owned()))
+    }
+
+    fn set_aside(&self, table: &TableId, path: &str) {
+        let mut set_aside = self.set_aside.lock().expect("no panic happens under this lock");
+        set_aside.insert((table.clone(), path.to_owned()));
+    }
+}
+
+/// Does the merge that is most due, if any and unless ingest needs the memory or the disk; returns whether it
+/// did, so that another may be due.
+pub async fn compact(shared: &Shared, goes_on: impl Fn() -> bool) -> bool {
+    let memory = &shared.compaction;
+    let now_ns = (shared.now)();
+    let Some((table, files)) = most_due(shared, now_ns) else { return false };
+    if is_pressed(shared) || now_ns < memory.not_before_ns.load(Ordering::Relaxed) {
+        return false;
+    }
+    let failed = match replace(shared, &table, &files, goes_on).await {
+        Ok(()) | Err(Failed::Stopped) => return true,
+        Err(failed) => failed,
+    };
+    shared.stats.compaction_failures.fetch_add(1, Ordering::Relaxed);
+    match failed {
+        Failed::Input(at, error) => {
+            shared.stats.damaged_files.fetch_add(1, Ordering::Relaxed);
+            memory.set_aside(&table.id, &files[at].path);
+            tracing::error!(table = %table.id, file = files[at].path, %error, "a file stays as it is: not merged");
+            return true;
+        }
+        // M1: files that do not merge to the same rows are left alone, whatever the reason.
+        Failed::Merge(error) if error.kind() == ErrorKind::Bug => {
+            files.iter().for_each(|file| memory.set_aside(&table.id, &file.path));
+            let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+            tracing::error!(table = %table.id, files = ?paths, %error, "a merge failed: its files stay as they are");
+        }
+        Failed::Merge(error) => {
+            tracing::warn!(table = %table.id, %error, "compaction failed and is tried again");
+        }
+        Failed::Stopped => unreachable!("handled above"),
+    }
+    memory.not_before_ns.store(now_ns.saturating_add(PAUSE_NS), Ordering::Relaxed);
+    false
+}
+
+/// Whether ingest needs what a merge would take: three quarters of the hot buffer, or a budget that is full.
+fn is_pressed(shared: &Shared) -> bool {
+    shared.is_full() || shared.hot_bytes.load(Ordering::Relaxed) >= shared.options.hot_bytes_max / 4 * 3
+}
+
+/// Looks through all tables; returns the files of the merge that takes the most away.
+fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Arc<DataFile>>)> {
+    let memory = &shared.compaction;
+    let (mut waiting, mut partition_max) = (0, 0);
+    let mut most: Option<(Arc<Table>, Vec<Arc<DataFile>>)> = None;
+    for table in shared.tables.all() {
+        let published = table.published();
+        let live: Vec<&Arc<DataFile>> =
+            published.files.iter().filter(|file| !memory.is_set_aside(&table.id, &file.path)).collect();
+        let files: Vec<File<'_>> = live
+            .iter()
+            .map(|file| File {
+                path: &file.path,
+                bytes: file.bytes,
+                made_ms: segment::made_ms(&file.path).unwrap_or(0),
+            })
+            .collect();
+        let Plan { merges, files_waiting, partition_files_max } =
+            plan(&files, &shared.options, now_ns / 1_000_000);
+        waiting += files_waiting;
+        partition_max = partition_files_max.max(partition_max);
+        if let Some(merge) = merges.first()
+            && most.as_ref().is_none_or(|(_, files)| merge.len() > files.len())
+        {
+            most = Some((table, merge.iter().map(|at| Arc::clone(live[*at])).collect()));
+        }
+    }
+    memory.files_waiting.store(waiting, Ordering::Relaxed);
+    memory.partition_files_max.store(partition_max, Ordering::Relaxed);
+    most
+}
+
+/// Replaces files of one date by one with the same rows.
+async fn replace(
+    shared: &Shared,
+    table: &Table,
+    files: &[Arc<DataFile>],
+    goes_on: impl Fn() -> bool,
+) -> Result<(), Failed> {
+    let root = table.id.prefix();
+    let columns = table.columns();
+    let schema = columns.schema();
+    let inputs = get(shared, &root, files).await?;
+    let read_bytes: u64 = files.iter().map(|file| file.bytes).sum();
+    let row_group_rows = shared.options.row_group_rows;
+    // On this very thread, which has nothing else to do: a thread of a pool would not be of its low priority.
+    let merged =
+        catch_unwind(AssertUnwindSafe(|| merge(table.kind, schema, inputs, row_group_rows, goes_on)))
+            .unwrap_or_else(|_| Err(Failed::Merge(Error::new(ErrorKind::Bug, "merging panicked"))))?;
+    let Merged { written, fingerprint } = merged;
+    let date = files[0].path.strip_prefix("date=").and_then(|path| path.split('/').next());
+    let date = date.expect("a partition's files lie in its folder");
+    let path = segment::path(date, (shared.now)());
+    let mismatches = &shared.stats.segment_mismatches;
+    // M1: every row of the inputs is in the result, as the result itself reads.
+    segment::check(&path, &written, schema, fingerprint, mismatches).map_err(Failed::Merge)?;
+    same_rows(files, fingerprint).map_err(Failed::Merge)?;
+    // C1: the file is complete in the store before the commit names it.
+    let file = segment::put(&*shared.store, &root, path, written, mismatches).await.map_err(Failed::Merge)?;
+    let written_bytes = file.bytes;
+    shared.stats.compaction_read_bytes.fetch_add(read_bytes, Ordering::Relaxed);
+    shared.stats.compaction_written_bytes.fetch_add(written_bytes, Ordering::Relaxed);
+    let change = Change {
+        operation: Operation::Compact,
+        kind: table.kind,
+        columns: (*columns).clone(),
+        adds: vec![file],
+        removes: files.iter().map(|file| file.path.clone()).collect(),
+        txns: Vec::new(),
+        guards: Vec::new(),
+        now_ms: (shared.now)() / 1_000_000,
+    };
+    if commit(shared, table, &change).await.map_err(Failed::Merge)? {
+        shared.stats.compactions.fetch_add(1, Ordering::Relaxed);
+        shared.stats.compacted_files.fetch_add(files.len() as u64, Ordering::Relaxed);
+    } else {
+        tracing::info!(table = %table.id, "another writer removed files first: their merge is dropped");
+    }
+    Ok(())
+}
+
+/// The inputs' bytes. A file that is gone or of another length is damaged; a store that does not answer is not.
+async fn get(shared: &Shared, root: &str, files: &[Arc<DataFile>]) -> Result<Vec<Input>, Failed> {
+    let mut inputs = Vec::with_capacity(files.len());
+    for (at, file) in files.iter().enumerate() {
+        let damaged = |why: &str| {
+            Failed::Input(
+                at,
+                Error::new(ErrorKind::Corrupt, format!("segment {} is damaged: {why}", file.path)),
+            )
+        };
+        let unavailable = |error| Failed::Merge(crate::store::unavailable(error));
+        let result = match shared.store.get(&Path::from(format!("{root}/{}", file.path))).await {
+            Ok(result) => result,
+            Err(object_store::Error::NotFound { .. }) => return Err(damaged("the store does not have it")),
+            Err(error) => return Err(unavailable(error)),
+        };
+        // Asked before the bytes are read: they were planned for by the length that was committed (B1).
+        if result.meta.size != file.bytes {
+            return Err(damaged("its length is not what was committed"));
+        }
+        let bytes = result.bytes().await.map_err(unavailable)?;
+        inputs.push(Input { file: Arc::clone(file), bytes });
+    }
+    Ok(inputs)
+}
+
+/// M1: as many rows as the table's log says of the inputs.
+fn same_rows(files: &[Arc<DataFile>], merged: Fingerprint) -> Result<()> {
+    let rows: u64 = files.iter().map(|file| file.rows).sum();
+    if rows == merged.rows() {
+        return Ok(());
+    }
+    let context = format!("files of {rows} rows by the table's log hold {}", merged.rows());
+    Err(Error::new(ErrorKind::Bug, context))
+}
+
+/// Commits and publishes; `false` where another writer removed one of the files first.
+///
+/// The table's log is held for the commit alone: a seal never waits for a merge.
+async fn commit(shared: &Shared, table: &Table, change: &Change) -> Result<bool> {
+    let log = table.log.lock().await;
+    let committed = log.commit(table.published().state.clone(), change).await?;
+    // A checkpoint is left to the next seal: a thread of low priority must not hold the log for long.
+    let freed = table.publish(committed.state);
+    shared.hot_bytes.fetch_sub(freed, Ordering::Relaxed);
+    Ok(committed.is_in)
+}

@@ -1,0 +1,135 @@
+//! One merge: order, statistics, bounds of batches.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+
+use super::rig::chunk;
+use crate::compact::merge::{Failed, Input, merge};
+use crate::reader::DataFile;
+use crate::record::fit::{Columns, Coordinates, to_rows};
+use crate::record::{Clean, Draft, Field, Kind};
+use crate::segment::{self, Fingerprint, Written};
+
+/// Fits chunks to one table and numbers their rows one after the other, each chunk of a writer of its own.
+fn rows(kind: Kind, chunks: &[RecordBatch]) -> (SchemaRef, Vec<RecordBatch>) {
+    let mut columns = Columns::new(kind);
+    for chunk in chunks {
+        let (_, added) = columns.fit(chunk.clone());
+        columns = columns.with_added(&added);
+    }
+    let schema = Arc::clone(columns.schema());
+    let fitted = chunks.iter().enumerate().map(|(at, chunk)| {
+        let writer = format!("w-{}", at % 3);
+        to_rows(
+            &columns.fit(chunk.clone()).0,
+            &schema,
+            Coordinates { writer: &writer, first_seq: at as u64 * 10_000 },
+        )
+    });
+    (Arc::clone(&schema), fitted.collect())
+}
+
+fn input(written: Written) -> Input {
+    let statistics = written.statistics;
+    let file = DataFile {
+        path: "date=2026-01-01/x.parquet".into(),
+        bytes: written.bytes.len() as u64,
+        rows: statistics.rows(),
+        time_ns: statistics.time_ns().unwrap(),
+        source: statistics.source().cloned(),
+        digest: Some(*blake3::hash(&written.bytes).as_bytes()),
+        stats: statistics.json(),
+    };
+    Input { file: Arc::new(file), bytes: written.bytes }
+}
+
+fn decode(bytes: bytes::Bytes, schema: &SchemaRef) -> RecordBatch {
+    let batches: Vec<_> =
+        segment::open("merged", bytes, schema, 1_000).unwrap().map(Result::unwrap).collect();
+    concat_batches(schema, &batches).unwrap()
+}
+
+/// M1: what is merged is what one seal of all rows would have written: order, statistics, values.
+fn check(kind: Kind, chunks: &[RecordBatch], row_group_rows: usize) {
+    let (schema, rows) = rows(kind, chunks);
+    let inputs = rows.iter().map(|rows| input(segment::write(kind, rows, row_group_rows).unwrap())).collect();
+    let merged = merge(kind, &schema, inputs, row_group_rows, || true).unwrap();
+    let all = concat_batches(&schema, &rows).unwrap();
+    let expected = segment::write(kind, &all, row_group_rows).unwrap();
+    assert_eq!(merged.fingerprint, Fingerprint::of(&all));
+    assert_eq!(merged.written.statistics, expected.statistics);
+    assert_eq!(merged.written.statistics.json(), expected.statistics.json());
+    assert_eq!(decode(merged.written.bytes, &schema), decode(expected.bytes, &schema));
+}
+
+#[test]
+fn a_merge_is_what_one_seal_would_have_written() {
+    let chunks: Vec<_> =
+        (0..9_i64).map(|at| chunk(at * 100..at * 100 + 1 + at * 11, (at % 4) as u8)).collect();
+    for count in [1, 2, 9] {
+        check(Kind::Events, &chunks[..count], 64);
+    }
+    // Batches of an input end at other places than those of the result.
+    let large: Vec<_> = (0..3_i64).map(|at| chunk(at * 20_000..at * 20_000 + 9_000, at as u8)).collect();
+    check(Kind::Events, &large, 10_000);
+    let spans: Vec<_> = (0..4_i64)
+        .map(|at| {
+            let mut draft = Draft::new(Kind::Spans);
+            for n in 0..50 {
+                draft.begin_row();
+                draft.set_int(Field::TimeNs, 1_000 - n * at);
+                draft.set_int(Field::ObservedNs, 0);
+                draft.set_text(Field::Source, "s");
+                if n % 3 > 0 {
+                    draft.set_text(Field::TraceId, &format!("{:032x}", n * 7_919 % 11));
+                }
+                draft.end_row();
+            }
+            Clean::attest(&mut draft, 1).batch().clone()
+        })
+        .collect();
+    check(Kind::Spans, &spans, 64);
+}
+
+#[test]
+fn what_is_not_sorted_damaged_or_unknown_is_named_by_its_place() {
+    let (schema, rows) = rows(Kind::Events, &[chunk(0..50, 0), chunk(50..100, 1)]);
+    let good = || input(segment::write(Kind::Events, &rows[0], 64).unwrap());
+    let failing = |second: Input, schema: &SchemaRef| match merge(
+        Kind::Events,
+        schema,
+        vec![good(), second],
+        64,
+        || true,
+    ) {
+        Err(Failed::Input(1, error)) => error.context().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let mut damaged = input(segment::write(Kind::Events, &rows[1], 64).unwrap());
+    let mut bytes = damaged.bytes.to_vec();
+    bytes[100] ^= 1;
+    damaged.bytes = bytes.into();
+    assert!(failing(damaged, &schema).contains("not what was committed"));
+    let mut writer = segment::Writer::new(Kind::Events, Arc::clone(&schema), 50, |_| false, 64).unwrap();
+    writer.write(&rows[1]).unwrap();
+    assert!(failing(input(writer.finish().unwrap()), &schema).contains("is not sorted"));
+    // A table that lacks the second chunk's `note`.
+    let (narrow, rows) = self::rows(Kind::Events, &[chunk(0..50, 0)]);
+    let inputs = vec![input(segment::write(Kind::Events, &rows[0], 64).unwrap()), good()];
+    match merge(Kind::Events, &narrow, inputs, 64, || true) {
+        Err(Failed::Input(1, error)) => {
+            assert!(error.context().contains("column that its table does not have"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_merge_stops_when_told() {
+    let (schema, rows) = rows(Kind::Events, &[chunk(0..50, 0), chunk(50..100, 0)]);
+    let inputs = rows.iter().map(|rows| input(segment::write(Kind::Events, rows, 64).unwrap())).collect();
+    assert!(matches!(merge(Kind::Events, &schema, inputs, 64, || false), Err(Failed::Stopped)));
+}
