@@ -125,7 +125,9 @@ pub fn keep_beside(folder: &Path, segment: u64, keys: &[Remembered]) -> io::Resu
     let mut file = File::create(&aside)?;
     file.write_all(&text)?;
     file.sync_all()?;
-    fs::rename(&aside, folder.join(format!("{segment:016}.keys")))
+    fs::rename(&aside, folder.join(format!("{segment:016}.keys")))?;
+    // The segment goes next: the keys' name must not be what a power cut takes back.
+    crate::store::sync_folder(folder)
 }
 
 /// Reads the keys kept beside a log, and deletes files whose keys are all older than `oldest_ns`.

@@ -83,8 +83,10 @@ impl Ledger {
         self.bytes.fetch_add(self.segment_bytes, Ordering::Relaxed);
     }
 
-    /// Deletes segments of which every frame is in a committed table version; returns how many.
+    /// Deletes segments of which every frame is in a committed table version, from the beginning of the log on;
+    /// returns how many.
     ///
+    /// A segment behind one that stays is not deleted: the log would have a gap, which a start takes for damage (W2).
     /// `committed` tells the last frame of this log that a table holds. Declared keys are written beside the
     /// log first, so that they outlive their segment.
     ///
@@ -92,14 +94,17 @@ impl Ledger {
     /// As writing and deleting files; nothing is lost, the next round tries again.
     pub fn trim(&self, committed: impl Fn(&TableId) -> u64) -> Result<usize> {
         let active = self.active.load(Ordering::Acquire);
-        let mut done: Vec<(u64, Vec<Remembered>)> = Vec::new();
-        for (number, contents) in self.segments().iter() {
-            // C3: trimmed only past what a committed table version proves.
-            let is_done = contents.last_seq.iter().all(|(table, last)| committed(table) >= *last);
-            if *number != active && is_done {
-                done.push((*number, contents.keys.clone()));
-            }
-        }
+        // C3: trimmed only past what a committed table version proves.
+        let is_done = |number: u64, contents: &Contents| {
+            number != active && contents.last_seq.iter().all(|(table, last)| committed(table) >= *last)
+        };
+        let mut done: Vec<(u64, Vec<Remembered>)> = {
+            let segments = self.segments();
+            let mut rising: Vec<_> = segments.iter().collect();
+            rising.sort_unstable_by_key(|(number, _)| **number);
+            let prefix = rising.into_iter().take_while(|(number, contents)| is_done(**number, contents));
+            prefix.map(|(number, contents)| (*number, contents.keys.clone())).collect()
+        };
         // The newest segment stays while no segment is open: it carries the log's last number.
         if active == u64::MAX
             && let Some(newest) = self.segments().keys().max().copied()
@@ -112,8 +117,7 @@ impl Ledger {
             fs::remove_file(segment::path(&self.folder, *number)).map_err(failed)?;
             self.segments().remove(number);
             self.bytes.fetch_sub(self.segment_bytes, Ordering::Relaxed);
-        }
-        if !done.is_empty() {
+            // Before the next one goes: after a power cut too, what is missing is the beginning.
             crate::store::sync_folder(&self.folder).map_err(failed)?;
         }
         Ok(done.len())

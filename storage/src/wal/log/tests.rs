@@ -72,6 +72,29 @@ fn frames_come_back_in_order_across_segments() {
     assert!(segment::list(folder.path()).unwrap().len() > 2, "small segments rotate");
 }
 
+/// W2, C3: what a table holds early is not trimmed from behind what another does not hold yet. Found by the kill loop: a
+/// start took the gap for damage.
+#[test]
+fn a_log_is_trimmed_from_its_beginning_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path(), 0, 0, 4 << 10);
+    let late = TableId::new(Tenant::parse("acme").unwrap(), Dataset::parse("late").unwrap());
+    for n in 0..20 {
+        let table = if n == 4 { late.clone() } else { meta(n).table };
+        log.gather(Meta { table, ..meta(n) }, &batch(n as i64)).unwrap();
+        log.commit().unwrap();
+    }
+    let ledger = Arc::clone(&log.ledger);
+    let before = segment::list(folder.path()).unwrap();
+    let trimmed = ledger.trim(|table| if *table == late { 0 } else { u64::MAX }).unwrap();
+    let after = segment::list(folder.path()).unwrap();
+    assert_eq!(after, before[trimmed..]);
+    let seqs = read(folder.path()).unwrap();
+    assert!(seqs.contains(&5) && seqs.last() == Some(&20), "{seqs:?}");
+    assert!(ledger.trim(|_| u64::MAX).unwrap() > 0);
+    assert_eq!(segment::list(folder.path()).unwrap(), before[before.len() - 1..], "the open one stays");
+}
+
 /// W1, W2, F12: a log cut at any byte gives back a prefix; synced frames that a later one vouches for are
 /// never dropped silently.
 #[test]
