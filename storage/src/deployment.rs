@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use object_store::ObjectStore;
 use tokio::sync::watch;
 
+use crate::backup::{TableCopy, refuse_unfinished};
 use crate::commit::TableLog;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::idempotency::Keys;
@@ -136,6 +137,17 @@ impl Storage {
     /// `Kind::Conflict` when another process holds the folder, `Kind::Corrupt` naming file and offset,
     /// `Kind::Unavailable` when folder or bucket do not answer.
     pub async fn open(
+        options: Options,
+        measure: Measure,
+        now: fn() -> i64,
+        progress: impl Fn(Recovery),
+    ) -> Result<Arc<Self>> {
+        refuse_unfinished(&options.data)?;
+        Self::open_restored(options, measure, now, progress).await
+    }
+
+    /// As [`Self::open`], of a data folder that is being restored too.
+    pub(crate) async fn open_restored(
         options: Options,
         measure: Measure,
         now: fn() -> i64,
@@ -285,6 +297,21 @@ impl Storage {
             tables: tables.len() as u64,
             files: tables.iter().map(|table| table.published().files.len() as u64).sum(),
         }
+    }
+
+    /// Every table that has a version: its name, version, rows and bytes.
+    pub(crate) fn versions(&self) -> Vec<TableCopy> {
+        let tables = self.shared.tables.all();
+        let copies = tables.iter().filter_map(|table| {
+            let published = table.published();
+            Some(TableCopy {
+                table: table.id.to_string(),
+                version: published.state.version?,
+                rows: published.files.iter().map(|file| file.rows).sum(),
+                bytes: published.files.iter().map(|file| file.bytes).sum(),
+            })
+        });
+        copies.collect()
     }
 
     /// Returns once a sync has failed: the process must exit with 70 and replay (W3).

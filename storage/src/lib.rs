@@ -5,6 +5,7 @@
 //! together with the chunks that are not in it yet. [`Storage`] owns the rest: it seals chunks into Parquet,
 //! commits them to one Delta table per tenant and dataset, and trims the log behind them.
 
+pub mod backup;
 mod commit;
 mod deployment;
 mod error;
