@@ -4,9 +4,9 @@
 //! printed, and `FLOODMARK_KILL_SEED` repeats one. With `FLOODMARK_KILL_STATE=DIR` the data folder and the ledger of what
 //! was acknowledged stay in DIR, and the same command goes on with the round where an earlier one stopped.
 
-mod check;
-mod client;
-mod ledger;
+pub mod check;
+pub mod client;
+pub mod ledger;
 mod random;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +29,9 @@ const CLIENTS: [(&str, bool); 6] = [
     ("bare0", false),
     ("bare1", false),
 ];
+
+/// Between two batches of a client: five hundred rounds are some twenty million records then.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Rounds between two checks of everything from the beginning.
 const WHOLE_EACH: u64 = 100;
@@ -120,7 +123,7 @@ fn run_rounds(
     folder: &Path,
 ) -> Restarts {
     let mut restarts = Restarts::default();
-    let load = Load::new(server.addr);
+    let load = Load { pause: PAUSE, ..Load::new(server.addr) };
     let mut random = Random(ledger.random);
     std::thread::scope(|scope| {
         let _ends = HopelessOnPanic(&load);

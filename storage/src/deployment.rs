@@ -20,6 +20,7 @@ use crate::options::Options;
 use crate::reader::{LatencySnapshot, Snapshot};
 use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::recovery;
+use crate::reserve::Reserve;
 use crate::seal::run::{Tools, fold_app};
 use crate::table::{Table, Tables};
 use crate::wal::log::{Ledger, Log};
@@ -88,6 +89,7 @@ pub struct Shared {
     pub(crate) hot_bytes: AtomicU64,
     pub(crate) wal_bytes: Arc<AtomicU64>,
     pub(crate) disk_is_full: AtomicBool,
+    pub(crate) reserve: Reserve,
     pub(crate) node: Arc<str>,
     pub(crate) stats: Stats,
     pub(crate) tails: Mutex<HashMap<usize, recovery::Tail>>,
@@ -110,6 +112,7 @@ impl Shared {
         wal > self.options.wal_bytes_max
             || self.hot_bytes.load(Ordering::Relaxed) >= self.options.hot_bytes_max
             || self.disk_is_full.load(Ordering::Relaxed)
+            || !self.reserve.is_held()
     }
 
     /// W3: says that the process must exit and replay.
@@ -161,6 +164,7 @@ impl Storage {
         let options = Arc::new(options);
         let shared = Arc::new(Shared {
             keys: Keys::new(options.idempotency_keys_max, options.idempotency_hours),
+            reserve: Reserve::open(&options.data, options.disk_reserve_bytes),
             options,
             store,
             now,

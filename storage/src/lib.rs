@@ -18,6 +18,7 @@ mod principal;
 pub mod reader;
 pub mod record;
 mod recovery;
+mod reserve;
 mod seal;
 mod segment;
 mod store;

@@ -26,7 +26,19 @@ use crate::error::{Error, Kind, Result};
 /// What a store's failure means to its callers: come back later.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err calls")]
 pub fn unavailable(error: object_store::Error) -> Error {
-    Error::new(Kind::Unavailable, "object store does not answer").with_source(redacted(&error))
+    let text = redacted(&error);
+    let unavailable = Error::new(Kind::Unavailable, "object store does not answer");
+    // A full disk stays told apart: something can be done about it.
+    match io_kind(&error) {
+        Some(kind) => unavailable.with_source(std::io::Error::new(kind, text)),
+        None => unavailable.with_source(text),
+    }
+}
+
+/// What the file system said, where the store is a folder.
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
+    let here = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    here.or_else(|| error.source().and_then(io_kind))
 }
 
 /// The error without the signatures that some stores put into their URLs.
@@ -151,6 +163,10 @@ impl ObjectStore for SyncedFolder {
 fn put_synced(root: &FsPath, target: &FsPath, payload: &PutPayload, is_create: bool) -> std::io::Result<()> {
     let folder = target.parent().expect("an object lies below the root");
     make_folder(root, folder)?;
+    if is_create && target.exists() {
+        // Told without a byte written: a start on a full disk finds its state taken, and goes on.
+        return Err(std::io::ErrorKind::AlreadyExists.into());
+    }
     // `#` cannot be in an object's key, so a half-written file is never listed as one.
     let aside = folder.join(format!(
         "{}#{}",

@@ -207,6 +207,12 @@ impl Drop for Server {
     }
 }
 
+/// Runs a command that needs no server; gives its exit code and what it told.
+pub fn floodmark(arguments: &[&str]) -> (Option<i32>, String) {
+    let done = binary().args(arguments).output().expect("the engine's binary runs");
+    (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+}
+
 /// Variables that are not the engine's, without their prefix.
 const OF_THE_TESTS: [&str; 10] = [
     "BIN",

@@ -21,11 +21,14 @@ pub struct Load {
     pub is_over: AtomicBool,
     /// Nobody will answer any more.
     pub is_hopeless: AtomicBool,
+    /// Between two batches of a client.
+    pub pause: Duration,
 }
 
 impl Load {
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr: Mutex::new(addr), is_over: AtomicBool::new(false), is_hopeless: AtomicBool::new(false) }
+        let (is_over, is_hopeless) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { addr: Mutex::new(addr), is_over, is_hopeless, pause: Duration::ZERO }
     }
 }
 
@@ -36,7 +39,7 @@ pub struct HopelessOnPanic<'a>(pub &'a Load);
 impl Drop for HopelessOnPanic<'_> {
     fn drop(&mut self) {
         self.0.is_over.store(true, Ordering::Relaxed);
-        self.0.is_hopeless.store(std::thread::panicking(), Ordering::Relaxed);
+        self.0.is_hopeless.fetch_or(std::thread::panicking(), Ordering::Relaxed);
     }
 }
 
@@ -57,6 +60,8 @@ pub fn send(account: &Mutex<Account>, load: &Load) {
             account.unknown.push(batch);
         }
         account.batches += 1;
+        drop(account);
+        std::thread::sleep(load.pause);
     }
 }
 
@@ -72,7 +77,8 @@ fn settle(name: &str, key: Option<String>, batch: u64, load: &Load) -> bool {
         let at = *load.addr.lock().unwrap();
         match request(at, "POST", "/api/v1/events", &headers, body.as_bytes()) {
             Ok(response) if response.status == 200 => return true,
-            Ok(response) if matches!(response.status, 409 | 429 | 503) => {}
+            Ok(response) if response.status == 409 => {}
+            Ok(response) if response.status == 503 && response.header("retry-after").is_some() => {}
             Ok(response) => panic!("{name}: {} {}", response.status, response.text()),
             Err(error) if key.is_none() && error.kind() != ErrorKind::ConnectionRefused => return false,
             Err(_) => {}

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 /// Records in a batch: a multiple of [`WORD`].
-pub const BATCH: u64 = 512;
+pub const BATCH: u64 = 256;
 
 /// Numbers that are checked as one word of bits.
 pub const WORD: u64 = 64;

@@ -179,18 +179,21 @@ async fn put_files(tools: &Tools, kind: Kind, root: &str, rows: Vec<RecordBatch>
     let encoded = tokio::task::spawn_blocking(encode)
         .await
         .map_err(|error| Error::new(ErrorKind::Bug, "sealing panicked").with_source(error))??;
-    let mut files = Vec::new();
+    let mut files: Vec<DataFile> = Vec::new();
     for (date, written) in encoded {
         let path = format!("{}={date}/{}.parquet", schema::DATE, uuid::Uuid::now_v7());
         let bytes = written.bytes.len() as u64;
         let digest = Some(*blake3::hash(&written.bytes).as_bytes());
-        tools
-            .store
-            .put(&Path::from(format!("{root}/{path}")), PutPayload::from(written.bytes))
-            .await
-            .map_err(|error| {
-                Error::new(ErrorKind::Unavailable, "object store does not take a segment").with_source(error)
-            })?;
+        let put =
+            tools.store.put(&Path::from(format!("{root}/{path}")), PutPayload::from(written.bytes)).await;
+        if let Err(error) = put {
+            // No commit was tried, so nothing names them: on a full disk they are the room of the next attempt.
+            for file in &files {
+                let _ = tools.store.delete(&Path::from(format!("{root}/{}", file.path))).await;
+            }
+            let text = "object store does not take a segment";
+            return Err(Error::new(ErrorKind::Unavailable, text).with_source(error));
+        }
         files.push(DataFile {
             path,
             bytes,

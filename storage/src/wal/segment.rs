@@ -24,15 +24,13 @@ impl Segment {
     pub fn create(folder: &Path, number: u64, bytes: u64) -> io::Result<Self> {
         let path = path(folder, number);
         let file = File::options().write(true).create_new(true).open(&path)?;
-        if let Err(error) = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-            let error = io::Error::from(error);
-            if error.kind() != io::ErrorKind::Unsupported {
-                let _ = fs::remove_file(&path);
-                return Err(error);
-            }
+        let made =
+            preallocate(&file, bytes).and_then(|()| file.sync_all()).and_then(|()| sync_folder(folder));
+        if let Err(error) = made {
+            // Its number is tried again: what is left of it must not be in the way.
+            let _ = fs::remove_file(&path);
+            return Err(error);
         }
-        file.sync_all()?;
-        sync_folder(folder)?;
         Ok(Self { file, number, at: 0, bytes })
     }
 
@@ -62,6 +60,14 @@ impl Segment {
     /// As the file system says.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes).map_err(io::Error::from)
+    {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
+        _ => Ok(()),
     }
 }
 
