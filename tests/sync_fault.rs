@@ -1,6 +1,10 @@
-//! W3, F14: a failing `fdatasync` is never a 2xx for what was not synced; the process exits and recovers.
+//! Calls of the kernel that fail under the log and the store: nothing that failed is a 2xx, nothing acknowledged is lost
+//! (W3, F14; G5).
 //!
-//! The fault is injected below the engine, in the C library's `fdatasync`, by a shim that is compiled here.
+//! One test fails the C library's `fdatasync` by a shim that is compiled here. The other has `strace` fail or shorten the
+//! n-th call of each kind; `FLOODMARK_SYSCALL_CASES=60` tries more of them.
+
+mod matrix;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -110,6 +110,11 @@ impl Server {
         Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill is at hand");
     }
 
+    /// How the process ended, where it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait(&mut self) -> ExitStatus {
         let begun = Instant::now();

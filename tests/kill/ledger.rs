@@ -62,6 +62,7 @@ impl Ledger {
         let text = fs::read_to_string(folder.join("ledger.json")).ok()?;
         let kept: Value = serde_json::from_str(&text).unwrap();
         let number = |value: &Value| value.as_u64().unwrap();
+        assert_eq!(number(&kept["batch"]), BATCH, "the ledger counts other batches");
         let accounts = kept["accounts"].as_array().unwrap().iter().map(|account| Account {
             name: account["name"].as_str().unwrap().to_owned(),
             is_declared: account["is_declared"].as_bool().unwrap(),
@@ -93,7 +94,7 @@ impl Ledger {
                 })
             })
             .collect();
-        let kept = json!({"seed": self.seed, "random": random, "rounds": rounds, "accounts": accounts});
+        let kept = json!({"batch": BATCH, "seed": self.seed, "random": random, "rounds": rounds, "accounts": accounts});
         fs::write(folder.join("ledger.json.part"), kept.to_string()).unwrap();
         fs::rename(folder.join("ledger.json.part"), folder.join("ledger.json")).unwrap();
     }
