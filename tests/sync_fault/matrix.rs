@@ -5,32 +5,51 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{KEY, Server, request, skipped};
 
-/// Calls that write, sync or rename, and how each is made to fail. Short writes are not among them: an injected length
-/// would claim bytes that were never written, which no engine can tell. A disk that is really full makes honest ones.
-const FAULTS: [(&str, &str); 19] = [
-    ("pwrite64", "error=EIO"),
-    ("pwrite64", "error=ENOSPC"),
-    ("pwrite64", "error=EINTR"),
-    ("fdatasync", "error=EIO"),
-    ("fdatasync", "error=ENOSPC"),
-    ("fsync", "error=EIO"),
-    ("fsync", "error=ENOSPC"),
-    ("write", "error=EIO"),
-    ("write", "error=ENOSPC"),
-    ("write", "error=EINTR"),
-    ("fallocate", "error=EIO"),
-    ("fallocate", "error=ENOSPC"),
-    ("fallocate", "error=EINTR"),
-    ("link,linkat", "error=EIO"),
-    ("link,linkat", "error=ENOSPC"),
-    ("rename,renameat,renameat2", "error=EIO"),
-    ("rename,renameat,renameat2", "error=ENOSPC"),
-    ("unlink,unlinkat", "error=EIO"),
-    ("ftruncate", "error=EIO"),
+/// Calls that strace fails, and how.
+const TRACED: [(&str, &str); 16] = [
+    ("pwrite64", "EIO"),
+    ("pwrite64", "ENOSPC"),
+    ("pwrite64", "EINTR"),
+    ("fdatasync", "EIO"),
+    ("fdatasync", "ENOSPC"),
+    ("fsync", "EIO"),
+    ("fsync", "ENOSPC"),
+    ("fallocate", "EIO"),
+    ("fallocate", "ENOSPC"),
+    ("fallocate", "EINTR"),
+    ("link,linkat", "EIO"),
+    ("link,linkat", "ENOSPC"),
+    ("rename,renameat,renameat2", "EIO"),
+    ("rename,renameat,renameat2", "ENOSPC"),
+    ("unlink,unlinkat", "EIO"),
+    ("ftruncate", "EIO"),
 ];
 
-/// At which call of its kind a fault begins, and how many calls it meets: one, or all that follow for a while.
-const WHEN: [&str; 4] = ["1", "3", "7", "2..9"];
+/// At which call of its kind after the first batch a traced fault begins, and how many calls it meets.
+const TRACED_WHEN: [&str; 4] = ["1", "3", "7", "2..9"];
+
+/// Writes to files that the shim fails with an error's number, or makes short (0).
+const SHIMMED: [(&str, &str); 5] =
+    [("write", "5"), ("write", "28"), ("write", "4"), ("write", "0"), ("pwrite64", "0")];
+
+/// At which call since the start: the first few write the state of a new deployment.
+const SHIMMED_WHEN: [&str; 4] = ["8", "11", "15", "30"];
+
+/// One call that fails.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Traced(&'static str, &'static str, &'static str),
+    Shimmed(&'static str, &'static str, &'static str),
+}
+
+fn faults() -> Vec<Fault> {
+    let traced =
+        TRACED_WHEN.iter().flat_map(|when| TRACED.iter().map(|(calls, how)| Fault::Traced(calls, how, when)));
+    let shimmed = SHIMMED_WHEN
+        .iter()
+        .flat_map(|when| SHIMMED.iter().map(|(call, errno)| Fault::Shimmed(call, errno, when)));
+    traced.chain(shimmed).collect()
+}
 
 /// Batches that are sent while calls fail: enough for a few seals and segments.
 const BATCHES: u64 = 40;
@@ -52,11 +71,10 @@ struct Strace(Child);
 
 impl Strace {
     /// Attaches, and waits until it has; calls fail from then on.
-    fn attach(pid: u32, fault: (&str, &str), when: &str) -> Self {
-        let (calls, how) = fault;
+    fn attach(pid: u32, calls: &str, error: &str, when: &str) -> Self {
         let child = Command::new("strace")
             .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")])
-            .args(["-e", &format!("inject={calls}:{how}:when={when}"), "-p", &pid.to_string()])
+            .args(["-e", &format!("inject={calls}:error={error}:when={when}"), "-p", &pid.to_string()])
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -100,14 +118,27 @@ enum Outcome {
     WentOn,
 }
 
-fn run(fault: (&str, &str), when: &str) -> Result<(Outcome, u64), String> {
-    let mut server = Server::start_with(&ENVIRONMENT);
+fn run(fault: Fault, shim: &str) -> Result<(Outcome, u64), String> {
+    let mut environment = ENVIRONMENT.to_vec();
+    if let Fault::Shimmed(call, errno, when) = fault {
+        environment.extend([
+            ("LD_PRELOAD", shim),
+            ("FAIL_CALL", call),
+            ("FAIL_ERRNO", errno),
+            ("FAIL_WHEN", when),
+        ]);
+    }
+    let mut server = Server::start_with(&environment);
+    server.set_environment(&ENVIRONMENT);
     let bearer = format!("Bearer {KEY}");
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/x-ndjson")];
     // The first before any fault, so that there is a table to ask for.
     let first = server.post("/api/v1/events", "application/x-ndjson", body(0).as_bytes());
     assert_eq!(first.status, 200, "{}", first.text());
-    let strace = Strace::attach(server.pid(), fault, when);
+    let strace = match fault {
+        Fault::Traced(calls, error, when) => Some(Strace::attach(server.pid(), calls, error, when)),
+        Fault::Shimmed(..) => None,
+    };
     let (mut acknowledged, mut unknown) = (vec![0], Vec::new());
     for batch in 1..BATCHES {
         let body = body(batch);
@@ -187,22 +218,23 @@ fn holds(server: &Server, acknowledged: &[u64], unknown: &[u64]) -> Result<(), S
 
 #[test]
 fn a_failing_call_loses_nothing_that_was_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
     if !is_allowed() {
         skipped("no strace that may trace: failing calls of the kernel were not tried");
         return;
     }
+    let Some(shim) = super::shim(folder.path()) else { return };
     let cases: usize = std::env::var("FLOODMARK_SYSCALL_CASES").map_or(6, |cases| cases.parse().unwrap());
-    let all = FAULTS.len() * WHEN.len();
+    let faults = faults();
     let (mut poisoned, mut records) = (0, 0);
-    // Spread over the matrix, whatever the number: 29 has no factor in common with its size.
     for case in 0..cases {
-        let at = case * 29 % all;
-        let (fault, when) = (FAULTS[at % FAULTS.len()], WHEN[at / FAULTS.len()]);
-        let (outcome, acknowledged) =
-            run(fault, when).unwrap_or_else(|found| panic!("case {case}, {fault:?} at {when}: {found}"));
+        // Spread over all of them, whatever the number: 29 has no factor in common with theirs.
+        let fault = faults[case * 29 % faults.len()];
+        let (outcome, acknowledged) = run(fault, shim.to_str().unwrap())
+            .unwrap_or_else(|found| panic!("case {case}, {fault:?}: {found}"));
         poisoned += u64::from(outcome == Outcome::Poisoned);
         records += acknowledged;
-        println!("{} {} at {when}: {outcome:?}, {acknowledged} acknowledged", fault.0, fault.1);
+        println!("{fault:?}: {outcome:?}, {acknowledged} acknowledged");
     }
     println!("{cases} cases: {poisoned} ended with 70, {records} records acknowledged, 0 lost, 0 twice");
 }
