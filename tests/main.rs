@@ -6,8 +6,10 @@
     reason = "a test says what it counted and what it skipped"
 )]
 
+mod backup;
 mod bad_input;
 mod bucket;
+mod full_disk;
 mod harness;
 mod isolation;
 mod kill;

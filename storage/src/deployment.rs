@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use object_store::ObjectStore;
 use tokio::sync::watch;
 
+use crate::backup::{TableCopy, refuse_unfinished};
 use crate::caretaker;
 use crate::commit::TableLog;
 use crate::compact::run::Memory;
@@ -21,6 +22,7 @@ use crate::options::Options;
 use crate::reader::{LatencySnapshot, Snapshot};
 use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::recovery;
+use crate::reserve::Reserve;
 use crate::seal::run::{Tools, fold_app};
 use crate::table::{Table, Tables};
 use crate::wal::log::{Ledger, Log};
@@ -109,6 +111,7 @@ pub struct Shared {
     pub(crate) hot_bytes: AtomicU64,
     pub(crate) wal_bytes: Arc<AtomicU64>,
     pub(crate) disk_is_full: AtomicBool,
+    pub(crate) reserve: Reserve,
     pub(crate) node: Arc<str>,
     pub(crate) stats: Arc<Stats>,
     pub(crate) compaction: Memory,
@@ -152,6 +155,7 @@ impl Shared {
         let options = Arc::new(options);
         let shared = Arc::new(Self {
             keys: Keys::new(options.idempotency_keys_max, options.idempotency_hours),
+            reserve: Reserve::open(&options.data, options.disk_reserve_bytes),
             options,
             disk,
             store,
@@ -190,6 +194,7 @@ impl Shared {
         wal > self.options.wal_bytes_max
             || self.hot_bytes.load(Ordering::Relaxed) >= self.options.hot_bytes_max
             || self.disk_is_full.load(Ordering::Relaxed)
+            || !self.reserve.is_held()
     }
 
     /// W3: says that the process must exit and replay.
@@ -218,6 +223,17 @@ impl Storage {
     /// `Kind::Conflict` when another process holds the folder, `Kind::Corrupt` naming file and offset,
     /// `Kind::Unavailable` when folder or bucket do not answer.
     pub async fn open(
+        options: Options,
+        measure: Measure,
+        now: fn() -> i64,
+        progress: impl Fn(Recovery),
+    ) -> Result<Arc<Self>> {
+        refuse_unfinished(&options.data)?;
+        Self::open_restored(options, measure, now, progress).await
+    }
+
+    /// As [`Self::open`], of a data folder that is being restored too.
+    pub(crate) async fn open_restored(
         options: Options,
         measure: Measure,
         now: fn() -> i64,
@@ -381,6 +397,21 @@ impl Storage {
             files_waiting: self.shared.compaction.files_waiting.load(Ordering::Relaxed),
             partition_files_max: self.shared.compaction.partition_files_max.load(Ordering::Relaxed),
         }
+    }
+
+    /// Every table that has a version: its name, version, rows and bytes.
+    pub(crate) fn versions(&self) -> Vec<TableCopy> {
+        let tables = self.shared.tables.all();
+        let copies = tables.iter().filter_map(|table| {
+            let published = table.published();
+            Some(TableCopy {
+                table: table.id.to_string(),
+                version: published.state.version?,
+                rows: published.files.iter().map(|file| file.rows).sum(),
+                bytes: published.files.iter().map(|file| file.bytes).sum(),
+            })
+        });
+        copies.collect()
     }
 
     /// Returns once a sync has failed: the process must exit with 70 and replay (W3).

@@ -72,10 +72,12 @@ async fn round(shared: &Shared) {
             Err(error) => {
                 shared.stats.seal_failures.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(table = %tables[at].id, %error, "sealing failed and is tried again");
+                shared.reserve.give_back(&error);
             }
         }
     }
-    if sealed_any {
+    // On a full disk trimming may have failed when nothing is left to seal.
+    if sealed_any || shared.disk_is_full.load(Ordering::Relaxed) || !shared.reserve.is_held() {
         trim(shared);
     }
 }
@@ -102,7 +104,10 @@ fn trim(shared: &Shared) {
             Ok(count) => {
                 shared.stats.trimmed_segments.fetch_add(count as u64, Ordering::Relaxed);
             }
-            Err(error) => tracing::warn!(%error, "log segments stay and are tried again"),
+            Err(error) => {
+                tracing::warn!(%error, "log segments stay and are tried again");
+                shared.reserve.give_back(&error);
+            }
         }
     }
 }
@@ -117,7 +122,12 @@ pub async fn flush(shared: &Shared) -> Result<u64> {
         // A bound by what waits now: rows that arrive meanwhile are another flush's.
         let mut waiting = table.waiting().len();
         while waiting > 0 && !table.waiting().is_empty() {
-            rows += seal_table(shared, &table).await?;
+            match seal_table(shared, &table).await {
+                Ok(sealed) => rows += sealed,
+                // Once: it is given back no second time before it is made again.
+                Err(error) if shared.reserve.give_back(&error) => continue,
+                Err(error) => return Err(error),
+            }
             waiting -= 1;
         }
     }
@@ -125,10 +135,11 @@ pub async fn flush(shared: &Shared) -> Result<u64> {
     Ok(rows)
 }
 
-/// Notes whether the disk has room left for the log.
+/// Notes whether the disk has room left for the log, and keeps the reserve where it has.
 pub fn watch_disk(shared: &Shared) {
     if let Ok((free, all)) = shared.disk.space(&shared.options.data) {
         let floor = (all / 20).min(shared.options.disk_free_bytes_min);
+        shared.reserve.keep(free, all, floor);
         shared.disk_is_full.store(free < floor, Ordering::Relaxed);
     }
 }
@@ -150,7 +161,11 @@ pub async fn checks(shared: &Shared) -> Vec<Check> {
     let hot_bytes = shared.hot_bytes.load(Ordering::Relaxed);
     let level =
         |name, bytes: u64, max: u64, is_ok| Check { name, is_ok, detail: format!("{bytes} of {max} bytes") };
-    let disk_is_full = shared.disk_is_full.load(Ordering::Relaxed);
+    let disk = match (shared.disk_is_full.load(Ordering::Relaxed), shared.reserve.is_held()) {
+        (false, true) => Ok("has room"),
+        (true, true) => Err("too little free space"),
+        (_, false) => Err("too little free space: the reserve is given back to sealing"),
+    };
     vec![
         level(
             "wal",
@@ -159,11 +174,7 @@ pub async fn checks(shared: &Shared) -> Vec<Check> {
             wal_bytes + options.wal_segment_bytes <= options.wal_bytes_max,
         ),
         level("hot_buffer", hot_bytes, options.hot_bytes_max, hot_bytes < options.hot_bytes_max),
-        Check {
-            name: "disk",
-            is_ok: !disk_is_full,
-            detail: if disk_is_full { "too little free space".into() } else { "has room".into() },
-        },
+        Check { name: "disk", is_ok: disk.is_ok(), detail: disk.unwrap_or_else(|why| why).into() },
         Check {
             name: "object_store",
             is_ok: object_store.is_ok(),

@@ -5,6 +5,7 @@
 //! together with the chunks that are not in it yet. [`Storage`] owns the rest: it seals chunks into Parquet,
 //! commits them to one Delta table per tenant and dataset, and trims the log behind them.
 
+pub mod backup;
 mod caretaker;
 mod commit;
 mod compact;
@@ -21,6 +22,7 @@ mod principal;
 pub mod reader;
 pub mod record;
 mod recovery;
+mod reserve;
 mod seal;
 mod segment;
 #[cfg(test)]

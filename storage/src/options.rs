@@ -43,6 +43,8 @@ pub struct Options {
     pub hot_bytes_max: u64,
     /// Free disk bytes below which ingest answers 503 (the smaller of this and 5 % of the disk).
     pub disk_free_bytes_min: u64,
+    /// Disk that is kept back for sealing on a full disk (the smaller of this and 5 % of the disk); 0 = none.
+    pub disk_reserve_bytes: u64,
     /// Rows in one row group of a segment.
     pub row_group_rows: usize,
     /// Commits between two checkpoints of a table.
@@ -77,6 +79,7 @@ impl Default for Options {
             seal_age_ms: 10_000,
             hot_bytes_max: 512 << 20,
             disk_free_bytes_min: 1 << 30,
+            disk_reserve_bytes: 64 << 20,
             row_group_rows: 64 * 1024,
             checkpoint_commits: 20,
             compact_files_min: 8,

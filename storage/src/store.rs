@@ -38,7 +38,19 @@ pub fn unavailable(error: object_store::Error) -> Error {
                        authority that signed it";
         return Error::new(Kind::Unavailable, context);
     }
-    Error::new(Kind::Unavailable, "object store does not answer").with_source(redacted(&error))
+    let text = redacted(&error);
+    let unavailable = Error::new(Kind::Unavailable, "object store does not answer");
+    // A full disk stays told apart: something can be done about it.
+    match io_kind(&error) {
+        Some(kind) => unavailable.with_source(std::io::Error::new(kind, text)),
+        None => unavailable.with_source(text),
+    }
+}
+
+/// What the file system said, where the store is a folder.
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
+    let here = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    here.or_else(|| error.source().and_then(io_kind))
 }
 
 /// Whether the server's certificate was refused. The client hides the reason below several layers.

@@ -4,6 +4,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+/// How long a read waits: a check of some ten million rows is one answer.
+const READ_MAX: Duration = Duration::from_secs(300);
+
 /// One response, read to its end.
 #[derive(Debug, Clone)]
 pub struct Response {
@@ -53,7 +56,7 @@ pub fn request(
 /// Sends these bytes and reads one response.
 pub fn raw(addr: SocketAddr, bytes: &[u8]) -> std::io::Result<Response> {
     let mut stream = TcpStream::connect(addr)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(READ_MAX))?;
     stream.set_nodelay(true)?;
     // A server that refuses early may close before it has read everything: its answer is still to be read.
     let sent = stream.write_all(bytes);

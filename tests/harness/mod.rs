@@ -6,4 +6,4 @@ mod server;
 
 pub use http::{Response, parse, raw, request};
 pub use payloads::{shared_data, shared_folder, skipped};
-pub use server::{KEY, Server};
+pub use server::{KEY, Server, floodmark};

@@ -34,11 +34,17 @@ impl Server {
     /// Starts on an empty folder with more environment.
     pub fn start_with(environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let environment: Vec<_> =
-            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment = owned(environment);
         let data = folder.path().to_owned();
         let (child, addr, log) = spawn(&data, &environment).expect("the engine starts");
         Self { child, addr, data, _folder: Some(folder), environment, log }
+    }
+
+    /// Starts on a folder that outlives it.
+    pub fn start_on(data: &Path, environment: &[(&str, &str)]) -> Self {
+        let environment = owned(environment);
+        let (child, addr, log) = spawn(data, &environment).expect("the engine starts");
+        Self { child, addr, data: data.to_owned(), _folder: None, environment, log }
     }
 
     /// Starts again on the same folder; the port may be another.
@@ -61,8 +67,27 @@ impl Server {
 
     /// Changes the environment of the next start.
     pub fn set_environment(&mut self, environment: &[(&str, &str)]) {
-        self.environment =
-            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.environment = owned(environment);
+    }
+
+    /// Starts on the same folder after an end, and kills what was started after a while, wherever it is by then.
+    pub fn start_and_kill(&mut self, after: Duration) {
+        let mut child = serve(&self.data, &self.environment).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Bytes of log segments in the data folder.
+    pub fn wal_bytes(&self) -> u64 {
+        let lanes = std::fs::read_dir(self.data.join("wal")).unwrap();
+        let files = lanes.filter_map(|lane| std::fs::read_dir(lane.unwrap().path()).ok()).flatten();
+        files
+            .map(|file| file.unwrap())
+            .filter(|file| file.path().extension().is_some_and(|extension| extension == "wal"))
+            // Trimmed meanwhile is gone.
+            .filter_map(|file| Some(file.metadata().ok()?.len()))
+            .sum()
     }
 
     pub fn data(&self) -> &Path {
@@ -89,6 +114,11 @@ impl Server {
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill is at hand");
+    }
+
+    /// How the process ended, where it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Waits for the process to end by itself.
@@ -188,39 +218,60 @@ impl Drop for Server {
     }
 }
 
+/// Runs a command that needs no server; gives its exit code and what it told.
+pub fn floodmark(arguments: &[&str]) -> (Option<i32>, String) {
+    let done = binary().args(arguments).output().expect("the engine's binary runs");
+    (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+}
+
+/// Variables that are not the engine's, without their prefix.
+const OF_THE_TESTS: [&str; 12] = [
+    "AZURE_URL",
+    "BIN",
+    "BUCKET_CA",
+    "BUCKET_URL",
+    "DISK_CYCLES",
+    "FUZZ_SECONDS",
+    "KILL_ROUNDS",
+    "KILL_SEED",
+    "KILL_STATE",
+    "SHARED_DATA",
+    "SYSCALL_CASES",
+    "TOOLS",
+];
+
 type Spawned = (Child, SocketAddr, Arc<Mutex<String>>);
 
-/// The binary, without the tests' own variables: the engine refuses those it does not know.
+/// The engine's binary, without the tests' own variables: the engine refuses those it does not know.
 fn binary() -> Command {
     let path = std::env::var("FLOODMARK_BIN")
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_floodmark-under-test").to_owned());
     let mut command = Command::new(path);
-    for name in [
-        "KILL_ROUNDS",
-        "KILL_SEED",
-        "SHARED_DATA",
-        "BIN",
-        "TOOLS",
-        "FUZZ_SECONDS",
-        "BUCKET_URL",
-        "BUCKET_CA",
-        "AZURE_URL",
-    ] {
+    for name in OF_THE_TESTS {
         command.env_remove(format!("FLOODMARK_{name}"));
     }
     command
 }
 
-fn spawn(data: &Path, environment: &[(String, String)]) -> Result<Spawned, (ExitStatus, String)> {
-    let mut child = binary()
+fn owned(environment: &[(&str, &str)]) -> Vec<(String, String)> {
+    environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The command that serves a data folder.
+fn serve(data: &Path, environment: &[(String, String)]) -> Command {
+    let mut command = binary();
+    command
         .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"])
         .arg(data)
         .env("FLOODMARK_BOOTSTRAP_KEY", KEY)
         .envs(environment.iter().cloned())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the engine's binary runs");
+        .stdout(Stdio::null());
+    command
+}
+
+fn spawn(data: &Path, environment: &[(String, String)]) -> Result<Spawned, (ExitStatus, String)> {
+    let mut child =
+        serve(data, environment).stderr(Stdio::piped()).spawn().expect("the engine's binary runs");
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let log = Arc::new(Mutex::new(String::new()));
     for line in lines.by_ref() {

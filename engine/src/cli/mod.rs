@@ -1,5 +1,6 @@
 //! The command line: one module a command.
 
+pub mod backup;
 pub mod bench;
 pub mod check_config;
 pub mod demo;
@@ -8,6 +9,7 @@ pub mod inspect;
 pub mod key;
 pub mod query;
 pub mod remote;
+pub mod restore;
 pub mod send;
 pub mod serve;
 pub mod table;
@@ -31,6 +33,8 @@ enum Command {
     Key(key::Args),
     Health(health::Args),
     Inspect(inspect::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Bench(bench::Args),
     Demo(demo::Args),
 }
@@ -47,6 +51,8 @@ pub fn run() -> ExitCode {
         Command::Key(args) => key::run(args),
         Command::Health(args) => health::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run_command(args),
     }

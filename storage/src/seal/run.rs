@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::Int64Type;
-use object_store::ObjectStore;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::commit::{Change, Committed, Operation, State, TableLog};
 use crate::deployment::Stats;
@@ -217,10 +218,19 @@ async fn put_files(
     let encoded = tokio::task::spawn_blocking(encode)
         .await
         .map_err(|error| Error::new(ErrorKind::Bug, "sealing panicked").with_source(error))??;
-    let mut files = Vec::new();
+    let mut files: Vec<DataFile> = Vec::new();
     for (path, written) in encoded {
         faults::reach("seal.before_put").await?;
-        files.push(segment::put(&*tools.store, root, path, written, &tools.stats.segment_mismatches).await?);
+        match segment::put(&*tools.store, root, path, written, &tools.stats.segment_mismatches).await {
+            Ok(file) => files.push(file),
+            Err(error) => {
+                // No commit was tried, so nothing names them: on a full disk they are the next attempt's room.
+                for file in &files {
+                    let _ = tools.store.delete(&Path::from(format!("{root}/{}", file.path))).await;
+                }
+                return Err(error);
+            }
+        }
     }
     let bytes = files.iter().map(|file| file.bytes).sum();
     tools.stats.sealed_bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -157,6 +157,7 @@ impl Running {
             seal_rows: 25,
             checkpoint_commits: 3,
             disk_free_bytes_min: 0,
+            disk_reserve_bytes: 0,
             ..Options::default()
         }
     }

@@ -198,6 +198,10 @@ impl Drop for SyncedUpload {
 fn put_synced(root: &FsPath, target: &FsPath, payload: &PutPayload, is_create: bool) -> io::Result<()> {
     let folder = target.parent().expect("an object lies below the root");
     make_folder(root, folder)?;
+    if is_create && target.exists() {
+        // Told without a byte written: a start on a full disk finds its state taken, and goes on.
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
     let aside = aside(target);
     let written = (|| {
         let mut file = File::options().write(true).create_new(true).open(&aside)?;

@@ -216,7 +216,8 @@ impl Log {
     /// The segment that what is pending will be written to: decided when the first frame is gathered.
     fn segment_for_next(&self) -> u64 {
         match &self.segment {
-            Some(segment) if segment.fits(self.pending.len().max(1)) => segment.number(),
+            // A heartbeat is a header: behind the end it would not be on preallocated disk.
+            Some(segment) if segment.fits(self.pending.len().max(frame::HEADER_BYTES)) => segment.number(),
             _ => self.next_segment,
         }
     }
@@ -234,7 +235,9 @@ impl Log {
         self.restamp(number);
         if self.segment.as_ref().map(Segment::number) != Some(number) {
             let ledger = &*self.ledger;
-            let created = Segment::create(&*ledger.disk, &ledger.folder, number, self.segment_bytes);
+            // A frame that is larger than a segment has all its disk before it is written, too.
+            let bytes = self.segment_bytes.max(self.pending.len() as u64);
+            let created = Segment::create(&*ledger.disk, &ledger.folder, number, bytes);
             self.segment = Some(created.map_err(Failure::Full)?);
             self.next_segment = number + 1;
             self.ledger.open_segment(number);

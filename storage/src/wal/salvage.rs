@@ -54,8 +54,21 @@ impl Gap {
     }
 }
 
+/// The file beside a log that lists the gaps accepted in it.
+pub const NAME: &str = "gaps.json";
+
 fn path(folder: &Path) -> PathBuf {
-    folder.join("gaps.json")
+    folder.join(NAME)
+}
+
+/// Writes the list of gaps beside a log, durably.
+///
+/// # Errors
+/// `Kind::Unavailable` when it cannot be written.
+pub fn keep(disk: &dyn Disk, folder: &Path, gaps: &[Gap]) -> Result<()> {
+    let text = serde_json::to_vec_pretty(gaps).expect("plain data becomes JSON");
+    replace(disk, &path(folder), &text)
+        .map_err(|error| Error::new(Kind::Unavailable, "gaps cannot be written down").with_source(error))
 }
 
 /// The gaps that were accepted in this log.
