@@ -6,20 +6,24 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use object_store::ObjectStore;
 use tokio::sync::watch;
 
-use crate::commit::TableLog;
+use crate::clock_trust::ClockTrust;
+use crate::commit::{State, TableLog};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::idempotency::Keys;
 use crate::keeper;
 use crate::latency::Measure;
 use crate::options::Options;
+use crate::policies::Policies;
 use crate::reader::{LatencySnapshot, Snapshot};
 use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::recovery;
 use crate::seal::run::{Tools, fold_app};
+use crate::sweep::run::Sweeper;
 use crate::table::{Table, Tables};
 use crate::wal::log::{Ledger, Log};
 use crate::writer::Writer;
@@ -27,7 +31,7 @@ use crate::writer::Writer;
 /// Everything that is kept: logs, hot buffers, tables.
 #[derive(Debug)]
 pub struct Storage {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     keeper: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Held as long as the process lives: one process a data folder (F21).
@@ -90,6 +94,11 @@ pub struct Shared {
     pub(crate) node: Arc<str>,
     pub(crate) stats: Stats,
     pub(crate) tails: Mutex<HashMap<usize, recovery::Tail>>,
+    pub(crate) policies: Policies,
+    pub(crate) clock: ClockTrust,
+    pub(crate) sweeper: tokio::sync::Mutex<Sweeper>,
+    /// Held while a dataset is expired: one at a time, so that their memory does not add up.
+    pub(crate) expiring: tokio::sync::Mutex<()>,
     poisoned: watch::Sender<bool>,
 }
 
@@ -98,8 +107,13 @@ impl Shared {
     pub(crate) fn table(&self, id: &TableId, kind: Kind) -> Result<Arc<Table>> {
         self.tables.ensure(id, kind, || {
             let log = TableLog::new(Arc::clone(&self.store), id.prefix());
-            Table::new(id.clone(), kind, log, crate::commit::State::empty())
+            Table::new(id.clone(), kind, log, State::empty())
         })
+    }
+
+    /// Publishes a table's new version and gives back the memory of the chunks that it holds.
+    pub(crate) fn publish(&self, table: &Table, state: State) {
+        self.hot_bytes.fetch_sub(table.publish(state), Ordering::Relaxed);
     }
 
     /// Whether a budget is full: log, hot buffer or disk.
@@ -160,6 +174,10 @@ impl Storage {
             node,
             stats: Stats::default(),
             tails: Mutex::new(HashMap::new()),
+            policies: Policies::default(),
+            clock: ClockTrust::new(now(), Instant::now()),
+            sweeper: tokio::sync::Mutex::default(),
+            expiring: tokio::sync::Mutex::default(),
             poisoned: watch::Sender::new(false),
         });
         recovery::read_tables(&shared).await?;

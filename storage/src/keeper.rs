@@ -105,14 +105,24 @@ fn trim(shared: &Shared) {
 pub async fn flush(shared: &Shared) -> Result<u64> {
     let mut rows = 0;
     for table in shared.tables.all() {
-        // A bound by what waits now: rows that arrive meanwhile are another flush's.
-        let mut waiting = table.waiting().len();
-        while waiting > 0 && !table.waiting().is_empty() {
-            rows += seal_table(shared, &table).await?;
-            waiting -= 1;
-        }
+        rows += flush_table(shared, &table).await?;
     }
     trim(shared);
+    Ok(rows)
+}
+
+/// Seals everything acknowledged so far of one table; returns how many rows were sealed by this call.
+///
+/// # Errors
+/// As [`flush`].
+pub async fn flush_table(shared: &Shared, table: &Table) -> Result<u64> {
+    let mut rows = 0;
+    // A bound by what waits now: rows that arrive meanwhile are another flush's.
+    let mut waiting = table.waiting().len();
+    while waiting > 0 && !table.waiting().is_empty() {
+        rows += seal_table(shared, table).await?;
+        waiting -= 1;
+    }
     Ok(rows)
 }
 

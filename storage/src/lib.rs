@@ -5,14 +5,20 @@
 //! together with the chunks that are not in it yet. [`Storage`] owns the rest: it seals chunks into Parquet,
 //! commits them to one Delta table per tenant and dataset, and trims the log behind them.
 
+mod clock_trust;
 mod commit;
 mod deployment;
 mod error;
+mod expire;
+#[cfg(test)]
+mod fixture;
 mod idempotency;
 pub mod inspect;
 mod keeper;
 pub mod latency;
+mod life;
 mod options;
+mod policies;
 mod principal;
 pub mod reader;
 pub mod record;
@@ -20,12 +26,16 @@ mod recovery;
 mod seal;
 mod segment;
 mod store;
+mod sweep;
 mod table;
 mod wal;
 mod writer;
 
 pub use deployment::{Check, Levels, Recovery, Stats, Storage};
 pub use error::{Error, Kind as ErrorKind, Result};
+pub use expire::{Ended, Expiry, Leaving, Refused};
 pub use options::Options;
+pub use policies::Rules;
 pub use principal::{Acknowledgement, Principal, Role, Roles};
+pub use sweep::Swept;
 pub use writer::{Idempotency, Known, Receipt, Writer};

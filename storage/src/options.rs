@@ -34,6 +34,14 @@ pub struct Options {
     pub row_group_rows: usize,
     /// Commits between two checkpoints of a table.
     pub checkpoint_commits: u64,
+    /// Commits of a table's log that are kept although a checkpoint covers them.
+    pub log_keep_commits: u64,
+    /// How long a commit of a table's log is kept although a checkpoint covers it, in hours.
+    pub log_keep_hours: u64,
+    /// How long a file that no version names stays in the store, in hours.
+    pub sweep_grace_hours: u64,
+    /// The shortest retention that may be set, in days.
+    pub retention_days_min: u32,
     /// How long an idempotency key is remembered, in hours.
     pub idempotency_hours: u64,
     /// Idempotency keys remembered per tenant.
@@ -54,6 +62,10 @@ impl Default for Options {
             disk_free_bytes_min: 1 << 30,
             row_group_rows: 64 * 1024,
             checkpoint_commits: 20,
+            log_keep_commits: 100,
+            log_keep_hours: 24,
+            sweep_grace_hours: 24,
+            retention_days_min: 1,
             idempotency_hours: 24,
             idempotency_keys_max: 100_000,
         }
@@ -84,6 +96,12 @@ impl Options {
         }
         if self.seal_rows == 0 || self.row_group_rows == 0 || self.checkpoint_commits == 0 {
             return broken("seal_rows, row_group_rows and checkpoint_commits must be at least 1".into());
+        }
+        if self.log_keep_hours < 2 {
+            return broken("log_keep_hours must be at least 2: a process may be that far behind".into());
+        }
+        if self.sweep_grace_hours == 0 || self.retention_days_min == 0 {
+            return broken("sweep_grace_hours and retention_days_min must be at least 1".into());
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use object_store::{
 use url::Url;
 
 use crate::error::{Error, Kind, Result};
+use crate::options::Options;
 
 /// What a store's failure means to its callers: come back later.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err calls")]
@@ -62,6 +63,16 @@ pub fn open(url: Option<&str>, local: &FsPath) -> Result<Arc<dyn ObjectStore>> {
     let (store, prefix) = object_store::parse_url_opts(&parsed, environment)
         .map_err(|error| Error::new(Kind::Invalid, "store_url cannot be opened").with_source(error))?;
     Ok(if prefix.as_ref().is_empty() { store.into() } else { Arc::new(PrefixStore::new(store, prefix)) })
+}
+
+/// The folder that the store of these options lies in; `None` for a bucket.
+#[must_use]
+pub fn local_root(options: &Options) -> Option<PathBuf> {
+    match options.store_url.as_deref().map(Url::parse) {
+        None => Some(options.data.join("store")),
+        Some(Ok(url)) if url.scheme() == "file" => url.to_file_path().ok(),
+        Some(_) => None,
+    }
 }
 
 /// A local folder whose puts are on stable storage when they return.
@@ -136,6 +147,14 @@ impl ObjectStore for SyncedFolder {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
         self.inner.list(prefix)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
