@@ -109,7 +109,10 @@ async fn sweep_table(
         let log = table.log.lock().await;
         let state = log.refresh(table.published().state.clone(), now_ms).await?;
         let going = plan(&state, &listed, seen, ages);
-        shared.publish(table, state);
+        // Others' commits are heard of here, where this process makes none.
+        if state.version != table.published().state.version {
+            shared.publish(table, state);
+        }
         going
     };
     let sizes: HashMap<&str, u64> = listed.iter().map(|file| (file.path.as_str(), file.bytes)).collect();
