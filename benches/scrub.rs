@@ -24,8 +24,13 @@ pub fn chunks() -> [(&'static str, Kind, Body, Decoder); 3] {
 pub fn decoded(kind: Kind, body: &Body, decode: Decoder) -> Draft {
     let limits = Limits::default();
     let mut ids = IdSource::default();
-    let mut ctx =
-        Context { now_ns: NOW_NS, limits: &limits, precision: Precision::Nanosecond, ids: &mut ids };
+    let mut ctx = Context {
+        now_ns: NOW_NS,
+        oldest_ns: i64::MIN,
+        limits: &limits,
+        precision: Precision::Nanosecond,
+        ids: &mut ids,
+    };
     let mut draft = Draft::new(kind);
     let decoded = decode(&body.bytes, &mut ctx, &mut draft).expect("the body is good");
     assert_eq!(decoded.accepted as usize, body.record_count);

@@ -15,6 +15,7 @@ mod isolation;
 mod kill;
 mod latency;
 mod payloads;
+mod retention;
 mod scrub;
 mod spine;
 mod sync_fault;

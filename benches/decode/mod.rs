@@ -78,8 +78,13 @@ fn compare(
     for (name, decode) in decoders {
         let mut draft = Draft::new(kind);
         let mut ids = IdSource::default();
-        let mut ctx =
-            Context { now_ns: NOW_NS, limits: &limits, precision: Precision::Nanosecond, ids: &mut ids };
+        let mut ctx = Context {
+            now_ns: NOW_NS,
+            oldest_ns: i64::MIN,
+            limits: &limits,
+            precision: Precision::Nanosecond,
+            ids: &mut ids,
+        };
         let decoded = decode(&body.bytes, &mut ctx, &mut draft).expect("the body is good");
         assert_eq!((decoded.accepted as usize, decoded.rejected_count), (body.record_count, 0), "{name}");
         shapes.push((draft.row_count(), draft.attributes().count()));

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use crate::config::Config;
 use crate::identity::Identity;
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::state::State;
 
@@ -14,10 +15,12 @@ pub struct App {
     pub config: Config,
     /// Who a request comes from.
     pub identity: Arc<Identity>,
-    /// Tenants, keys, limits.
+    /// Tenants, keys, limits, retention, holds.
     pub state: State,
     /// What is kept.
     pub storage: Arc<storage::Storage>,
+    /// Work beside requests.
+    pub jobs: Arc<Jobs>,
     /// Reads.
     pub query: query::Query,
     /// What ingest lanes share.

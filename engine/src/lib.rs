@@ -12,6 +12,7 @@ pub mod clock;
 mod config;
 mod http;
 mod identity;
+mod jobs;
 mod lane;
 mod logs;
 mod metrics;

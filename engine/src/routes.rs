@@ -63,13 +63,40 @@ pub enum Api {
     LimitsSet,
     /// `GET /api/v1/datasets`.
     DatasetsList,
+    /// `GET /api/v1/retention`.
+    RetentionList,
+    /// `PUT /api/v1/retention`.
+    RetentionSet,
+    /// `POST /api/v1/retention/run`.
+    RetentionRun,
+    /// `GET /api/v1/holds`.
+    HoldsList,
+    /// `POST /api/v1/holds`.
+    HoldsPlace,
+    /// `DELETE /api/v1/holds/{id}`.
+    HoldsRelease,
+    /// `GET /api/v1/jobs`.
+    JobsList,
+    /// `POST /api/v1/jobs`.
+    JobsAsk,
+    /// `GET /api/v1/jobs/{id}`.
+    JobsGet,
 }
 
 impl Api {
     /// Whether it reads a JSON body.
     #[must_use]
     pub fn takes_json(self) -> bool {
-        matches!(self, Self::TenantsCreate | Self::KeysCreate | Self::LimitsSet)
+        matches!(
+            self,
+            Self::TenantsCreate
+                | Self::KeysCreate
+                | Self::LimitsSet
+                | Self::RetentionSet
+                | Self::RetentionRun
+                | Self::HoldsPlace
+                | Self::JobsAsk
+        )
     }
 }
 
@@ -152,6 +179,7 @@ const SEND: Access = Access::Roles(Roles::of(&[Role::Ingest, Role::Admin]));
 const READ: Access = Access::Roles(Roles::of(&[Role::Analyst, Role::Auditor, Role::Admin]));
 const AUDIT: Access = Access::Roles(Roles::of(&[Role::Auditor, Role::Admin]));
 const ADMIN: Access = Access::Roles(Roles::of(&[Role::Admin, Role::Operator]));
+const OWN: Access = Access::Roles(Roles::of(&[Role::Admin]));
 const SEE_KEYS: Access = Access::Roles(Roles::of(&[Role::Auditor, Role::Admin, Role::Operator]));
 const OPERATE: Access = Access::Roles(Roles::of(&[Role::Operator]));
 
@@ -218,6 +246,15 @@ pub fn routes() -> &'static [Route] {
             DELETE "/api/v1/keys/{id}" ADMIN Own(A::KeysRevoke), "revokes a key";
             GET "/api/v1/limits" ADMIN Own(A::LimitsGet), "shows rate limits";
             PUT "/api/v1/limits" ADMIN Own(A::LimitsSet), "sets rate limits";
+            GET "/api/v1/retention" OWN Own(A::RetentionList), "lists how long datasets are kept";
+            PUT "/api/v1/retention" OWN Own(A::RetentionSet), "sets how long a dataset is kept";
+            POST "/api/v1/retention/run" OWN Own(A::RetentionRun), "removes what is past its retention, or tells it";
+            GET "/api/v1/holds" OWN Own(A::HoldsList), "lists legal holds";
+            POST "/api/v1/holds" OWN Own(A::HoldsPlace), "places a legal hold on a dataset";
+            DELETE "/api/v1/holds/{id}" OWN Own(A::HoldsRelease), "releases a legal hold";
+            GET "/api/v1/jobs" ADMIN Own(A::JobsList), "lists jobs, newest first";
+            POST "/api/v1/jobs" ADMIN Own(A::JobsAsk), "asks for a job";
+            GET "/api/v1/jobs/{id}" ADMIN Own(A::JobsGet), "shows one job";
             GET "/openapi.json" PUBLIC Own(A::Description), "describes this interface";
             GET "/" PUBLIC Own(A::Page), "says what this is";
         }

@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::identity::{Identity, master};
+use crate::jobs::{self, Jobs};
 use crate::metrics::Metrics;
 use crate::state::{self, State, bootstrap};
 use crate::{http, lane, logs};
@@ -144,12 +145,18 @@ where
         for (tenant, policy) in state.all_limits().await {
             shared.admit.set(&tenant, policy);
         }
+        // R1: nothing is deleted before storage knows every hold.
+        storage.set_policies(state.rules().await?);
+        let (jobs, queued) = Jobs::load(storage.object_store()).await?;
+        jobs::start(Arc::clone(&jobs), queued, Arc::clone(&storage), &config.settings.jobs)
+            .map_err(|error| Exit::failed(format!("cannot start the thread of jobs: {error}")))?;
         let query = query::Query::new(Arc::clone(&storage), config.query_options())
             .map_err(|error| Exit::failed(format!("cannot start query threads: {error}")))?;
         let app = Arc::new(App {
             identity,
             state,
             storage,
+            jobs,
             query,
             ingest: shared,
             metrics: Metrics::default(),

@@ -20,7 +20,7 @@ fn decode(body: &[u8], precision: Precision, draft: &mut Draft) -> Option<Decode
         ..Limits::default()
     };
     let mut ids = IdSource::default();
-    let mut ctx = Context { now_ns: NOW_NS, limits: &limits, precision, ids: &mut ids };
+    let mut ctx = Context { now_ns: NOW_NS, oldest_ns: i64::MIN, limits: &limits, precision, ids: &mut ids };
     lines(body, &mut ctx, draft).ok()
 }
 

@@ -13,6 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
         let mut draft = Draft::new(Kind::Events);
         let mut ctx = Context {
             now_ns: 1_780_272_000_000_000_000,
+            oldest_ns: i64::MIN,
             limits: &limits,
             precision: Precision::default(),
             ids: &mut ids,

@@ -11,6 +11,7 @@ fuzz_target!(|body: &[u8]| {
     let mut ids = IdSource::default();
     let mut ctx = Context {
         now_ns: 1_800_000_000_000_000_000,
+        oldest_ns: i64::MIN,
         limits: &limits,
         precision: Precision::default(),
         ids: &mut ids,

@@ -5,13 +5,15 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use object_store::ObjectStore;
 use tokio::sync::watch;
 
 use crate::backup::{TableCopy, refuse_unfinished};
 use crate::caretaker;
-use crate::commit::TableLog;
+use crate::clock_trust::ClockTrust;
+use crate::commit::{State, TableLog};
 use crate::compact::run::Memory;
 use crate::disk::{Disk, LocalDisk};
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -19,11 +21,13 @@ use crate::idempotency::Keys;
 use crate::keeper;
 use crate::latency::Measure;
 use crate::options::Options;
+use crate::policies::Policies;
 use crate::reader::{LatencySnapshot, Snapshot};
 use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::recovery;
 use crate::reserve::Reserve;
 use crate::seal::run::{Tools, fold_app};
+use crate::sweep::run::Sweeper;
 use crate::table::{Table, Tables};
 use crate::wal::log::{Ledger, Log};
 use crate::writer::Writer;
@@ -31,7 +35,7 @@ use crate::writer::Writer;
 /// Everything that is kept: logs, hot buffers, tables.
 #[derive(Debug)]
 pub struct Storage {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     /// The keeper's and the caretaker's threads.
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
@@ -116,6 +120,11 @@ pub struct Shared {
     pub(crate) stats: Arc<Stats>,
     pub(crate) compaction: Memory,
     pub(crate) tails: Mutex<HashMap<usize, recovery::Tail>>,
+    pub(crate) policies: Policies,
+    pub(crate) clock: ClockTrust,
+    pub(crate) sweeper: tokio::sync::Mutex<Sweeper>,
+    /// Held while a dataset is expired: one at a time, so that their memory does not add up.
+    pub(crate) expiring: tokio::sync::Mutex<()>,
     poisoned: watch::Sender<bool>,
 }
 
@@ -169,6 +178,10 @@ impl Shared {
             stats: Arc::default(),
             compaction: Memory::default(),
             tails: Mutex::new(HashMap::new()),
+            policies: Policies::default(),
+            clock: ClockTrust::new(now(), Instant::now()),
+            sweeper: tokio::sync::Mutex::default(),
+            expiring: tokio::sync::Mutex::default(),
             poisoned: watch::Sender::new(false),
         });
         recovery::read_tables(&shared).await?;
@@ -183,8 +196,13 @@ impl Shared {
     pub(crate) fn table(&self, id: &TableId, kind: Kind) -> Result<Arc<Table>> {
         self.tables.ensure(id, kind, || {
             let log = TableLog::new(Arc::clone(&self.store), id.prefix());
-            Table::new(id.clone(), kind, log, crate::commit::State::empty())
+            Table::new(id.clone(), kind, log, State::empty())
         })
+    }
+
+    /// Publishes a table's new version and gives back the memory of the chunks that it holds.
+    pub(crate) fn publish(&self, table: &Table, state: State) {
+        self.hot_bytes.fetch_sub(table.publish(state), Ordering::Relaxed);
     }
 
     /// Whether a budget is full: log, hot buffer or disk.

@@ -119,19 +119,29 @@ fn trim(shared: &Shared) {
 pub async fn flush(shared: &Shared) -> Result<u64> {
     let mut rows = 0;
     for table in shared.tables.all() {
-        // A bound by what waits now: rows that arrive meanwhile are another flush's.
-        let mut waiting = table.waiting().len();
-        while waiting > 0 && !table.waiting().is_empty() {
-            match seal_table(shared, &table).await {
-                Ok(sealed) => rows += sealed,
-                // Once: it is given back no second time before it is made again.
-                Err(error) if shared.reserve.give_back(&error) => continue,
-                Err(error) => return Err(error),
-            }
-            waiting -= 1;
-        }
+        rows += flush_table(shared, &table).await?;
     }
     trim(shared);
+    Ok(rows)
+}
+
+/// Seals everything acknowledged so far of one table; returns how many rows were sealed by this call.
+///
+/// # Errors
+/// As [`flush`].
+pub async fn flush_table(shared: &Shared, table: &Table) -> Result<u64> {
+    let mut rows = 0;
+    // A bound by what waits now: rows that arrive meanwhile are another flush's.
+    let mut waiting = table.waiting().len();
+    while waiting > 0 && !table.waiting().is_empty() {
+        match seal_table(shared, table).await {
+            Ok(sealed) => rows += sealed,
+            // Once: it is given back no second time before it is made again.
+            Err(error) if shared.reserve.give_back(&error) => continue,
+            Err(error) => return Err(error),
+        }
+        waiting -= 1;
+    }
     Ok(rows)
 }
 

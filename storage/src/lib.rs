@@ -7,17 +7,23 @@
 
 pub mod backup;
 mod caretaker;
+mod clock_trust;
 mod commit;
 mod compact;
 mod deployment;
 mod disk;
 mod error;
+mod expire;
 mod faults;
+#[cfg(test)]
+mod fixture;
 mod idempotency;
 pub mod inspect;
 mod keeper;
 pub mod latency;
+mod life;
 mod options;
+mod policies;
 mod principal;
 pub mod reader;
 pub mod record;
@@ -28,12 +34,16 @@ mod segment;
 #[cfg(test)]
 mod simulation;
 mod store;
+mod sweep;
 mod table;
 mod wal;
 mod writer;
 
 pub use deployment::{Check, Levels, Recovery, Stats, Storage};
 pub use error::{Error, Kind as ErrorKind, Result};
+pub use expire::{Ended, Expiry, Leaving, Refused};
 pub use options::Options;
+pub use policies::Rules;
 pub use principal::{Acknowledgement, Principal, Role, Roles};
+pub use sweep::Swept;
 pub use writer::{Idempotency, Known, Receipt, Writer};

@@ -56,6 +56,14 @@ pub struct Options {
     /// Bytes of a merged file; a file of half of it is merged no more. A merge takes about three times as much
     /// memory.
     pub compact_bytes_target: u64,
+    /// Commits of a table's log that are kept although a checkpoint covers them.
+    pub log_keep_commits: u64,
+    /// How long a commit of a table's log is kept although a checkpoint covers it, in hours.
+    pub log_keep_hours: u64,
+    /// How long a file that no version names stays in the store, in hours.
+    pub sweep_grace_hours: u64,
+    /// The shortest retention that may be set, in days.
+    pub retention_days_min: u32,
     /// How long an idempotency key is remembered, in hours.
     pub idempotency_hours: u64,
     /// Idempotency keys remembered per tenant.
@@ -85,6 +93,10 @@ impl Default for Options {
             compact_files_min: 8,
             compact_quiet_ms: 600_000,
             compact_bytes_target: 128 << 20,
+            log_keep_commits: 100,
+            log_keep_hours: 24,
+            sweep_grace_hours: 24,
+            retention_days_min: 1,
             idempotency_hours: 24,
             idempotency_keys_max: 100_000,
         }
@@ -131,6 +143,12 @@ impl Options {
                  memory",
                 self.compact_bytes_target, self.hot_bytes_max
             ));
+        }
+        if self.log_keep_hours < 2 {
+            return broken("log_keep_hours must be at least 2: a process may be that far behind".into());
+        }
+        if self.sweep_grace_hours == 0 || self.retention_days_min == 0 {
+            return broken("sweep_grace_hours and retention_days_min must be at least 1".into());
         }
         Ok(())
     }

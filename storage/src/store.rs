@@ -4,7 +4,7 @@ mod folder;
 mod upload;
 
 use std::fs::File;
-use std::path::Path as FsPath;
+use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +71,16 @@ fn redacted(error: &object_store::Error) -> String {
     match text.find('?') {
         Some(at) => format!("{}?…", &text[..at]),
         None => text,
+    }
+}
+
+/// The folder that the store of these options lies in; `None` for a bucket.
+#[must_use]
+pub fn local_root(options: &Options) -> Option<PathBuf> {
+    match options.store_url.as_deref().map(Url::parse) {
+        None => Some(options.data.join("store")),
+        Some(Ok(url)) if url.scheme() == "file" => url.to_file_path().ok(),
+        Some(_) => None,
     }
 }
 

@@ -144,6 +144,12 @@ impl Writer {
         Ok(self.gather(table, chunk, idempotency)?.0)
     }
 
+    /// The event time before which the dataset takes nothing, by its retention; `None` = every time is taken.
+    #[must_use]
+    pub fn oldest_ns(&self, table: &TableId, now_ns: i64) -> Option<i64> {
+        self.lane.shared.policies.oldest_ns(table, now_ns)
+    }
+
     fn gather(
         &self,
         id: &TableId,

@@ -2,10 +2,13 @@
 //! knows response JSON.
 
 mod health;
+mod holds;
+mod jobs;
 mod keys;
 mod limits;
 mod page;
 mod paging;
+mod retention;
 mod system;
 mod tenants;
 
@@ -58,7 +61,16 @@ pub async fn answer(what: Api, call: Call) -> Result<Answer, Refusal> {
         Api::Metrics => Ok(system::metrics(&call).await),
         Api::Status => Ok(system::status(&call).await),
         Api::Flush => system::flush(&call).await,
-        Api::DatasetsList => system::datasets(&call),
+        Api::DatasetsList => system::datasets(&call).await,
+        Api::RetentionList => retention::list(&call).await,
+        Api::RetentionSet => retention::set(&call).await,
+        Api::RetentionRun => retention::run(&call).await,
+        Api::HoldsList => holds::list(&call).await,
+        Api::HoldsPlace => holds::place(&call).await,
+        Api::HoldsRelease => holds::release(&call).await,
+        Api::JobsList => jobs::list(&call),
+        Api::JobsAsk => jobs::ask(&call).await,
+        Api::JobsGet => jobs::get(&call),
         Api::TenantsList => tenants::list(&call).await,
         Api::TenantsCreate => tenants::create(&call).await,
         Api::KeysList => keys::list(&call).await,

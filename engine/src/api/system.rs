@@ -61,8 +61,9 @@ pub(super) async fn flush(call: &Call) -> Result<Answer, Refusal> {
 }
 
 /// The tenant's datasets, and how much each holds.
-pub(super) fn datasets(call: &Call) -> Result<Answer, Refusal> {
+pub(super) async fn datasets(call: &Call) -> Result<Answer, Refusal> {
     let tenant = call.own_tenant();
+    let retention = call.app.state.retention(tenant).await;
     let mut datasets: Vec<_> = call
         .app
         .storage
@@ -86,7 +87,7 @@ pub(super) fn datasets(call: &Call) -> Result<Answer, Refusal> {
                 "files": files,
                 "bytes": bytes,
                 "version": version,
-                "retention_days": null,
+                "retention_days": retention.days.get(dataset.as_str()),
             });
             (dataset.as_str().to_owned(), shown)
         })

@@ -5,11 +5,14 @@ pub mod bench;
 pub mod check_config;
 pub mod demo;
 pub mod health;
+pub mod hold;
 pub mod inspect;
+pub mod job;
 pub mod key;
 pub mod query;
 pub mod remote;
 pub mod restore;
+pub mod retention;
 pub mod send;
 pub mod serve;
 pub mod table;
@@ -31,6 +34,9 @@ enum Command {
     Trace(trace::Args),
     Tenant(tenant::Args),
     Key(key::Args),
+    Retention(retention::Args),
+    Hold(hold::Args),
+    Job(job::Args),
     Health(health::Args),
     Inspect(inspect::Args),
     Backup(backup::Args),
@@ -49,6 +55,9 @@ pub fn run() -> ExitCode {
         Command::Trace(args) => trace::run(args),
         Command::Tenant(args) => tenant::run(args),
         Command::Key(args) => key::run(args),
+        Command::Retention(args) => retention::run(args),
+        Command::Hold(args) => hold::run(args),
+        Command::Job(args) => job::run(args),
         Command::Health(args) => health::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Backup(args) => backup::run(args),

@@ -127,6 +127,14 @@ impl Call {
         call
     }
 
+    /// Puts the JSON `body` to `target`.
+    pub fn put(target: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        let mut call = Self::of(Method::PUT, target.into());
+        call.content_type = Some("application/json");
+        call.body = body.into();
+        call
+    }
+
     /// Deletes `target`.
     pub fn delete(target: impl Into<String>) -> Self {
         Self::of(Method::DELETE, target.into())
@@ -134,7 +142,7 @@ impl Call {
 
     /// Returns whether doing this twice is the same as once.
     pub fn repeatable(&self) -> bool {
-        self.idempotency_key.is_some() || self.method == Method::GET || self.method == Method::DELETE
+        self.idempotency_key.is_some() || matches!(self.method, Method::GET | Method::PUT | Method::DELETE)
     }
 
     fn of(method: Method, target: String) -> Self {

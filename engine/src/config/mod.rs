@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::jobs;
 pub use load::{Flags, load};
 pub use secret::{Secrets, master_key_bytes};
 
@@ -96,6 +97,8 @@ pub struct Settings {
     pub ingest: ingest::Limits,
     /// The bounds of reading.
     pub query: QuerySettings,
+    /// When jobs run by themselves.
+    pub jobs: jobs::Settings,
 }
 
 impl Default for Settings {
@@ -114,6 +117,7 @@ impl Default for Settings {
             storage: storage::Options::default(),
             ingest: ingest::Limits::default(),
             query: QuerySettings::default(),
+            jobs: jobs::Settings::default(),
         }
     }
 }
@@ -152,6 +156,12 @@ impl Config {
             if value == 0 {
                 return Err(Error::new(format!("{name} must be at least 1")));
             }
+        }
+        if jobs::minutes_of_day(&settings.jobs.retention_at).is_none() {
+            return Err(Error::new("jobs.retention_at must be a time of day as HH:MM, in UTC"));
+        }
+        if settings.jobs.sweep_minutes == 0 {
+            return Err(Error::new("jobs.sweep_minutes must be at least 1"));
         }
         if settings.lanes > LANES_MAX {
             return Err(Error::new(format!("lanes {} exceeds {LANES_MAX}", settings.lanes)));

@@ -1,11 +1,12 @@
-//! Tenants, keys and limits: kept in the object store, answered from memory.
+//! Tenants, keys, limits, retention and holds: kept in the object store, answered from memory.
 //!
 //! A change is written before it is answered and before anyone sees it. One change at a time: they are rare, and
 //! each reads what the one before it wrote.
 
 pub mod bootstrap;
+mod policies;
 mod record;
-mod store;
+pub(crate) mod store;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use storage::{Acknowledgement, Role, Roles};
 use zeroize::Zeroizing;
 
 use crate::identity::{Entry, Identity, key};
-pub use record::{KeyRecord, LimitsRecord, TenantRecord};
+pub use record::{HoldRecord, KeyRecord, LimitsRecord, RetentionRecord, TenantRecord};
 use store::Store;
 
 /// Tenants of one deployment.
@@ -90,6 +91,9 @@ struct Held {
     tenants: BTreeMap<String, TenantRecord>,
     keys: BTreeMap<String, KeyRecord>,
     limits: BTreeMap<String, LimitsRecord>,
+    retention: BTreeMap<String, RetentionRecord>,
+    /// Those that are in force.
+    holds: BTreeMap<String, HoldRecord>,
 }
 
 /// Tenants, keys and limits of the deployment.
@@ -123,6 +127,12 @@ impl State {
         for (tenant, limits) in store.all_named::<LimitsRecord>("limits").await? {
             held.limits.insert(tenant, limits);
         }
+        for (tenant, retention) in store.all_named::<RetentionRecord>("retention").await? {
+            held.retention.insert(tenant, retention);
+        }
+        let holds = store.all::<HoldRecord>("holds").await?;
+        held.holds =
+            holds.into_iter().filter(|hold| hold.released_ns.is_none()).map(|h| (h.id.clone(), h)).collect();
         let state = Self { store, identity, configured, held: tokio::sync::Mutex::new(held) };
         state.publish(&*state.held.lock().await);
         Ok(state)

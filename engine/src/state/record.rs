@@ -1,5 +1,7 @@
 //! Tenants and keys as they are kept: small JSON objects below `system/`.
 
+use std::collections::BTreeMap;
+
 use ingest::admit::Policy;
 use serde::{Deserialize, Serialize};
 use storage::record::Tenant;
@@ -97,4 +99,32 @@ pub struct LimitsRecord {
     pub policy: Policy,
     /// What an operator set: the tenant's own admin may go below it, not above.
     pub ceiling: Policy,
+}
+
+/// How long a tenant's datasets are kept.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RetentionRecord {
+    /// Days by dataset; one that is not named is kept for ever.
+    pub days: BTreeMap<String, u32>,
+}
+
+/// A legal hold. It is kept after its release, as a record of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HoldRecord {
+    /// Its id; ids rise with time.
+    pub id: String,
+    /// Whose dataset it is on.
+    pub tenant: String,
+    /// The dataset of which nothing may be deleted.
+    pub dataset: String,
+    /// Why, in the words of who placed it.
+    pub reason: String,
+    /// Nanoseconds since 1970 UTC.
+    pub placed_ns: i64,
+    /// Public id of the key that placed it.
+    pub placed_by: String,
+    /// Nanoseconds since 1970 UTC; `None` = in force.
+    pub released_ns: Option<i64>,
+    /// Public id of the key that released it.
+    pub released_by: Option<String>,
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::Error;
 
-pub(super) struct Store {
+pub(crate) struct Store {
     objects: Arc<dyn ObjectStore>,
 }
 
@@ -33,17 +33,17 @@ fn failed(error: &object_store::Error) -> Error {
 }
 
 impl Store {
-    pub(super) fn new(objects: Arc<dyn ObjectStore>) -> Self {
+    pub(crate) fn new(objects: Arc<dyn ObjectStore>) -> Self {
         Self { objects }
     }
 
     /// Puts a new object; [`Error::Exists`] where there is one.
-    pub(super) async fn create<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
+    pub(crate) async fn create<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
         self.put(name, value, PutMode::Create).await
     }
 
     /// Puts an object in the place of whatever was there.
-    pub(super) async fn replace<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
+    pub(crate) async fn replace<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
         self.put(name, value, PutMode::Overwrite).await
     }
 
@@ -59,7 +59,7 @@ impl Store {
         }
     }
 
-    pub(super) async fn get<T: DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
         self.read(&path(name)).await
     }
 
@@ -69,13 +69,21 @@ impl Store {
         serde_json::from_slice(&bytes).map_err(|_| Error::Corrupt(path.to_string()))
     }
 
+    /// Deletes an object; one that is gone already is none.
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), Error> {
+        match self.objects.delete(&path(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
     /// Every object of a folder.
-    pub(super) async fn all<T: DeserializeOwned>(&self, folder: &str) -> Result<Vec<T>, Error> {
+    pub(crate) async fn all<T: DeserializeOwned>(&self, folder: &str) -> Result<Vec<T>, Error> {
         Ok(self.all_named(folder).await?.into_iter().map(|(_, value)| value).collect())
     }
 
     /// Every object of a folder with its name.
-    pub(super) async fn all_named<T: DeserializeOwned>(
+    pub(crate) async fn all_named<T: DeserializeOwned>(
         &self,
         folder: &str,
     ) -> Result<Vec<(String, T)>, Error> {

@@ -15,6 +15,8 @@ pub mod time;
 pub struct Context<'a> {
     /// Time of receipt, nanoseconds since 1970 UTC.
     pub now_ns: i64,
+    /// The event time before which the dataset keeps nothing; `i64::MIN` where it has no retention.
+    pub oldest_ns: i64,
     /// The bounds of one request.
     pub limits: &'a Limits,
     /// Unit of line protocol's timestamps.

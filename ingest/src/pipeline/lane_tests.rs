@@ -170,3 +170,51 @@ fn draining_refuses_after_everything_else() {
         assert_eq!(world.shared.counters.requests(Route::Events, 5), 1);
     });
 }
+
+/// C18: what lies before the dataset's retention is refused and counted by its reason, whatever the protocol; its
+/// neighbours, other datasets and records without a time are taken.
+#[test]
+fn what_is_past_its_retention_is_not_taken() {
+    const DAY_NS: i64 = 86_400_000_000_000;
+    run(Acknowledgement::Durable, async |world| {
+        let table = |kind| TableId::new(world.principal.tenant.clone(), Dataset::built_in(kind));
+        let mut rules = storage::Rules::default();
+        rules.retention_days.extend([(table(Kind::Events), 7), (table(Kind::Spans), 7)]);
+        world.storage.set_policies(rules);
+        let cutoff_ns = NOW_NS - 7 * DAY_NS;
+        let text = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+
+        let body = text(format!("{{\"time\":{}}}\n{{\"time\":{cutoff_ns}}}\n{{}}", cutoff_ns - 1));
+        let reply = world.send((Route::Events, ""), &[LINES], body).await;
+        let answer: serde_json::Value = serde_json::from_slice(&reply.body).expect("JSON");
+        assert_eq!((reply.status, answer["accepted"].as_u64()), (200, Some(2)), "{answer}");
+        assert_eq!(answer["rejected"][0]["code"], "too_old");
+
+        let body = text(format!("a v=1 {}\na v=1 {cutoff_ns}", cutoff_ns - 1));
+        assert_eq!(world.send((Route::WriteV2, ""), &[], body).await.status, 400);
+        assert_eq!(world.rows("events"), 3);
+
+        let span = |at: i64| {
+            format!(
+                "{{\"traceId\":\"{}\",\"spanId\":\"{}\",\"name\":\"n\",\"startTimeUnixNano\":\"{at}\",\
+                 \"endTimeUnixNano\":\"{at}\"}}",
+                "0a".repeat(16),
+                "0b".repeat(8)
+            )
+        };
+        let body = text(format!(
+            "{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[{},{}]}}]}}]}}",
+            span(cutoff_ns - 1),
+            span(cutoff_ns)
+        ));
+        let reply = world.send((Route::OtlpTraces, ""), &[("content-type", "application/json")], body).await;
+        let answer: serde_json::Value = serde_json::from_slice(&reply.body).expect("JSON");
+        assert_eq!(reply.status, 200, "{answer}");
+        assert_eq!(world.rows("spans"), 1, "{answer}");
+
+        let old = text(format!("{{\"time\":{}}}", 1_000_000_000));
+        assert_eq!(world.send((Route::Events, "dataset=archive"), &[LINES], old).await.status, 200);
+        let reasons = |kind| world.shared.counters.kind(kind).rejected().get("too_old").copied();
+        assert_eq!((reasons(Kind::Events), reasons(Kind::Spans)), (Some(2), Some(1)));
+    });
+}

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderValue;
+use storage::record::TableId;
 use storage::{Acknowledgement, ErrorKind, Idempotency, Known, Writer};
 
 use crate::admit::Limiter;
@@ -114,7 +115,9 @@ impl Lane {
         let tenant = &head.principal.tenant;
         let accepted = head::check(head, &self.stages.shared.limits)?;
         let reservation = Reservation { lane: self, head, key: Cell::new(None) };
-        let step = self.stages.prepare(head, &accepted, body, |key, fingerprint| {
+        let table = TableId::new(tenant.clone(), accepted.dataset.clone());
+        let oldest_ns = self.writer.oldest_ns(&table, head.now_ns);
+        let step = self.stages.prepare(head, &accepted, body, oldest_ns, |key, fingerprint| {
             let known = self.writer.reserve(tenant, key, fingerprint);
             if known == Known::New {
                 reservation.key.set(Some(key.into()));

@@ -74,7 +74,8 @@ impl Stages {
         Self { shared, scratch: RefCell::default() }
     }
 
-    /// Takes a body through all stages. `reserve` tells what is known of an idempotency key.
+    /// Takes a body through all stages. `oldest_ns` is the event time before which the dataset keeps nothing;
+    /// `reserve` tells what is known of an idempotency key.
     ///
     /// The key is looked at as soon as the body is inflated: an answer that was given already must not cost
     /// rate, nor depend on what decoding would say today (B33).
@@ -83,6 +84,7 @@ impl Stages {
         head: &Head<'_>,
         accepted: &Accepted,
         body: &[u8],
+        oldest_ns: Option<i64>,
         reserve: impl FnOnce(&str, [u8; 16]) -> Known,
     ) -> Result<Step<'_>, Refusal> {
         let Shared { limits, counters, .. } = &*self.shared;
@@ -109,7 +111,9 @@ impl Stages {
             Some(at) => drafts.swap_remove(at),
             None => Draft::new(accepted.kind),
         };
-        let mut context = Context { now_ns: head.now_ns, limits, precision: accepted.precision, ids };
+        let oldest_ns = oldest_ns.unwrap_or(i64::MIN);
+        let mut context =
+            Context { now_ns: head.now_ns, oldest_ns, limits, precision: accepted.precision, ids };
         let decode = decoder(head.route, accepted.media);
         let decoded = decode(inflated, &mut context, &mut draft)?;
         let step = self.after_decode(head, accepted, inflated.len(), decoded, &mut draft, scrubber)?;

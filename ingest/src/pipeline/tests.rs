@@ -200,7 +200,7 @@ fn prepare(
     let headers = headers(pairs);
     let head = world.head(Route::Events, query, &headers);
     let accepted = head::check(&head, &Limits::default())?;
-    match world.stages.prepare(&head, &accepted, body, |_, _| known)? {
+    match world.stages.prepare(&head, &accepted, body, None, |_, _| known)? {
         Step::Replay(first) => Ok(Some(replay(&head, &first).status)),
         Step::Nothing(..) | Step::Store(_) => Ok(None),
     }
@@ -239,7 +239,7 @@ fn fingerprints_cover_route_query_and_inflated_body() {
             seen = Some(fingerprint);
             Known::Mismatch
         };
-        world.stages.prepare(&head, &accepted, body, known).err().expect("a mismatch");
+        world.stages.prepare(&head, &accepted, body, None, known).err().expect("a mismatch");
         seen.expect("the key was asked for")
     };
     let zipped = zstd::bulk::compress(b"{}", 3).expect("memory");
@@ -350,7 +350,7 @@ fn every_route_reaches_its_decoder() {
         let accepted = head::check(&head, &Limits::default()).expect("a good head");
         // Twice: the lane's scratch is used again.
         for _ in 0..2 {
-            match world.stages.prepare(&head, &accepted, body, |_, _| Known::New) {
+            match world.stages.prepare(&head, &accepted, body, None, |_, _| Known::New) {
                 Ok(Step::Store(ready)) => assert_eq!(ready.clean.row_count(), rows, "{route:?}"),
                 Ok(Step::Nothing(..)) => assert_eq!(rows, 0, "{route:?}"),
                 Ok(Step::Replay(_)) => panic!("no key was given"),
@@ -367,7 +367,7 @@ fn a_refused_body_leaves_no_rows_behind() {
     let headers = headers(&[]);
     let head = world.head(Route::WriteV3, "accept_partial=false", &headers);
     let accepted = head::check(&head, &Limits::default()).expect("a good head");
-    let run = |body: &[u8]| match world.stages.prepare(&head, &accepted, body, |_, _| Known::New) {
+    let run = |body: &[u8]| match world.stages.prepare(&head, &accepted, body, None, |_, _| Known::New) {
         Ok(Step::Store(ready)) => ready.clean.row_count(),
         Ok(_) => panic!("there are lines"),
         Err(refusal) => usize::from(refusal.status),

@@ -41,7 +41,7 @@ pub struct Protocol {
     pub min_writer_version: i32,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MetaData {
     pub id: String,
@@ -54,7 +54,7 @@ pub struct MetaData {
     pub created_time: Option<i64>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Format {
     pub provider: String,
     #[serde(default)]

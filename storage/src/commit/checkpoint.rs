@@ -21,21 +21,53 @@ use super::state::State;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::store::unavailable;
 
-/// The version of the last checkpoint, where there is one.
+/// The version that `_last_checkpoint` points at.
+///
+/// The pointer is a hint: where it is missing or damaged the answer is `None`, and the listing tells instead.
 pub async fn read_last(store: &dyn ObjectStore, path: &Path) -> Result<Option<i64>> {
     let bytes = match store.get(path).await {
         Ok(result) => result.bytes().await.map_err(unavailable)?,
         Err(object_store::Error::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(unavailable(error)),
     };
-    let parsed: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::new(ErrorKind::Corrupt, "_last_checkpoint is no JSON").with_source(error))?;
-    Ok(parsed["version"].as_i64())
+    let parsed = serde_json::from_slice::<Value>(&bytes).ok();
+    let version = parsed.and_then(|parsed| parsed["version"].as_i64());
+    if version.is_none() {
+        tracing::warn!(object = %path, "the pointer to the last checkpoint is damaged and not believed");
+    }
+    Ok(version)
 }
 
-/// The actions of a checkpoint.
-pub async fn read(store: &dyn ObjectStore, path: &Path) -> Result<Vec<Line>> {
-    let bytes = store.get(path).await.map_err(unavailable)?.bytes().await.map_err(unavailable)?;
+/// The table as checkpoint `version` says.
+///
+/// # Errors
+/// `Kind::Corrupt` when it is gone or is not what was written, `Kind::Unavailable` when the store does not
+/// answer.
+pub async fn read(store: &dyn ObjectStore, path: &Path, version: i64) -> Result<State> {
+    let bytes = match store.get(path).await {
+        Ok(result) => result.bytes().await.map_err(unavailable)?,
+        Err(object_store::Error::NotFound { .. }) => {
+            return Err(Error::new(ErrorKind::Corrupt, format!("checkpoint {path} is gone")));
+        }
+        Err(error) => return Err(unavailable(error)),
+    };
+    // A decoder that panics on damaged bytes is an error like any other (F40).
+    let lines = std::panic::catch_unwind(|| decode(path, bytes)).unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Corrupt, format!("checkpoint {path} is damaged: decoding it panicked")))
+    })?;
+    let mut state = State::empty();
+    state.apply(version, lines)?;
+    if state.metadata.is_none() {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("checkpoint {path} does not say what the table is"),
+        ));
+    }
+    state.checkpoint = Some(version);
+    Ok(state)
+}
+
+fn decode(path: &Path, bytes: Bytes) -> Result<Vec<Line>> {
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(ErrorKind::Corrupt, format!("checkpoint {path} does not read")).with_source(error)
     };
@@ -53,7 +85,11 @@ pub async fn read(store: &dyn ObjectStore, path: &Path) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Writes a checkpoint and points `_last_checkpoint` at it.
+/// Writes a checkpoint, reads it back, and only then points `_last_checkpoint` at it (F24): what the pointer
+/// names has been read once.
+///
+/// # Errors
+/// `Kind::Corrupt` when it does not read back as `state`: the pointer stays where it was.
 pub async fn write(
     store: &dyn ObjectStore,
     path: &Path,
@@ -64,6 +100,16 @@ pub async fn write(
     let (bytes, count) = encode(state)?;
     let size = bytes.len();
     store.put(path, PutPayload::from(bytes)).await.map_err(unavailable)?;
+    if !read(store, path, version).await?.holds_the_same(state) {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("checkpoint {path} does not read back as written"),
+        ));
+    }
+    // The pointer never goes back: behind a later one commits may be cleaned up already.
+    if read_last(store, last).await?.is_some_and(|at| at >= version) {
+        return Ok(());
+    }
     let pointer =
         json!({"version": version, "size": count, "sizeInBytes": size, "numOfAddFiles": state.files.len()});
     store.put(last, PutPayload::from(pointer.to_string())).await.map_err(unavailable)?;

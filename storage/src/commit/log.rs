@@ -1,9 +1,8 @@
-//! Reading a table's log and appending to it by compare-and-swap.
+//! Appending to a table's log by compare-and-swap.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde_json::json;
@@ -31,11 +30,15 @@ pub struct Committed {
 /// Attempts against other writers before a commit gives up and is tried again later.
 const ATTEMPTS_MAX: usize = 32;
 
+/// How long a process may go on from what it knows of a table without asking, in milliseconds. Chosen: half of
+/// the shortest `log_keep_hours`, so that no commit it has not seen can be cleaned up by then.
+const FRESH_MS: i64 = 3_600_000;
+
 /// One table's log in the object store.
 #[derive(Debug)]
 pub struct TableLog {
-    store: Arc<dyn ObjectStore>,
-    root: String,
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) root: String,
 }
 
 /// Why a table changes.
@@ -120,60 +123,19 @@ impl TableLog {
         Self { store, root }
     }
 
-    fn path(&self, name: &str) -> Path {
+    pub(super) fn path(&self, name: &str) -> Path {
         Path::from(format!("{}/_delta_log/{name}", self.root))
     }
 
-    fn commit_path(&self, version: i64) -> Path {
+    pub(super) fn commit_path(&self, version: i64) -> Path {
         self.path(&format!("{version:020}.json"))
     }
 
-    /// Reads the table as it is now: the last checkpoint, and every commit after it.
-    ///
-    /// # Errors
-    /// `Kind::Unavailable` when the store does not answer, `Kind::Corrupt` when the log has a hole or a line
-    /// that cannot be.
-    pub async fn load(&self) -> Result<State> {
-        let mut state = match checkpoint::read_last(&*self.store, &self.path("_last_checkpoint")).await? {
-            Some(version) => {
-                let path = self.path(&format!("{version:020}.checkpoint.parquet"));
-                let lines = checkpoint::read(&*self.store, &path).await?;
-                let mut state = State::empty();
-                state.apply(version, lines)?;
-                state.checkpoint = Some(version);
-                state
-            }
-            None => State::empty(),
-        };
-        let listed: Vec<_> = self
-            .store
-            .list(Some(&Path::from(format!("{}/_delta_log", self.root))))
-            .try_collect()
-            .await
-            .map_err(unavailable)?;
-        let mut versions: Vec<i64> = listed
-            .iter()
-            .filter_map(|object| object.location.filename()?.strip_suffix(".json")?.parse().ok())
-            .filter(|version| state.version.is_none_or(|at| *version > at))
-            .collect();
-        versions.sort_unstable();
-        for version in versions {
-            let expected = state.version.map_or(0, |at| at + 1);
-            if version != expected {
-                return Err(Error::new(
-                    ErrorKind::Corrupt,
-                    format!("log of table {} has no commit {expected} but has {version}", self.root),
-                ));
-            }
-            let bytes = self.get(version).await?.ok_or_else(|| {
-                Error::new(ErrorKind::Corrupt, format!("commit {version} of table {} is gone", self.root))
-            })?;
-            state.apply(version, action::from_bytes(&bytes)?)?;
-        }
-        Ok(state)
+    pub(super) fn checkpoint_path(&self, version: i64) -> Path {
+        self.path(&format!("{version:020}.checkpoint.parquet"))
     }
 
-    async fn get(&self, version: i64) -> Result<Option<Bytes>> {
+    pub(super) async fn get(&self, version: i64) -> Result<Option<Bytes>> {
         match self.store.get(&self.commit_path(version)).await {
             Ok(result) => result.bytes().await.map(Some).map_err(unavailable),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -191,7 +153,8 @@ impl TableLog {
     /// # Errors
     /// `Kind::Unavailable` when the store does not answer or others win every time: try again later, nothing
     /// is in the table or the next attempt will find it there.
-    pub async fn commit(&self, mut state: State, change: &Change) -> Result<Committed> {
+    pub async fn commit(&self, state: State, change: &Change) -> Result<Committed> {
+        let mut state = self.past_holes(state, change.now_ms).await?;
         let mut is_newest = false;
         for _ in 0..ATTEMPTS_MAX {
             let is_blind = faults::has(Bug::SkipCommitGuard);
@@ -230,11 +193,13 @@ impl TableLog {
             match winner {
                 None => {
                     state.apply(version, lines)?;
+                    state.seen_ms = Some(change.now_ms);
                     return Ok(Committed { state, is_in: true });
                 }
                 // The id in our own commitInfo makes equal bytes ours.
                 Some(found) if found == bytes => {
                     state.apply(version, lines)?;
+                    state.seen_ms = Some(change.now_ms);
                     return Ok(Committed { state, is_in: true });
                 }
                 Some(found) => {
@@ -247,6 +212,36 @@ impl TableLog {
             ErrorKind::Unavailable,
             format!("other writers won {ATTEMPTS_MAX} times in a row on table {}", self.root),
         ))
+    }
+
+    /// The table as it is now, from what this process knew of it.
+    ///
+    /// # Errors
+    /// As [`TableLog::load`].
+    pub async fn refresh(&self, state: State, now_ms: i64) -> Result<State> {
+        let mut state = self.past_holes(state, now_ms).await?;
+        self.catch_up(&mut state).await?;
+        state.seen_ms = Some(now_ms);
+        Ok(state)
+    }
+
+    /// A state of which the next commit's number is free only if nobody ever took it.
+    ///
+    /// Old commits are cleaned up behind a checkpoint. Whoever slept that long would find its next number free
+    /// again and put a commit where no reader looks, so a state that is not fresh asks the pointer first (C2).
+    async fn past_holes(&self, state: State, now_ms: i64) -> Result<State> {
+        let is_fresh =
+            state.seen_ms.is_some_and(|seen_ms| (0..FRESH_MS).contains(&now_ms.saturating_sub(seen_ms)));
+        if is_fresh {
+            return Ok(state);
+        }
+        let last = checkpoint::read_last(&*self.store, &self.path("_last_checkpoint")).await?;
+        if last.is_none_or(|last| state.version.is_some_and(|at| at >= last)) {
+            return Ok(state);
+        }
+        let mut loaded = self.load().await?;
+        loaded.adopt(&state);
+        Ok(loaded)
     }
 
     /// Applies every commit behind the state's version.
@@ -306,10 +301,11 @@ impl TableLog {
     /// Writes a checkpoint of `state`, so that opening the table does not read every commit.
     ///
     /// # Errors
-    /// `Kind::Unavailable` when the store does not take it: the table is as good without.
+    /// `Kind::Unavailable` when the store does not take it, `Kind::Corrupt` when it does not read back: the table
+    /// is as good without.
     pub async fn checkpoint(&self, state: &State) -> Result<()> {
         let Some(version) = state.version else { return Ok(()) };
-        let path = self.path(&format!("{version:020}.checkpoint.parquet"));
+        let path = self.checkpoint_path(version);
         checkpoint::write(&*self.store, &path, &self.path("_last_checkpoint"), version, state).await
     }
 }

@@ -33,6 +33,8 @@ pub struct State {
     pub(super) metadata: Option<MetaData>,
     /// The last commit that a checkpoint covers.
     pub checkpoint: Option<i64>,
+    /// When this process last knew that `version` was the newest, milliseconds since 1970 UTC.
+    pub(super) seen_ms: Option<i64>,
 }
 
 impl State {
@@ -46,6 +48,32 @@ impl State {
             txns: HashMap::new(),
             metadata: None,
             checkpoint: None,
+            seen_ms: None,
+        }
+    }
+
+    /// Whether both are the same table at the same version. Tombstones aside: they go as files are swept.
+    pub(super) fn holds_the_same(&self, other: &Self) -> bool {
+        self.version == other.version
+            && self.metadata == other.metadata
+            && self.txns == other.txns
+            && self.files == other.files
+    }
+
+    /// Takes over what this process knew of the same table before it was read anew: which files snapshots name.
+    pub(super) fn adopt(&mut self, before: &Self) {
+        for (path, file) in &mut self.files {
+            if let Some(known) = before.files.get(path) {
+                *file = Arc::clone(known);
+            }
+        }
+        for (path, tombstone) in &mut self.tombstones {
+            // R1: a snapshot of this process may name it still.
+            if let Some(known) = before.files.get(path) {
+                tombstone.pin = Arc::downgrade(known);
+            } else if let Some(known) = before.tombstones.get(path) {
+                tombstone.pin = Weak::clone(&known.pin);
+            }
         }
     }
 

@@ -160,3 +160,31 @@ fn a_dataset_holds_one_kind() {
         storage.close().await;
     });
 }
+
+/// F37: a row's number and place come from its log, never from a clock, whichever way that jumps.
+#[test]
+fn a_clock_that_jumps_changes_no_number() {
+    use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+    use crate::fixture::{self, DAY_NS, LATE_NS};
+    static AT_NS: AtomicI64 = AtomicI64::new(LATE_NS);
+    run(async || {
+        let folder = tempfile::tempdir().unwrap();
+        let mut storage = fixture::open(folder.path(), || AT_NS.load(Relaxed)).await;
+        let mut writer = storage.writer(0).unwrap();
+        for (n, years) in [0, -10, 10, -20, 0, 10].into_iter().enumerate() {
+            AT_NS.store(LATE_NS + years * 365 * DAY_NS, Relaxed);
+            if n % 2 == 0 {
+                storage.flush().await.unwrap();
+                storage.close().await;
+                drop((writer, storage));
+                storage = fixture::open(folder.path(), || AT_NS.load(Relaxed)).await;
+                writer = storage.writer(0).unwrap();
+            }
+            let receipt = writer.append(&table(), fixture::rows(&[LATE_NS]), None).await.unwrap();
+            assert_eq!((receipt.first_seq, receipt.row_count), (n as u64, 1), "{years} years");
+        }
+        assert_eq!(fixture::count(&storage.snapshot(&table()).unwrap()), (4, 2));
+        storage.close().await;
+    });
+}

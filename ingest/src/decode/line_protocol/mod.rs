@@ -129,6 +129,9 @@ fn store(
         let detail = format!("the time lies more than future_ns_max {} ns ahead", ctx.limits.future_ns_max);
         return Err(Fault::new("too_new", detail));
     }
+    if time_ns < ctx.oldest_ns {
+        return Err(Fault::new("too_old", "the time lies before the dataset's retention"));
+    }
     let unescaped = std::mem::take(&mut record.unescaped);
     // Taking ASCII backslashes out of UTF-8 leaves UTF-8.
     let scratch = simdutf8::basic::from_utf8(&unescaped).map_err(invalid)?;

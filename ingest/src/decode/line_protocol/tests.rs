@@ -30,8 +30,13 @@ impl Given {
     fn decode(&self, body: &[u8]) -> (Result<Decoded, Refused>, Draft) {
         let mut draft = Draft::new(Kind::Events);
         let mut ids = IdSource::default();
-        let mut ctx =
-            Context { now_ns: NOW_NS, limits: &self.limits, precision: self.precision, ids: &mut ids };
+        let mut ctx = Context {
+            now_ns: NOW_NS,
+            oldest_ns: i64::MIN,
+            limits: &self.limits,
+            precision: self.precision,
+            ids: &mut ids,
+        };
         (lines(body, &mut ctx, &mut draft), draft)
     }
 

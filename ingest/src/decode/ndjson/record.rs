@@ -33,6 +33,7 @@ pub(super) struct Reader<'t, 'd> {
     table: &'static Table,
     row: Row<'d>,
     now_ns: i64,
+    oldest_ns: i64,
     ids: &'d mut IdSource,
     held: [Held<'t>; SLOTS],
     /// Which slots of `held` belong to this record.
@@ -64,6 +65,7 @@ impl<'t, 'd> Reader<'t, 'd> {
             table,
             row: Row { draft, limits: ctx.limits, attribute_count: 0, has_duplicate: false },
             now_ns: ctx.now_ns,
+            oldest_ns: ctx.oldest_ns,
             ids: ctx.ids,
             held: [Held::Nothing; SLOTS],
             seen: 0,

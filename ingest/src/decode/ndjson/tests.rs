@@ -17,7 +17,8 @@ type Decode = fn(&[u8], &mut Context<'_>, &mut Draft) -> Result<Decoded, Refused
 fn run(decode: Decode, kind: Kind, limits: &Limits, body: &[u8]) -> (Result<Decoded, Refused>, RecordBatch) {
     let mut draft = Draft::new(kind);
     let mut ids = IdSource::default();
-    let mut ctx = Context { now_ns: NOW, limits, precision: Precision::default(), ids: &mut ids };
+    let mut ctx =
+        Context { now_ns: NOW, oldest_ns: i64::MIN, limits, precision: Precision::default(), ids: &mut ids };
     let outcome = decode(body, &mut ctx, &mut draft);
     let accepted = outcome.as_ref().map_or(0, |decoded| decoded.accepted as usize);
     assert_eq!(draft.row_count(), accepted, "what is accepted is stored, and nothing else");

@@ -20,6 +20,7 @@ pub(super) enum Fault {
     ValueTooLarge,
     TooManyAttributes,
     TooNew,
+    TooOld,
 }
 
 impl Fault {
@@ -35,6 +36,7 @@ impl Fault {
             Self::ValueTooLarge => "value_too_large",
             Self::TooManyAttributes => "too_many_attributes",
             Self::TooNew => "too_new",
+            Self::TooOld => "too_old",
         }
     }
 
@@ -52,6 +54,7 @@ impl Fault {
             Self::TooNew => {
                 format!("a time lies more than {} s in the future", limits.future_ns_max / 1_000_000_000)
             }
+            Self::TooOld => "the time lies before the dataset's retention".into(),
         }
     }
 }

@@ -57,6 +57,7 @@ pub(super) struct Sink<'s, 'c> {
     draft: &'s mut Draft,
     ids: &'s mut IdSource,
     now_ns: i64,
+    oldest_ns: i64,
     decoded: Decoded,
     seen: usize,
     attribute_count: usize,
@@ -79,6 +80,7 @@ pub(super) fn fill<'c>(
         draft,
         ids: &mut *ctx.ids,
         now_ns: ctx.now_ns,
+        oldest_ns: ctx.oldest_ns,
         decoded: Decoded::default(),
         seen: 0,
         attribute_count: 0,
@@ -378,10 +380,13 @@ impl Sink<'_, '_> {
         })
     }
 
-    /// Checks that the event's own time is not in the future.
+    /// Checks that the event's own time is neither in the future nor past the dataset's retention.
     fn check_time(&mut self, time_ns: i64) {
         if time_ns > self.now_ns.saturating_add(self.notes.limits.future_ns_max) {
             self.notes.fault(Fault::TooNew);
+        }
+        if time_ns < self.oldest_ns {
+            self.notes.fault(Fault::TooOld);
         }
     }
 

@@ -25,7 +25,13 @@ fn decode_within(
     body: &[u8],
 ) -> Result<(Decoded, RecordBatch), Refused> {
     let mut ids = IdSource::default();
-    let mut ctx = Context { now_ns: NOW_NS, limits, precision: Precision::default(), ids: &mut ids };
+    let mut ctx = Context {
+        now_ns: NOW_NS,
+        oldest_ns: i64::MIN,
+        limits,
+        precision: Precision::default(),
+        ids: &mut ids,
+    };
     let mut draft = Draft::new(kind);
     let result = decoder(body, &mut ctx, &mut draft);
     match result {

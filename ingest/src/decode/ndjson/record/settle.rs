@@ -117,6 +117,9 @@ impl<'t> Reader<'t, '_> {
         if ns > self.now_ns.saturating_add(self.row.limits.future_ns_max) {
             return Err(Reject::new("too_new", "the time lies further in the future than future_ns_max"));
         }
+        if ns < self.oldest_ns {
+            return Err(Reject::new("too_old", "the time lies before the dataset's retention"));
+        }
         self.row.draft.set_int(Field::TimeNs, ns);
         Ok(())
     }
