@@ -4,10 +4,12 @@
 //! every other thread, so that ingest and queries come first (X1). Nothing is lost when it stops; it only falls
 //! behind, and says so in its levels.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::watch;
 
 use crate::compact::run::compact;
@@ -37,7 +39,11 @@ pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<
             }
             runtime.block_on(async {
                 while !*stopped.borrow() {
-                    let is_busy = round(&shared, &stopped).await;
+                    let is_busy = AssertUnwindSafe(round(&shared, &stopped)).catch_unwind().await;
+                    let is_busy = is_busy.unwrap_or_else(|_| {
+                        tracing::error!("a round of background work panicked and is tried again");
+                        false
+                    });
                     shared.stats.caretaker_cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
                     if !is_busy {
                         let _ = tokio::time::timeout(ROUND, stopped.changed()).await;

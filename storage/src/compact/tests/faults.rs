@@ -168,6 +168,27 @@ fn a_removal_under_a_merge_wins() {
     });
 }
 
+/// A seal in the middle of a merge waits for nothing, and both get in.
+#[test]
+fn a_seal_under_a_merge_goes_first() {
+    run(async {
+        let rig = Rig::sealed(3).await;
+        let is_done = AtomicBool::new(false);
+        let seal_once = || {
+            if !is_done.swap(true, Ordering::Relaxed) {
+                rig.push(4, 30, chunk(30..40, 2));
+                // Never returns if the merge holds the table's log.
+                assert_eq!(futures::executor::block_on(rig.seal()).unwrap(), 10);
+            }
+            true
+        };
+        assert!(compact(&rig.shared, seal_once).await);
+        assert_eq!(rig.shared.stats.compactions.load(Ordering::Relaxed), 1);
+        assert_eq!(rig.found().await.0, (0..40).collect::<Vec<_>>());
+        assert_eq!(rig.table().published().state.last_seq("w-0"), 4);
+    });
+}
+
 #[test]
 fn nothing_is_merged_while_ingest_needs_the_memory() {
     run(async {

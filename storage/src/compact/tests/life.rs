@@ -110,12 +110,21 @@ impl Life {
         let expected: Vec<i64> = (0..self.next_row as i64).filter(|n| !self.removed.contains(n)).collect();
         prop_assert_eq!(numbers, expected);
         prop_assert_eq!(found, fingerprint);
+        let stats = &self.rig.shared.stats;
+        prop_assert_eq!(stats.segment_mismatches.load(Ordering::Relaxed), 0);
+        prop_assert_eq!(stats.damaged_files.load(Ordering::Relaxed), 0);
         Ok(())
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        max_shrink_iters: 200,
+        // A failing life is printed with its seed.
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn random_lives_keep_every_row(steps in prop::collection::vec(step(), 1..40)) {
