@@ -68,7 +68,7 @@ impl TableLog {
         let last = self.path("_last_checkpoint");
         if let Some(version) = checkpoint::read_last(&*self.store, &last).await? {
             let listed = self.list(Some(version)).await?;
-            match self.from_checkpoint(version, &listed).await {
+            match self.roll_from(version, &listed).await {
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     tracing::warn!(table = self.root, %error, "the table is read from elsewhere in its log");
                 }
@@ -78,7 +78,7 @@ impl TableLog {
         let listed = self.list(None).await?;
         let mut broken = None;
         for version in listed.checkpoints.iter().rev() {
-            match self.from_checkpoint(*version, &listed).await {
+            match self.roll_from(*version, &listed).await {
                 Err(error) if error.kind() == ErrorKind::Corrupt => broken = broken.or(Some(error)),
                 done => return done,
             }
@@ -86,7 +86,7 @@ impl TableLog {
         self.roll(State::empty(), &listed).await.map_err(|error| broken.unwrap_or(error))
     }
 
-    async fn from_checkpoint(&self, version: i64, listed: &Listed) -> Result<State> {
+    async fn roll_from(&self, version: i64, listed: &Listed) -> Result<State> {
         let start = checkpoint::read(&*self.store, &self.checkpoint_path(version), version).await?;
         self.roll(start, listed).await
     }

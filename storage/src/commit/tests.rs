@@ -169,6 +169,7 @@ async fn listed(store: &Arc<dyn ObjectStore>) -> Vec<ObjectMeta> {
 
 const BY_COUNT: Kept = Kept { commits: 100, since_ms: i64::MAX };
 
+#[expect(clippy::print_stdout, reason = "a test says what it measured")]
 async fn ten_thousand_open_as_ten(make: impl Fn() -> Arc<dyn ObjectStore>, commits: i64) {
     let few = make();
     grow(&few, State::empty(), 10).await;

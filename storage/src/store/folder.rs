@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -109,7 +110,24 @@ impl ObjectStore for SyncedFolder {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        let all = self.inner.list_with_offset(prefix, offset);
+        let (Some(prefix), Some(after)) = (prefix.cloned(), offset.filename().map(str::to_owned)) else {
+            return all;
+        };
+        let Ok(folder) = self.inner.path_to_filesystem(&prefix) else { return all };
+        if Path::from(format!("{prefix}/{after}")) != *offset {
+            return all;
+        }
+        // The library builds the whole key of every name before it looks at the offset. A table's log is one flat
+        // folder of up to ten thousand, of which a few are asked for.
+        let names = tokio::task::spawn_blocking(move || flat_names_after(&folder, &prefix, &after));
+        let found = async move {
+            Ok::<_, object_store::Error>(match names.await {
+                Ok(Some(found)) => futures::stream::iter(found.into_iter().map(Ok)).boxed(),
+                _ => all,
+            })
+        };
+        futures::stream::once(found).try_flatten().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
@@ -200,6 +218,36 @@ impl Drop for SyncedUpload {
             let _ = fs::remove_file(&self.aside);
         }
     }
+}
+
+/// The objects of a folder whose names come after `after`, or `None` where it is not a flat folder that reads.
+fn flat_names_after(folder: &FsPath, prefix: &Path, after: &str) -> Option<Vec<ObjectMeta>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).ok()? {
+        let entry = entry.ok()?;
+        let name = entry.file_name().into_string().ok()?;
+        if !entry.file_type().ok()?.is_file() {
+            return None;
+        }
+        // `#` marks what is half-written.
+        if name.as_str() <= after || name.contains('#') {
+            continue;
+        }
+        let meta = match entry.metadata() {
+            Ok(meta) => meta,
+            // Cleaned up since it was named.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) => return None,
+        };
+        found.push(ObjectMeta {
+            location: Path::from(format!("{prefix}/{name}")),
+            last_modified: meta.modified().ok()?.into(),
+            size: meta.len(),
+            e_tag: None,
+            version: None,
+        });
+    }
+    Some(found)
 }
 
 /// Writes aside, syncs, puts in place (a hard link where the name must be new), syncs the folders.

@@ -38,8 +38,8 @@ pub fn sweep(root: &Path, seen: &mut HashMap<PathBuf, Instant>, at: Instant) -> 
     deleted
 }
 
-/// Whether a file is one that `storage/src/store.rs` writes beside its target.
+/// Whether a file is one that `storage/src/store/folder.rs` writes beside its target.
 fn is_aside(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.rsplit_once('#').is_some_and(|(_, id)| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+    name.rsplit_once('#').is_some_and(|(_, id)| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()))
 }

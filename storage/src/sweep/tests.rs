@@ -179,7 +179,7 @@ fn what_half_written_puts_left_goes() {
         let storage = open(folder.path(), || LATE_NS).await;
         storage.set_policies(rule(None, false));
         seal(&storage, &[LATE_NS]).await;
-        let aside = on_disk(folder.path(), &format!("date=2096-10-02/a.parquet#{}", "0a".repeat(16)));
+        let aside = on_disk(folder.path(), &format!("date=2096-10-02/a.parquet#{}", "10".repeat(16)));
         let other = aside.with_file_name("notes#1.txt");
         for path in [&aside, &other] {
             std::fs::write(path, b"half").unwrap();

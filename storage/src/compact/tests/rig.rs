@@ -115,6 +115,7 @@ pub fn options(data: &FsPath) -> Options {
     Options {
         data: data.to_owned(),
         compact_files_min: 3,
+        disk_reserve_bytes: 0,
         checkpoint_commits: 4,
         row_group_rows: 50,
         ..Options::default()
