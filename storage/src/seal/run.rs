@@ -186,7 +186,7 @@ async fn put_files(tools: &Tools, kind: Kind, root: &str, rows: Vec<RecordBatch>
         let bytes = written.bytes.len() as u64;
         let digest = Some(*blake3::hash(&written.bytes).as_bytes());
         let object = Path::from(format!("{root}/{path}"));
-        put_object(&*tools.store, &object, written.bytes.into()).await?;
+        put_object(&*tools.store, &object, written.bytes).await?;
         files.push(DataFile {
             path,
             bytes,
