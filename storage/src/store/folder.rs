@@ -132,7 +132,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 fn aside(target: &FsPath) -> PathBuf {
     let name = target.file_name().and_then(|name| name.to_str()).unwrap_or("object");
     // The folder's listing leaves out what ends in `#` and digits alone, so a half-written file is no object.
-    target.with_file_name(format!("{name}#{}", uuid::Uuid::new_v4().as_u128()))
+    let id = uuid::Uuid::new_v4().as_u128() % 10_u128.pow(32);
+    target.with_file_name(format!("{name}#{id:032}"))
 }
 
 /// An object that is written aside in parts, and synced before it is put in place.
