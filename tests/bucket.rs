@@ -119,7 +119,7 @@ impl Door {
 
 /// Passes bytes on until one side closes; what comes while the door is shut is swallowed.
 fn pass(mut from: TcpStream, mut to: TcpStream, is_shut: &AtomicBool) {
-    let mut bytes = [0; 65_536];
+    let mut bytes = vec![0; 65_536];
     while let Ok(length) = from.read(&mut bytes) {
         if length == 0 || (!is_shut.load(Ordering::SeqCst) && to.write_all(&bytes[..length]).is_err()) {
             break;

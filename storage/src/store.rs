@@ -106,7 +106,7 @@ pub fn open(options: &Options) -> Result<Arc<dyn ObjectStore>> {
     let cannot = "store_url names no bucket: s3://, az://, gs:// and file:// are known";
     let (scheme, prefix) =
         ObjectStoreScheme::parse(&parsed).map_err(|error| invalid(cannot).with_source(error))?;
-    let store = bucket(scheme, &parsed, options, client(options)?)
+    let store = bucket(&scheme, &parsed, options, client(options)?)
         .map_err(|error| invalid("store_url cannot be opened").with_source(redacted(&error)))?
         .ok_or_else(|| invalid(cannot))?;
     Ok(if prefix.as_ref().is_empty() { store } else { Arc::new(PrefixStore::new(store, prefix)) })
@@ -137,7 +137,7 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 
 /// The client of a bucket; `None` for a scheme that is not served.
 fn bucket(
-    scheme: ObjectStoreScheme,
+    scheme: &ObjectStoreScheme,
     url: &Url,
     options: &Options,
     client: ClientOptions,

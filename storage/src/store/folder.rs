@@ -17,8 +17,9 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult, UploadPart,
+    CopyMode, CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
+    UploadPart,
 };
 
 use super::sync_folder;
@@ -135,7 +136,12 @@ impl ObjectStore for SyncedFolder {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
-        self.inner.copy_opts(from, to, options).await
+        let bytes = self.inner.get(from).await?.bytes().await?;
+        let mode = match options.mode {
+            CopyMode::Overwrite => PutMode::Overwrite,
+            CopyMode::Create => PutMode::Create,
+        };
+        self.put_opts(to, bytes.into(), mode.into()).await.map(drop)
     }
 }
 
@@ -152,7 +158,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 fn aside(target: &FsPath) -> PathBuf {
     let name = target.file_name().and_then(|name| name.to_str()).unwrap_or("object");
     // The folder's listing leaves out what ends in `#` and digits alone, so a half-written file is no object.
-    target.with_file_name(format!("{name}#{}", uuid::Uuid::new_v4().as_u128()))
+    let id = uuid::Uuid::new_v4().as_u128() % 10_u128.pow(32);
+    target.with_file_name(format!("{name}#{id:032}"))
 }
 
 /// An object that is written aside in parts, and synced before it is put in place.

@@ -1,7 +1,6 @@
 //! C1 on a local folder: an object stands whole or not at all, and is synced before it stands.
 
 use futures::TryStreamExt;
-use object_store::ObjectStoreExt;
 
 use super::*;
 
@@ -45,6 +44,21 @@ async fn a_half_written_file_is_no_object() {
     assert_eq!(names(&store).await, ["a/whole"]);
     let delimited = store.list_with_delimiter(Some(&Path::from("a"))).await.unwrap();
     assert_eq!(delimited.objects.len(), 1);
+}
+
+#[tokio::test]
+async fn a_copy_is_a_put() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SyncedFolder::open(folder.path()).unwrap();
+    let (from, to) = (Path::from("a/from"), Path::from("b/to"));
+    store.put(&from, vec![1_u8; 10].into()).await.unwrap();
+    store.copy_if_not_exists(&from, &to).await.unwrap();
+    store.put(&from, vec![2_u8; 20].into()).await.unwrap();
+    let refused = store.copy_if_not_exists(&from, &to).await.unwrap_err();
+    assert!(matches!(refused, object_store::Error::AlreadyExists { .. }), "{refused}");
+    assert_eq!(store.head(&to).await.unwrap().size, 10);
+    store.copy(&from, &to).await.unwrap();
+    assert_eq!(store.head(&to).await.unwrap().size, 20);
 }
 
 #[tokio::test]
