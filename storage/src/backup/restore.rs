@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStoreExt, PutMode, PutPayload};
+use object_store::{PutMode, PutPayload};
 
 use super::copy::{is_local, sync_tree};
 use super::manifest::{FileCopy, Manifest, check, unread, unwritten};
