@@ -35,8 +35,13 @@ fn now_ns() -> i64 {
 fn clean(lines: &[u8]) -> Clean {
     let limits = Limits::default();
     let mut ids = IdSource::default();
-    let mut ctx =
-        Context { now_ns: now_ns(), limits: &limits, precision: Precision::Nanosecond, ids: &mut ids };
+    let mut ctx = Context {
+        now_ns: now_ns(),
+        oldest_ns: i64::MIN,
+        limits: &limits,
+        precision: Precision::Nanosecond,
+        ids: &mut ids,
+    };
     let mut draft = Draft::new(Kind::Events);
     ndjson::events_lines(lines, &mut ctx, &mut draft).expect("the body is good");
     let (clean, _) = scrub(&mut Scrubber::default(), &Rules::default_on(), &mut draft).expect("it scrubs");

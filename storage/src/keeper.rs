@@ -66,7 +66,7 @@ async fn round(shared: &Shared) {
         .collect();
     let mut sealed_any = false;
     let is_log_long = shared.wal_bytes.load(Ordering::Relaxed) > shared.options.wal_bytes_max / 2;
-    for at in due(&backlogs, is_log_long, &shared.options, (shared.now)()) {
+    for at in due(&backlogs, is_log_long, &shared.options, shared.steady_ns()) {
         match seal_table(shared, &tables[at]).await {
             Ok(_) => sealed_any = true,
             Err(error) => {

@@ -18,7 +18,7 @@ use crate::record::{Dataset, TableId, Tenant};
 use crate::seal::run::rows_app;
 use crate::store::unavailable;
 use crate::table::{HotChunk, Table};
-use crate::wal::log::{Contents, Ledger};
+use crate::wal::log::{Contents, Ledger, Remembered};
 use crate::wal::{replay, salvage, segment};
 
 /// Where a log ended, for the lane that goes on with it.
@@ -107,6 +107,7 @@ pub async fn read_tables(shared: &Shared) -> Result<()> {
             let Ok(dataset) = Dataset::parse(&dataset) else { continue };
             let id = TableId::new(name.clone(), dataset);
             let log = TableLog::new(Arc::clone(&shared.store), id.prefix());
+            faults::reach("start.before_load").await?;
             let state = log.load().await?;
             // A folder without a commit is what an unfinished first seal left: no table yet.
             let Some(kind) = state.kind()? else { continue };
@@ -165,12 +166,16 @@ pub fn replay_logs(shared: &Shared, wal: &Path, measure: Measure, progress: impl
             recovery.bytes_total += disk.len(&segment::path(&folder, number)).map_err(failed)?;
         }
     }
+    let mut keys: Vec<Remembered> = Vec::new();
     for lane in lanes {
         let folder = wal.join(lane.to_string());
-        let tail = replay_log(shared, lane, &folder, measure, &mut recovery, &progress)?;
+        let tail = replay_log(shared, lane, &folder, measure, &mut keys, &mut recovery, &progress)?;
         shared.ledgers.lock().expect("no panic happens under this lock").push(Arc::clone(&tail.ledger));
         shared.tails.lock().expect("no panic happens under this lock").insert(lane, tail);
     }
+    // Oldest first: the bound on their number forgets those.
+    keys.sort_by_key(|(_, at_ns, _)| *at_ns);
+    shared.keys.remember(i64::MIN, keys);
     Ok(())
 }
 
@@ -179,6 +184,7 @@ fn replay_log(
     lane: usize,
     folder: &Path,
     measure: Measure,
+    known_keys: &mut Vec<Remembered>,
     recovery: &mut Recovery,
     progress: &impl Fn(Recovery),
 ) -> Result<Tail> {
@@ -191,7 +197,7 @@ fn replay_log(
     for number in segment::list(disk, folder).map_err(failed)? {
         segments.insert(number, Contents::default());
     }
-    let now_ns = (shared.now)();
+    let mut keys: Vec<Remembered> = Vec::new();
     let mut last_number = 0;
     let summary = replay::replay(disk, folder, &gaps, |place, header, payload| {
         let number = place.segment;
@@ -214,7 +220,7 @@ fn replay_log(
         *next = (*next).max(meta.first_seq + meta.row_count);
         if let Some(idempotency) = &meta.idempotency {
             let key = (meta.table.tenant.clone(), meta.appended_ns, Arc::new(idempotency.clone()));
-            shared.keys.remember(now_ns, [key]);
+            keys.push(key);
         }
         let table = shared.table(&meta.table, meta.kind)?;
         let is_in = header.seq <= table.published().state.last_seq(&writer);
@@ -250,8 +256,17 @@ fn replay_log(
     summary.settle(disk, folder).map_err(failed)?;
     let kept_ns =
         i64::try_from(shared.options.idempotency_hours).unwrap_or(i64::MAX).saturating_mul(3_600_000_000_000);
-    let keys = idempotency::read_beside(disk, folder, now_ns.saturating_sub(kept_ns)).map_err(failed)?;
-    shared.keys.remember(now_ns, keys);
+    faults::io("replay.before_keys").map_err(failed)?;
+    let beside = idempotency::read_beside(disk, folder).map_err(failed)?;
+    keys.extend(beside.iter().cloned());
+    // The newest key is the latest moment that is known to have been: a clock that jumped while nothing ran must
+    // not make every key look old (F19).
+    let newest_ns = keys.iter().map(|(_, at_ns, _)| *at_ns).max().unwrap_or(i64::MIN);
+    let kept_ns =
+        i64::try_from(shared.options.idempotency_hours).unwrap_or(i64::MAX).saturating_mul(3_600_000_000_000);
+    let oldest_ns = (shared.now)().min(newest_ns).saturating_sub(kept_ns);
+    idempotency::gather_beside(disk, folder, &beside, oldest_ns).map_err(failed)?;
+    known_keys.extend(keys.into_iter().filter(|(_, at_ns, _)| *at_ns >= oldest_ns));
     let ledger = Ledger::new(
         Arc::clone(&shared.disk),
         folder.to_owned(),

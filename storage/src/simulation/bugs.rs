@@ -23,6 +23,9 @@ fn every_planted_bug_is_caught() {
         let found = match bug {
             Bug::IgnoreFailedSync => noticed(bug, failing_disk),
             Bug::SkipCommitGuard | Bug::TrustTakenNumber => noticed(bug, failing_store),
+            Bug::IgnoreDurableMark => {
+                noticed(bug, |seed| Script { rot: true, cuts: false, ..Script::power_cuts(seed) })
+            }
             _ => noticed(bug, Script::power_cuts),
         };
         match found {

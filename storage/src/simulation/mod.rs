@@ -8,6 +8,7 @@ mod clients;
 pub mod clock;
 pub mod disk;
 pub mod failpoints;
+mod operator;
 mod oracle;
 pub mod random;
 pub mod store;

@@ -16,16 +16,20 @@ use super::clients::{Client, send};
 use super::clock;
 use super::disk::{DiskOdds, SimDisk};
 use super::failpoints::{self, Action};
-use super::oracle::{Ledger, Oracle};
+use super::operator;
+use super::oracle::{self, Ledger, Oracle};
 use super::random::Random;
 use super::store::{FaultyStore, Odds};
+use crate::caretaker;
 use crate::deployment::{Storage, World};
 use crate::error::Kind as ErrorKind;
 use crate::faults::Bug;
 use crate::keeper;
 use crate::latency::{Measurement, Recorder};
 use crate::options::Options;
+use crate::policies::Rules;
 use crate::record::{Dataset, Kind, TableId, Tenant};
+use crate::sweep;
 
 /// What a world is to go through.
 #[derive(Clone, Debug)]
@@ -44,13 +48,27 @@ pub struct Script {
     pub fault: Option<(&'static str, u64, Action)>,
     /// A bug to plant.
     pub bug: Option<Bug>,
+    /// Whether an operator expires, holds, sweeps and moves the clock meanwhile (G22).
+    pub operator: bool,
+    /// Whether bits of synced bytes rot between two lives.
+    pub rot: bool,
 }
 
 impl Script {
     /// A world of power cuts on a disk and a store that do not fail otherwise.
     pub fn power_cuts(seed: u64) -> Self {
         let disk = DiskOdds::default();
-        Self { seed, lives: 3, disk, store: 0, cuts: true, fault: None, bug: None }
+        Self {
+            seed,
+            lives: 3,
+            disk,
+            store: 0,
+            cuts: true,
+            fault: None,
+            bug: None,
+            operator: false,
+            rot: false,
+        }
     }
 }
 
@@ -63,6 +81,8 @@ pub struct Report {
     pub starts: u64,
     /// Faults of disk and store.
     pub injected: u64,
+    /// Starts that named damage.
+    pub damaged: u64,
     /// How often each step was passed.
     pub passed: BTreeMap<&'static str, u64>,
 }
@@ -129,7 +149,7 @@ async fn live(script: Script) -> Result<Report, String> {
         objects: Arc::new(InMemory::new()),
         ledger: Rc::default(),
         clients: (0..4)
-            .map(|number| Rc::new(RefCell::new(Client::new(number, script.seed, tables()))))
+            .map(|number| Rc::new(RefCell::new(Client::new(number, script.seed, tables(), 80))))
             .collect(),
         oracle: Oracle::default(),
         report: Report::default(),
@@ -137,6 +157,10 @@ async fn live(script: Script) -> Result<Report, String> {
     };
     for life in 0..running.script.lives {
         running.life(life).await?;
+        if running.report.damaged > 0 {
+            // Named: nothing goes on until somebody looks.
+            return Ok(running.report);
+        }
     }
     running.end().await?;
     running.report.passed = failpoints::take_passed();
@@ -156,6 +180,11 @@ impl Running {
             seal_age_ms: 250,
             seal_rows: 25,
             checkpoint_commits: 3,
+            compact_files_min: 3,
+            compact_quiet_ms: 400,
+            sweep_grace_hours: 1,
+            log_keep_hours: 2,
+            log_keep_commits: 5,
             disk_free_bytes_min: 0,
             disk_reserve_bytes: 0,
             ..Options::default()
@@ -189,6 +218,10 @@ impl Running {
                 // An injected panic ends the process.
                 Err(_) => {}
                 Ok(Err(error)) if error.kind() == ErrorKind::Unavailable && attempt < 20 => {}
+                Ok(Err(error)) if error.kind() == ErrorKind::Corrupt && self.script.rot => {
+                    self.report.damaged += 1;
+                    return Ok(None);
+                }
                 Ok(Err(error)) => return Err(format!("start {attempt} refused: {error:?}")),
             }
         }
@@ -245,7 +278,21 @@ impl Running {
         }
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
         let shared = storage.shared();
+        let housekeeping = stopped.clone();
         tasks.push(tokio::task::spawn_local(async move { keeper::run(&shared, &mut stopped).await }));
+        let shared = storage.shared();
+        tasks.push(tokio::task::spawn_local(async move {
+            loop {
+                // A panic ends a round, as in the real thread.
+                let _ = AssertUnwindSafe(caretaker::round(&shared, &housekeeping)).catch_unwind().await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }));
+        if self.script.operator {
+            let random = Random::new(self.random.next());
+            let operating = operator::operate(Arc::clone(storage), random, tables(), Rc::clone(&self.ledger));
+            tasks.push(tokio::task::spawn_local(operating));
+        }
         let lasts = Duration::from_millis(100 + self.random.below(1_500));
         let end = tokio::time::Instant::now() + lasts;
         let mut next_check = tokio::time::Instant::now() + Duration::from_millis(self.random.below(1_500));
@@ -257,8 +304,22 @@ impl Running {
             }
         }
         drop(stop);
+        let has_panicked = tasks.iter().any(tokio::task::JoinHandle::is_finished) && self.script.operator;
         for task in tasks {
             task.abort();
+            if has_panicked
+                && let Err(error) = task.await
+                && let Ok(panic) = error.try_into_panic()
+                && let Some(text) = panic.downcast_ref::<String>()
+                && !text.starts_with("injected")
+            {
+                return Err(text.clone());
+            }
+        }
+        if self.script.rot && !self.disk.is_off() && !storage.is_poisoned() {
+            // The heartbeat marks what was synced; then a bit turns.
+            tokio::time::sleep(Duration::from_millis(1_200)).await;
+            self.disk.rot_somewhere(&mut self.random);
         }
         Ok(())
     }
@@ -268,10 +329,17 @@ impl Running {
         self.disk.set_odds(DiskOdds::default());
         failpoints::arm(None, Rc::new(|| ()));
         let store = FaultyStore::new(Arc::clone(&self.objects) as _, self.script.seed, Odds::none());
-        let storage = self.start(&store).await?.ok_or("the power went off at the end")?;
+        let Some(storage) = self.start(&store).await? else {
+            return if self.report.damaged > 0 {
+                Ok(())
+            } else {
+                Err("the power went off at the end".into())
+            };
+        };
         self.oracle.check(&storage, &self.objects, &self.ledger.borrow()).await?;
         storage.flush().await.map_err(|error| format!("the last flush failed: {error}"))?;
         self.oracle.check(&storage, &self.objects, &self.ledger.borrow()).await?;
+        self.tidy_up(&storage).await?;
         let levels = storage.levels();
         if levels.hot_rows != 0 || levels.hot_bytes != 0 {
             return Err(format!(
@@ -283,11 +351,47 @@ impl Running {
             let rows =
                 storage.snapshot(&table).map_or(0, |snapshot| snapshot.files.iter().map(|f| f.rows).sum());
             let measured = self.measured(&storage, &table).await?;
-            if rows != measured {
+            let is_whole = !self.ledger.borrow().cutoffs.contains_key(&table);
+            if is_whole && rows != measured {
                 return Err(format!("{table}: {rows} rows, {measured} durations"));
             }
         }
         Ok(())
+    }
+
+    /// Merges and sweeps until nothing is left to do: what no version names is gone, what one names is there.
+    async fn tidy_up(&mut self, storage: &Storage) -> Result<(), String> {
+        let shared = storage.shared();
+        shared.policies.replace(Rules::default());
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+            while caretaker::round(&shared, &stopped).await {}
+            sweep::run::sweep(&shared, None, operator::monotonic()).await;
+        }
+        self.oracle.check(storage, &self.objects, &self.ledger.borrow()).await?;
+        for table in tables() {
+            let Some(snapshot) = storage.snapshot(&table) else { continue };
+            let live =
+                snapshot.files.iter().map(|file| format!("{}/{}", table.prefix(), file.path)).collect();
+            let there = oracle::data_files(&self.objects, &table).await;
+            if there != live {
+                return Err(format!("{table}: {} files in the store, {} live", there.len(), live.len()));
+            }
+        }
+        let again = Storage::recover(
+            self.options(),
+            World {
+                disk: Arc::clone(&self.disk) as _,
+                store: Arc::clone(&self.objects) as _,
+                now: clock::now,
+            },
+            None,
+            measure,
+            |_| (),
+        );
+        let again = again.await.map_err(|error| format!("a start after the sweep: {error:?}"))?;
+        self.oracle.check(&again, &self.objects, &self.ledger.borrow()).await
     }
 
     /// Durations that the latency table of `table`'s tenant holds.
