@@ -173,9 +173,9 @@ pub fn replay_logs(shared: &Shared, wal: &Path, measure: Measure, progress: impl
         shared.ledgers.lock().expect("no panic happens under this lock").push(Arc::clone(&tail.ledger));
         shared.tails.lock().expect("no panic happens under this lock").insert(lane, tail);
     }
-    // Oldest first: the bound on their number forgets those.
-    keys.sort_by_key(|(_, at_ns, _)| *at_ns);
-    shared.keys.remember(i64::MIN, keys);
+    // They age anew from here: by how much is known to no clock.
+    let now_ns = shared.steady_ns();
+    shared.keys.remember(now_ns, keys.into_iter().map(|(tenant, _, key)| (tenant, now_ns, key)));
     Ok(())
 }
 
@@ -254,19 +254,11 @@ fn replay_log(
     }
     faults::io("replay.before_settle").map_err(failed)?;
     summary.settle(disk, folder).map_err(failed)?;
-    let kept_ns =
-        i64::try_from(shared.options.idempotency_hours).unwrap_or(i64::MAX).saturating_mul(3_600_000_000_000);
     faults::io("replay.before_keys").map_err(failed)?;
     let beside = idempotency::read_beside(disk, folder).map_err(failed)?;
-    keys.extend(beside.iter().cloned());
-    // The newest key is the latest moment that is known to have been: a clock that jumped while nothing ran must
-    // not make every key look old (F19).
-    let newest_ns = keys.iter().map(|(_, at_ns, _)| *at_ns).max().unwrap_or(i64::MIN);
-    let kept_ns =
-        i64::try_from(shared.options.idempotency_hours).unwrap_or(i64::MAX).saturating_mul(3_600_000_000_000);
-    let oldest_ns = (shared.now)().min(newest_ns).saturating_sub(kept_ns);
-    idempotency::gather_beside(disk, folder, &beside, oldest_ns).map_err(failed)?;
-    known_keys.extend(keys.into_iter().filter(|(_, at_ns, _)| *at_ns >= oldest_ns));
+    idempotency::gather_beside(disk, folder, &beside, shared.options.idempotency_keys_max).map_err(failed)?;
+    known_keys.extend(beside);
+    known_keys.extend(keys);
     let ledger = Ledger::new(
         Arc::clone(&shared.disk),
         folder.to_owned(),

@@ -109,7 +109,8 @@ fn compare(
     }
     for (id, count) in &counts {
         if *count != 1 {
-            return Err(format!("{table}: row {id} is there {count} times"));
+            let at: Vec<_> = rows.iter().filter(|row| row.0 == *id).map(|row| (&row.1, row.2)).collect();
+            return Err(format!("{table}: row {id} is there {count} times, as {at:?}"));
         }
         if !tried.contains_key(*id) {
             return Err(format!("{table}: nobody sent row {id}"));
