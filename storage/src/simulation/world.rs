@@ -81,6 +81,8 @@ pub struct Report {
     pub starts: u64,
     /// Faults of disk and store.
     pub injected: u64,
+    /// Rows that retention runs removed.
+    pub expired: u64,
     /// Starts that named damage.
     pub damaged: u64,
     /// How often each step was passed.
@@ -166,6 +168,7 @@ async fn live(script: Script) -> Result<Report, String> {
     running.report.passed = failpoints::take_passed();
     running.report.injected += running.disk.injected();
     let ledger = running.ledger.borrow();
+    running.report.expired = ledger.gone.len() as u64;
     running.report.acknowledged = ledger.acknowledged.values().map(|rows| rows.len() as u64).sum();
     drop(ledger);
     Ok(running.report)
@@ -339,6 +342,7 @@ impl Running {
         self.oracle.check(&storage, &self.objects, &self.ledger.borrow()).await?;
         storage.flush().await.map_err(|error| format!("the last flush failed: {error}"))?;
         self.oracle.check(&storage, &self.objects, &self.ledger.borrow()).await?;
+        let storage = self.faulty_sweep(storage, &store).await?;
         self.tidy_up(&storage).await?;
         let levels = storage.levels();
         if levels.hot_rows != 0 || levels.hot_bytes != 0 {
@@ -357,6 +361,41 @@ impl Running {
             }
         }
         Ok(())
+    }
+
+    /// A sweep in which the script's fault happens, where it is one of a sweep; then a start, where it killed.
+    async fn faulty_sweep(
+        &mut self,
+        storage: Arc<Storage>,
+        store: &Arc<FaultyStore>,
+    ) -> Result<Arc<Storage>, String> {
+        let is_of_a_sweep = |step: &str| step.starts_with("sweep.") || step.starts_with("clean.");
+        let Some(fault) = self.script.fault.filter(|(step, ..)| is_of_a_sweep(step)) else {
+            return Ok(storage);
+        };
+        let (disk, kill_store) = (Arc::clone(&self.disk), Arc::clone(store));
+        let kill = Rc::new(move || {
+            disk.power_off();
+            kill_store.power_off();
+        });
+        failpoints::arm(Some(fault), kill);
+        let disk = Arc::clone(&self.disk);
+        let off = async move {
+            while !disk.is_off() {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        };
+        tokio::select! {
+            // What it says is the fault's; whether anything was lost shows after.
+            _ = AssertUnwindSafe(self.tidy_up(&storage)).catch_unwind() => {}
+            () = off => {}
+        }
+        failpoints::arm(None, Rc::new(|| ()));
+        self.disk.restart();
+        let store = FaultyStore::new(Arc::clone(&self.objects) as _, self.script.seed, Odds::none());
+        let storage = self.start(&store).await?.ok_or("the power went off after a sweep")?;
+        self.oracle.check(&storage, &self.objects, &self.ledger.borrow()).await?;
+        Ok(storage)
     }
 
     /// Merges and sweeps until nothing is left to do: what no version names is gone, what one names is there.

@@ -305,4 +305,6 @@ impl Log {
 }
 
 #[cfg(test)]
+mod images;
+#[cfg(test)]
 mod tests;
