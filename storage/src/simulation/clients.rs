@@ -35,6 +35,8 @@ pub struct Client {
     done: Vec<Request>,
     /// The longest pause between two requests, milliseconds.
     pause_ms: u64,
+    /// How often it was told to come back later.
+    pub refused: u64,
 }
 
 /// The rows of a request, with their latency.
@@ -58,7 +60,7 @@ impl Client {
     /// A client that writes to `tables`.
     pub fn new(number: u64, seed: u64, tables: Vec<TableId>, pause_ms: u64) -> Self {
         let random = Random::new(seed.wrapping_mul(31).wrapping_add(number));
-        Self { number, random, next: 0, tables, open: None, done: Vec::new(), pause_ms }
+        Self { number, random, next: 0, tables, open: None, done: Vec::new(), pause_ms, refused: 0 }
     }
 
     fn request(&mut self) -> Request {
@@ -121,7 +123,10 @@ pub async fn send(client: Rc<RefCell<Client>>, writer: Writer, ledger: Rc<RefCel
                     }
                 }
             }
-            Outcome::Busy => tokio::time::sleep(Duration::from_millis(200)).await,
+            Outcome::Busy => {
+                client.borrow_mut().refused += 1;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
             // The next incarnation is asked again, where there is a key.
             Outcome::Unknown => return,
         }

@@ -195,9 +195,10 @@ impl SimDisk {
         self.state().is_off
     }
 
-    /// Changes made so far.
-    pub fn changes(&self) -> u64 {
-        self.state().ops
+    /// Bytes that files take.
+    pub fn used(&self) -> u64 {
+        let state = self.state();
+        state.seen.values().map(|inode| state.inodes[inode].len).sum()
     }
 
     /// Faults injected so far.
@@ -446,6 +447,10 @@ impl DiskFile for SimFile {
                 }
             },
         )
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync()
     }
 
     fn sync(&self) -> io::Result<()> {
