@@ -37,7 +37,9 @@ impl Running {
         storage.flush().await.map_err(|error| format!("the last flush failed: {error}"))?;
         self.oracle.check(&storage, &self.objects, &self.ledger.borrow()).await?;
         let storage = self.faulty_sweep(storage, &store).await?;
-        self.tidy_up(&storage).await?;
+        if self.script.keeps_house {
+            self.tidy_up(&storage).await?;
+        }
         let levels = storage.levels();
         if levels.hot_rows != 0 || levels.hot_bytes != 0 {
             return Err(format!(

@@ -87,6 +87,7 @@ fn a_failing_store_loses_nothing_acknowledged() {
 #[test]
 fn whatever_an_operator_does_the_tables_hold_what_they_should() {
     let total = play_all("operator", 60, |seed| Script {
+        keeps_house: true,
         operator: true,
         store: u16::try_from(seed % 4 * 8).expect("below thirty"),
         ..Script::power_cuts(seed)
@@ -110,7 +111,7 @@ fn rot_is_named() {
 fn every_step_may_fail() {
     let mut steps: BTreeMap<&'static str, u64> = BTreeMap::new();
     for seed in 0..8 {
-        let script = Script { operator: seed % 2 == 0, ..Script::power_cuts(seed) };
+        let script = Script { keeps_house: true, operator: seed % 2 == 0, ..Script::power_cuts(seed) };
         for (step, count) in play(&script).expect("a calm world").passed {
             *steps.entry(step).or_default() += count;
         }
@@ -139,7 +140,8 @@ fn every_step_may_fail() {
                     cases.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("few cases"))
                 {
                     let fault = Some((*step, seed % 5, *action));
-                    let script = Script { fault, operator: true, ..Script::power_cuts(*seed) };
+                    let script =
+                        Script { fault, keeps_house: true, operator: true, ..Script::power_cuts(*seed) };
                     play(&script).unwrap_or_else(|error| panic!("{step} {action:?}: {error}"));
                 }
             });

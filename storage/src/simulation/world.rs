@@ -46,6 +46,8 @@ pub struct Script {
     pub fault: Option<(&'static str, u64, Action)>,
     /// A bug to plant.
     pub bug: Option<Bug>,
+    /// Whether files are merged and swept as well.
+    pub keeps_house: bool,
     /// Whether an operator expires, holds, sweeps and moves the clock meanwhile (G22).
     pub operator: bool,
     /// Whether bits of synced bytes rot between two lives.
@@ -64,6 +66,7 @@ impl Script {
             cuts: true,
             fault: None,
             bug: None,
+            keeps_house: false,
             operator: false,
             rot: false,
         }
@@ -178,8 +181,9 @@ impl Running {
             data: "/data".into(),
             wal_segment_bytes: 64 << 10,
             wal_bytes_max: 2 << 20,
-            seal_age_ms: 250,
-            seal_rows: 25,
+            // Some worlds seal all the time, some hardly ever.
+            seal_age_ms: [150, 600, 2_500][usize::try_from(self.script.seed % 3).expect("below three")],
+            seal_rows: 60,
             checkpoint_commits: 3,
             compact_files_min: 3,
             compact_quiet_ms: 400,
@@ -282,13 +286,15 @@ impl Running {
         let housekeeping = stopped.clone();
         tasks.push(tokio::task::spawn_local(async move { keeper::run(&shared, &mut stopped).await }));
         let shared = storage.shared();
-        tasks.push(tokio::task::spawn_local(async move {
-            loop {
-                // A panic ends a round, as in the real thread.
-                let _ = AssertUnwindSafe(caretaker::round(&shared, &housekeeping)).catch_unwind().await;
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }));
+        if self.script.keeps_house {
+            tasks.push(tokio::task::spawn_local(async move {
+                loop {
+                    // A panic ends a round, as in the real thread.
+                    let _ = AssertUnwindSafe(caretaker::round(&shared, &housekeeping)).catch_unwind().await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }));
+        }
         if self.script.operator {
             let random = Random::new(self.random.next());
             let operating = operator::operate(Arc::clone(storage), random, tables(), Rc::clone(&self.ledger));
