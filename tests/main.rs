@@ -16,6 +16,7 @@ mod kill;
 mod latency;
 mod payloads;
 mod retention;
+mod salvage;
 mod scrub;
 mod spine;
 mod sync_fault;

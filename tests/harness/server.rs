@@ -59,6 +59,13 @@ impl Server {
         Ok(())
     }
 
+    /// Starts again on the same folder, going on over damage in the log.
+    pub fn salvage(&mut self) {
+        let mut command = serve(&self.data, &self.environment);
+        let started = listening(command.arg("--salvage")).expect("the engine starts");
+        (self.child, self.addr, self.log) = started;
+    }
+
     /// What it says on a start that must fail.
     pub fn refused(&self) -> String {
         let started = spawn(&self.data, &self.environment);
@@ -270,8 +277,12 @@ fn serve(data: &Path, environment: &[(String, String)]) -> Command {
 }
 
 fn spawn(data: &Path, environment: &[(String, String)]) -> Result<Spawned, (ExitStatus, String)> {
-    let mut child =
-        serve(data, environment).stderr(Stdio::piped()).spawn().expect("the engine's binary runs");
+    listening(&mut serve(data, environment))
+}
+
+/// Starts a server and waits until it listens, or for how it ended and what it said.
+fn listening(command: &mut Command) -> Result<Spawned, (ExitStatus, String)> {
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the engine's binary runs");
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let log = Arc::new(Mutex::new(String::new()));
     for line in lines.by_ref() {

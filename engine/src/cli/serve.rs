@@ -17,6 +17,10 @@ pub struct Args {
     /// Send a made-up shop to itself, to have something to look at
     #[arg(long)]
     demo: bool,
+    /// Go on over damage in the write-ahead log: what cannot be read is named, written down and left out. For a log
+    /// that stopped a start with exit code 65 and has no good copy
+    #[arg(long)]
+    salvage: bool,
 }
 
 /// Where the configuration comes from; what is given here wins.
@@ -58,10 +62,11 @@ pub(super) fn refused(error: &config::Error) -> ExitCode {
 
 /// Runs the command.
 pub fn run(args: Args) -> ExitCode {
-    let config = match args.sources.load() {
+    let mut config = match args.sources.load() {
         Ok(config) => config,
         Err(error) => return refused(&error),
     };
+    config.settings.storage.salvage = args.salvage;
     let given = config.secrets.bootstrap_key.as_ref().map(|key| key.expose_secret().to_owned());
     run::run(config, move |addr, made| async move {
         if !args.demo {
