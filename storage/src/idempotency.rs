@@ -233,7 +233,7 @@ mod tests {
             &[(tenant.clone(), 50, done("a")), (tenant.clone(), 60, done("b"))],
         )
         .unwrap();
-        let both = vec![(tenant.clone(), 50, done("a")), (tenant.clone(), 60, done("b"))];
+        let both = vec![(tenant.clone(), 50, done("a")), (tenant, 60, done("b"))];
         assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap(), both);
         gather_beside(&LocalDisk, folder.path(), &both, 1).unwrap();
         assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap(), both, "few files stay as they are");

@@ -147,7 +147,7 @@ fn run(fault: Fault, shim: &str) -> Result<(Outcome, u64), String> {
             Ok(response) if response.status == 200 => acknowledged.push(batch),
             // Busy or poisoned: whether it was written only a replay tells.
             Ok(response) if response.status == 503 && response.header("retry-after").is_some() => {
-                unknown.push(batch)
+                unknown.push(batch);
             }
             Ok(response) => return Err(format!("{} {}", response.status, response.text())),
             Err(_) => unknown.push(batch),

@@ -1,6 +1,8 @@
 //! G4: a log of 64 KiB, cut and flipped at every byte: the exact prefix comes back, or the damage is named; and what
 //! salvage makes of it.
 
+#![allow(clippy::print_stdout, reason = "a test says what it counted")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::tests::{batch, log, meta};
