@@ -4,7 +4,7 @@
 //! version after; a seal publishes the version first and removes the chunks after. Whatever happens between,
 //! a chunk is left out exactly when the version's transactions say that it is in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -56,6 +56,9 @@ impl Published {
     }
 }
 
+/// Names of the tables that have something hot, in their order. Locked after a table's chunks where both are.
+type Waiting = Arc<Mutex<BTreeSet<TableId>>>;
+
 /// One table.
 #[derive(Debug)]
 pub struct Table {
@@ -68,6 +71,7 @@ pub struct Table {
     columns: ArcSwap<Columns>,
     growing: Mutex<()>,
     hot: Mutex<Vec<Arc<HotChunk>>>,
+    waiting: Waiting,
     hot_rows: AtomicU64,
     hot_bytes: AtomicU64,
     published: ArcSwap<Published>,
@@ -84,6 +88,7 @@ impl Table {
             columns: ArcSwap::from_pointee(columns),
             growing: Mutex::new(()),
             hot: Mutex::new(Vec::new()),
+            waiting: Waiting::default(),
             hot_rows: AtomicU64::new(0),
             hot_bytes: AtomicU64::new(0),
             published: ArcSwap::from_pointee(Published::new(state)),
@@ -118,7 +123,11 @@ impl Table {
     pub fn push(&self, chunk: Arc<HotChunk>) {
         self.hot_rows.fetch_add(chunk.batch.num_rows() as u64, Ordering::Relaxed);
         self.hot_bytes.fetch_add(chunk.bytes, Ordering::Relaxed);
-        self.hot().push(chunk);
+        let mut hot = self.hot();
+        if hot.is_empty() {
+            self.waiting.lock().expect("no panic happens under this lock").insert(self.id.clone());
+        }
+        hot.push(chunk);
     }
 
     /// The chunks that wait, oldest first.
@@ -145,7 +154,8 @@ impl Table {
         self.published.store(Arc::new(Published::new(state)));
         let published = self.published.load();
         let mut freed = 0;
-        self.hot().retain(|chunk| {
+        let mut hot = self.hot();
+        hot.retain(|chunk| {
             let is_in = chunk.seq <= published.state.last_seq(&chunk.writer);
             if is_in {
                 freed += chunk.bytes;
@@ -154,6 +164,9 @@ impl Table {
             }
             !is_in
         });
+        if hot.is_empty() {
+            self.waiting.lock().expect("no panic happens under this lock").remove(&self.id);
+        }
         freed
     }
 
@@ -191,6 +204,7 @@ impl Table {
 #[derive(Debug, Default)]
 pub struct Tables {
     by_id: RwLock<HashMap<TableId, Arc<Table>>>,
+    waiting: Waiting,
 }
 
 impl Tables {
@@ -216,15 +230,26 @@ impl Tables {
         if let Some(table) = by_id.get(id) {
             return if table.kind == kind { Ok(Arc::clone(table)) } else { Err(clash(table, kind)) };
         }
-        let table = Arc::new(make()?);
+        let table = Arc::new(Table { waiting: Arc::clone(&self.waiting), ..make()? });
         by_id.insert(id.clone(), Arc::clone(&table));
         Ok(table)
     }
 
+    /// The tables that have something hot, in order of name: at a cost of these alone.
+    pub fn waiting(&self) -> Vec<Arc<Table>> {
+        let waiting = self.waiting.lock().expect("no panic happens under this lock");
+        let by_id = self.by_id.read().expect("no panic happens under this lock");
+        waiting.iter().filter_map(|id| by_id.get(id).cloned()).collect()
+    }
+
+    /// Every table, in any order: what looks through thousands each second need not sort them.
+    pub fn unordered(&self) -> Vec<Arc<Table>> {
+        self.by_id.read().expect("no panic happens under this lock").values().cloned().collect()
+    }
+
     /// Every table, in order of name.
     pub fn all(&self) -> Vec<Arc<Table>> {
-        let mut tables: Vec<_> =
-            self.by_id.read().expect("no panic happens under this lock").values().cloned().collect();
+        let mut tables = self.unordered();
         tables.sort_by(|a, b| a.id.cmp(&b.id));
         tables
     }
