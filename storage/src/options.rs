@@ -161,7 +161,6 @@ impl Options {
         }
         Ok(())
     }
-
 }
 
 #[cfg(test)]

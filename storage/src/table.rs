@@ -14,10 +14,17 @@ use arrow::array::RecordBatch;
 use crate::commit::{State, TableLog};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
-use crate::latency::Measurement;
+use crate::latency::{Measurement, Series};
 use crate::reader::{DataFile, Snapshot};
 use crate::record::fit::{Columns, Coordinates, to_rows};
 use crate::record::{Kind, TableId};
+
+/// What a column of a chunk takes beside its arrays: its field, the counters of its shared parts, and what the
+/// allocator rounds up. Measured (`longevity/hot.rs`).
+const COLUMN_BYTES: usize = 768;
+
+/// What a chunk takes beside its columns: itself, its measurement, its schema, its place in its table. Chosen.
+const CHUNK_BYTES: usize = 512;
 
 /// An acknowledged chunk that waits to be sealed.
 #[derive(Debug)]
@@ -36,6 +43,24 @@ pub struct HotChunk {
     pub appended_ns: i64,
     /// Memory it holds.
     pub bytes: u64,
+}
+
+/// What a chunk of these rows holds in memory, its own bookkeeping included: with one row a chunk, that is most of it.
+pub fn held_bytes(batch: &RecordBatch, measurement: &Measurement) -> u64 {
+    let fields = batch.schema_ref().fields();
+    let names: usize = fields.iter().map(|field| field.name().len()).sum();
+    let series: usize = measurement
+        .series
+        .iter()
+        .map(|series| {
+            size_of::<Series>()
+                + series.source.len()
+                + series.operation.len()
+                + series.buckets.capacity() * size_of::<(u64, u32)>()
+        })
+        .sum();
+    let held = batch.get_array_memory_size() + names + series + fields.len() * COLUMN_BYTES + CHUNK_BYTES;
+    held as u64
 }
 
 /// A published version: what a snapshot reads.

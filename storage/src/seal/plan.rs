@@ -71,7 +71,7 @@ struct Group<'a> {
     urgent: Vec<usize>,
     /// By age alone.
     aged: Vec<usize>,
-    /// When the oldest that is due by age was appended.
+    /// When the oldest that is due was appended.
     oldest_ns: i64,
 }
 
@@ -119,12 +119,7 @@ pub fn due(
         .collect()
 }
 
-fn groups<'a>(
-    backlogs: &[Backlog<'a>],
-    is_log_long: bool,
-    options: &Options,
-    now_ns: i64,
-) -> Vec<Group<'a>> {
+fn groups<'a>(backlogs: &[Backlog<'a>], is_log_long: bool, options: &Options, now_ns: i64) -> Vec<Group<'a>> {
     let ns = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
     let age_ns = ns(options.seal_age_ms);
     let age_max_ns = ns(options.seal_age_max_ms).max(age_ns);
@@ -153,12 +148,8 @@ fn groups<'a>(
             groups.push(Group { tenant, urgent: Vec::new(), aged: Vec::new(), oldest_ns: i64::MAX });
         }
         let group = &mut groups[place];
-        if is_urgent {
-            group.urgent.push(at);
-        } else {
-            group.aged.push(at);
-            group.oldest_ns = group.oldest_ns.min(oldest_ns);
-        }
+        group.oldest_ns = group.oldest_ns.min(oldest_ns);
+        if is_urgent { &mut group.urgent } else { &mut group.aged }.push(at);
     }
     groups
 }
@@ -231,7 +222,7 @@ mod tests {
         check(&[(1, 1, Some(10))], 0, &[]);
         // Above half of the memory the largest, until it is half.
         check(&[(1, 800, Some(0)), (1, 801, Some(0))], 0, &[1]);
-        check(&[(1, 700, Some(0)), (1, 801, Some(0)), (1, 802, Some(0))], 0, &[2]);
+        check(&[(1, 698, Some(0)), (1, 801, Some(0)), (1, 802, Some(0))], 0, &[2]);
         check(&[(1, 900, Some(0)), (1, 901, Some(0)), (1, 902, Some(0))], 0, &[2, 1]);
     }
 

@@ -207,9 +207,8 @@ async fn fold(tools: &Tools, parts: &[Part<'_>], latency: &Table, now_ns: i64) -
     let mut last: BTreeMap<String, i64> = BTreeMap::new();
     for part in parts.iter().filter(|part| is_measured(part.table.kind)) {
         let dataset = part.table.id.dataset.as_str();
-        let is_fresh = |chunk: &&Arc<HotChunk>| {
-            chunk.seq > published.state.last_seq(&fold_app(&chunk.writer, dataset))
-        };
+        let is_fresh =
+            |chunk: &&Arc<HotChunk>| chunk.seq > published.state.last_seq(&fold_app(&chunk.writer, dataset));
         let fresh: Vec<&Arc<HotChunk>> = part.chunks.iter().filter(is_fresh).collect();
         let measurements: Vec<_> = fresh.iter().map(|chunk| &*chunk.measurement).collect();
         let Some(clean) = rollup::rows(dataset, &measurements, now_ns) else { continue };
