@@ -52,6 +52,7 @@ fn is_test(name: &str) -> bool {
         || name.ends_with("/model.rs")
         || name.contains("/tests/")
         || name.contains("/examples/")
+        || name.contains("/simulation/")
 }
 
 #[test]

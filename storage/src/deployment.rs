@@ -5,7 +5,6 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use object_store::ObjectStore;
 use tokio::sync::watch;
@@ -126,6 +125,8 @@ pub struct Shared {
     /// Held while a dataset is expired: one at a time, so that their memory does not add up.
     pub(crate) expiring: tokio::sync::Mutex<()>,
     poisoned: watch::Sender<bool>,
+    /// The wall clock at the start, and when that was.
+    started: (i64, tokio::time::Instant),
 }
 
 /// What storage stands on: this machine's, or a simulated one.
@@ -163,6 +164,7 @@ impl Shared {
         let node = recovery::node(&*disk, &wal)?;
         let options = Arc::new(options);
         let shared = Arc::new(Self {
+            started: (now(), tokio::time::Instant::now()),
             keys: Keys::new(options.idempotency_keys_max, options.idempotency_hours),
             reserve: Reserve::open(&options.data, options.disk_reserve_bytes),
             options,
@@ -179,7 +181,8 @@ impl Shared {
             compaction: Memory::default(),
             tails: Mutex::new(HashMap::new()),
             policies: Policies::default(),
-            clock: ClockTrust::new(now(), Instant::now()),
+            // Tokio's clock is the system's, and a paused one in tests.
+            clock: ClockTrust::new(now(), tokio::time::Instant::now().into_std()),
             sweeper: tokio::sync::Mutex::default(),
             expiring: tokio::sync::Mutex::default(),
             poisoned: watch::Sender::new(false),
@@ -203,6 +206,13 @@ impl Shared {
     /// Publishes a table's new version and gives back the memory of the chunks that it holds.
     pub(crate) fn publish(&self, table: &Table, state: State) {
         self.hot_bytes.fetch_sub(table.publish(state), Ordering::Relaxed);
+    }
+
+    /// The wall clock of the start and the time since, nanoseconds since 1970 UTC: it does not jump. What waits and
+    /// what is remembered ages by it (F19, F27).
+    pub(crate) fn steady_ns(&self) -> i64 {
+        let (wall_ns, at) = self.started;
+        wall_ns.saturating_add(i64::try_from(at.elapsed().as_nanos()).unwrap_or(i64::MAX))
     }
 
     /// Whether a budget is full: log, hot buffer or disk.

@@ -2,7 +2,7 @@
 //!
 //! The log never touches the file system but through [`Disk`], so that a simulated one can lose what was not
 //! synced, tear writes and fail (RELIABILITY, "local disk"). What a call makes durable is part of its contract:
-//! nothing but [`DiskFile::sync`] and [`Disk::sync_folder`] makes anything durable.
+//! nothing but [`DiskFile::sync`], [`DiskFile::sync_all`] and [`Disk::sync_folder`] makes anything durable.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -95,6 +95,13 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// As the file system says.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
 
+    /// Makes content, length and everything else about the file durable. After an error the file must not be used
+    /// again (W3).
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn sync_all(&self) -> io::Result<()>;
+
     /// Makes content and length durable. After an error the file must not be used again (W3).
     ///
     /// # Errors
@@ -117,7 +124,7 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = disk.create(aside)?;
     file.write_at(bytes, 0)?;
     faults::io("replace.before_sync")?;
-    file.sync()?;
+    file.sync_all()?;
     faults::io("replace.before_rename")?;
     disk.rename(aside, path)?;
     faults::io("replace.before_folder_sync")?;
@@ -192,6 +199,10 @@ impl DiskFile for LocalFile {
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.0.set_len(bytes)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
@@ -124,41 +124,79 @@ pub fn keep_beside(disk: &dyn Disk, folder: &Path, segment: u64, keys: &[Remembe
     replace(disk, &folder.join(format!("{segment:016}.keys")), &text)
 }
 
-/// Reads the keys kept beside a log, and deletes files whose keys are all older than `oldest_ns`.
+/// Files of keys beside a log above which a start writes one instead. Chosen: a handful of reads.
+const FILES_MAX: usize = 8;
+
+/// Reads the keys kept beside a log, in the order they were acknowledged in.
+///
+/// However old they say they are: a clock that jumped while nothing ran must not make the log forget (F19). They
+/// age anew from the start, and their number is bounded.
 ///
 /// # Errors
 /// As reading files; a line that is not what was written is an error too.
-pub fn read_beside(disk: &dyn Disk, folder: &Path, oldest_ns: i64) -> io::Result<Vec<Remembered>> {
+pub fn read_beside(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<Remembered>> {
     let mut remembered = Vec::new();
-    let mut names = disk.names(folder)?;
-    names.retain(|name| name.ends_with(".keys"));
-    names.sort_unstable();
-    for name in names {
-        let path = folder.join(name);
+    for (_, path) in files_beside(disk, folder)? {
         let text = String::from_utf8(disk.read(&path)?).map_err(io::Error::other)?;
-        let before = remembered.len();
         for line in text.lines() {
             let line: Line = serde_json::from_str(line)?;
-            if line.at_ns < oldest_ns {
-                continue;
-            }
             let tenant = Tenant::stored(&line.tenant).map_err(io::Error::other)?;
             let idempotency = Idempotency::try_from(line.idempotency).map_err(io::Error::other)?;
             remembered.push((tenant, line.at_ns, Arc::new(idempotency)));
         }
-        if remembered.len() == before {
-            disk.remove(&path)?;
+    }
+    Ok(remembered)
+}
+
+/// Replaces many files of keys beside a log by one that holds the last `keys_max` of each tenant, durably.
+///
+/// `remembered` is what [`read_beside`] gave.
+///
+/// # Errors
+/// As writing and deleting files; every key is in a file all the while.
+pub fn gather_beside(
+    disk: &dyn Disk,
+    folder: &Path,
+    remembered: &[Remembered],
+    keys_max: usize,
+) -> io::Result<()> {
+    let files = files_beside(disk, folder)?;
+    let Some((last, _)) = files.last().filter(|_| files.len() > FILES_MAX) else { return Ok(()) };
+    let mut counts: HashMap<&Tenant, usize> = HashMap::new();
+    let mut kept: Vec<Remembered> = Vec::new();
+    for key in remembered.iter().rev() {
+        let count = counts.entry(&key.0).or_default();
+        *count += 1;
+        if *count <= keys_max {
+            kept.push(key.clone());
         }
     }
-    remembered.sort_by_key(|(_, at_ns, _)| *at_ns);
-    Ok(remembered)
+    kept.reverse();
+    keep_beside(disk, folder, *last, &kept)?;
+    for (number, path) in &files {
+        if number != last {
+            disk.remove(path)?;
+        }
+    }
+    disk.sync_folder(folder)
+}
+
+/// Files of keys by the segment they are of, rising.
+fn files_beside(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut files: Vec<_> = disk
+        .names(folder)?
+        .into_iter()
+        .filter_map(|name| Some((name.strip_suffix(".keys")?.parse().ok()?, folder.join(&name))))
+        .collect();
+    files.sort_unstable();
+    Ok(files)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use super::{Keys, keep_beside, read_beside};
+    use super::{Keys, gather_beside, keep_beside, read_beside};
     use crate::disk::LocalDisk;
     use crate::record::Tenant;
     use crate::writer::{Idempotency, Known};
@@ -195,9 +233,23 @@ mod tests {
             &[(tenant.clone(), 50, done("a")), (tenant.clone(), 60, done("b"))],
         )
         .unwrap();
-        let read = read_beside(&LocalDisk, folder.path(), 55).unwrap();
-        assert_eq!(read, vec![(tenant, 60, done("b"))]);
-        assert!(read_beside(&LocalDisk, folder.path(), 100).unwrap().is_empty());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let both = vec![(tenant.clone(), 50, done("a")), (tenant.clone(), 60, done("b"))];
+        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap(), both);
+        gather_beside(&LocalDisk, folder.path(), &both, 1).unwrap();
+        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap(), both, "few files stay as they are");
+    }
+
+    #[test]
+    fn many_files_of_keys_become_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let tenant = Tenant::parse("acme").unwrap();
+        for number in 1..=20 {
+            let key = (tenant.clone(), i64::try_from(number).unwrap(), done(&format!("k{number}")));
+            keep_beside(&LocalDisk, folder.path(), number, &[key]).unwrap();
+        }
+        let all = read_beside(&LocalDisk, folder.path()).unwrap();
+        gather_beside(&LocalDisk, folder.path(), &all, 15).unwrap();
+        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap(), all[5..]);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{FutureExt, TryStreamExt};
-use object_store::ObjectStore;
 use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::watch;
 
 use crate::deployment::{Check, Shared, is_measured, latency_of};
@@ -18,6 +18,7 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::record::{Kind, Tenant};
 use crate::seal::plan::{Backlog, Budget, due};
 use crate::seal::run::{seal, seal_together};
+use crate::store;
 use crate::table::Table;
 
 /// How often the keeper looks. Chosen: a fifth of the shortest seal age that makes sense.
@@ -45,13 +46,50 @@ pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<
 /// Keeps house until `stopped` turns true.
 pub async fn run(shared: &Shared, stopped: &mut watch::Receiver<bool>) {
     let mut budget = Budget::full(shared.options.seal_commits_per_minute);
+    let mut pause = ROUND;
     while !*stopped.borrow() {
+        if pause > ROUND && !answers(shared).await {
+            watch_disk(shared);
+            pause = (pause * 2).min(longest_pause(shared));
+            let _ = tokio::time::timeout(pause, stopped.changed()).await;
+            continue;
+        }
+        let before = (shared.stats.seals.load(Ordering::Relaxed), failures(shared));
         // A panic ends a round, not the keeper: what was not sealed is tried again.
         if AssertUnwindSafe(round(shared, &mut budget)).catch_unwind().await.is_err() {
             shared.stats.seal_failures.fetch_add(1, Ordering::Relaxed);
             tracing::error!("a round of sealing panicked");
         }
-        let _ = tokio::time::timeout(ROUND, stopped.changed()).await;
+        // A store that is away is not asked five times a second: what waits would be encoded each time.
+        let is_in_vain =
+            shared.stats.seals.load(Ordering::Relaxed) == before.0 && failures(shared) > before.1;
+        pause = if is_in_vain { (pause * 2).min(longest_pause(shared)) } else { ROUND };
+        let _ = tokio::time::timeout(pause, stopped.changed()).await;
+    }
+}
+
+/// Whether the store says anything at all, asked for next to nothing: a full disk answers, a bucket that is away
+/// does not.
+async fn answers(shared: &Shared) -> bool {
+    let path = ObjectPath::from("system/master.json");
+    let asked = shared.store.head(&path);
+    matches!(
+        tokio::time::timeout(CHECK_TIMEOUT, asked).await,
+        Ok(Ok(_) | Err(object_store::Error::NotFound { .. }))
+    )
+}
+
+fn failures(shared: &Shared) -> u64 {
+    shared.stats.seal_failures.load(Ordering::Relaxed)
+}
+
+/// How long the keeper rests at most after rounds in vain: a full disk is to be left within two seconds of there
+/// being room, a bucket is asked every half minute.
+fn longest_pause(shared: &Shared) -> Duration {
+    if store::local_root(&shared.options).is_some() {
+        Duration::from_secs(1)
+    } else {
+        Duration::from_secs(30)
     }
 }
 
@@ -68,7 +106,7 @@ pub(crate) async fn round(shared: &Shared, budget: &mut Budget) {
         .collect();
     let mut sealed_any = false;
     let is_log_long = shared.wal_bytes.load(Ordering::Relaxed) > shared.options.wal_bytes_max / 2;
-    let now_ns = (shared.now)();
+    let now_ns = shared.steady_ns();
     budget.refill(now_ns);
     for mut places in due(&backlogs, is_log_long, &shared.options, budget, now_ns) {
         places.sort_unstable();
@@ -210,7 +248,7 @@ pub async fn checks(shared: &Shared) -> Vec<Check> {
     };
     let object_store = match tokio::time::timeout(CHECK_TIMEOUT, listed).await {
         Ok(Ok(_)) => Ok("answers".to_owned()),
-        Ok(Err(error)) => Err(crate::store::unavailable(error).context().to_owned()),
+        Ok(Err(error)) => Err(store::unavailable(error).context().to_owned()),
         Err(_) => Err(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())),
     };
     let options = &shared.options;

@@ -18,7 +18,7 @@ use crate::record::{Dataset, TableId, Tenant};
 use crate::seal::run::rows_app;
 use crate::store::unavailable;
 use crate::table::{HotChunk, Table, held_bytes};
-use crate::wal::log::{Contents, Ledger};
+use crate::wal::log::{Contents, Ledger, Remembered};
 use crate::wal::{replay, salvage, segment};
 
 /// Where a log ended, for the lane that goes on with it.
@@ -107,6 +107,7 @@ pub async fn read_tables(shared: &Shared) -> Result<()> {
             let Ok(dataset) = Dataset::parse(&dataset) else { continue };
             let id = TableId::new(name.clone(), dataset);
             let log = TableLog::new(Arc::clone(&shared.store), id.prefix());
+            faults::reach("start.before_load").await?;
             let state = log.load().await?;
             // A folder without a commit is what an unfinished first seal left: no table yet.
             let Some(kind) = state.kind()? else { continue };
@@ -165,12 +166,16 @@ pub fn replay_logs(shared: &Shared, wal: &Path, measure: Measure, progress: impl
             recovery.bytes_total += disk.len(&segment::path(&folder, number)).map_err(failed)?;
         }
     }
+    let mut keys: Vec<Remembered> = Vec::new();
     for lane in lanes {
         let folder = wal.join(lane.to_string());
-        let tail = replay_log(shared, lane, &folder, measure, &mut recovery, &progress)?;
+        let tail = replay_log(shared, lane, &folder, measure, &mut keys, &mut recovery, &progress)?;
         shared.ledgers.lock().expect("no panic happens under this lock").push(Arc::clone(&tail.ledger));
         shared.tails.lock().expect("no panic happens under this lock").insert(lane, tail);
     }
+    // They age anew from here: by how much is known to no clock.
+    let now_ns = shared.steady_ns();
+    shared.keys.remember(now_ns, keys.into_iter().map(|(tenant, _, key)| (tenant, now_ns, key)));
     Ok(())
 }
 
@@ -179,6 +184,7 @@ fn replay_log(
     lane: usize,
     folder: &Path,
     measure: Measure,
+    known_keys: &mut Vec<Remembered>,
     recovery: &mut Recovery,
     progress: &impl Fn(Recovery),
 ) -> Result<Tail> {
@@ -191,7 +197,7 @@ fn replay_log(
     for number in segment::list(disk, folder).map_err(failed)? {
         segments.insert(number, Contents::default());
     }
-    let now_ns = (shared.now)();
+    let mut keys: Vec<Remembered> = Vec::new();
     let mut last_number = 0;
     let summary = replay::replay(disk, folder, &gaps, |place, header, payload| {
         let number = place.segment;
@@ -214,7 +220,7 @@ fn replay_log(
         *next = (*next).max(meta.first_seq + meta.row_count);
         if let Some(idempotency) = &meta.idempotency {
             let key = (meta.table.tenant.clone(), meta.appended_ns, Arc::new(idempotency.clone()));
-            shared.keys.remember(now_ns, [key]);
+            keys.push(key);
         }
         let table = shared.table(&meta.table, meta.kind)?;
         let is_in = header.seq <= table.published().state.last_seq(&writer);
@@ -249,10 +255,11 @@ fn replay_log(
     }
     faults::io("replay.before_settle").map_err(failed)?;
     summary.settle(disk, folder).map_err(failed)?;
-    let kept_ns =
-        i64::try_from(shared.options.idempotency_hours).unwrap_or(i64::MAX).saturating_mul(3_600_000_000_000);
-    let keys = idempotency::read_beside(disk, folder, now_ns.saturating_sub(kept_ns)).map_err(failed)?;
-    shared.keys.remember(now_ns, keys);
+    faults::io("replay.before_keys").map_err(failed)?;
+    let beside = idempotency::read_beside(disk, folder).map_err(failed)?;
+    idempotency::gather_beside(disk, folder, &beside, shared.options.idempotency_keys_max).map_err(failed)?;
+    known_keys.extend(beside);
+    known_keys.extend(keys);
     let ledger = Ledger::new(
         Arc::clone(&shared.disk),
         folder.to_owned(),

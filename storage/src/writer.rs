@@ -160,7 +160,7 @@ impl Writer {
         let (kind, batch, scrub_version, measurement) = chunk.into_parts();
         let table = shared.table(id, kind)?;
         let batch = table.fit(batch);
-        let appended_ns = (shared.now)();
+        let appended_ns = shared.steady_ns();
         let mut state = self.lane.state.borrow_mut();
         if state.is_poisoned {
             return Err(Error::new(ErrorKind::Poisoned, "the log is poisoned by a failed sync"));
@@ -247,7 +247,7 @@ fn commit(lane: &Lane) {
         Ok(()) => {
             faults::step("ack.before_readable");
             // Readable first, acknowledged after (A3 before A1's reply).
-            let now_ns = (lane.shared.now)();
+            let now_ns = lane.shared.steady_ns();
             lane.shared.keys.remember(now_ns, waiting.iter().filter_map(|waiting| waiting.key.clone()));
             for waiting in waiting {
                 lane.shared.hot_bytes.fetch_add(waiting.chunk.bytes, Ordering::Relaxed);

@@ -54,7 +54,8 @@ pub fn send(account: &Mutex<Account>, load: &Load) {
     };
     while !load.is_over.load(Ordering::Relaxed) {
         let batch = account.lock().unwrap().batches;
-        let is_acknowledged = settle(&name, is_declared.then(|| format!("{name}-{batch}")), batch, load);
+        let key = is_declared.then(|| format!("{name}-{batch}"));
+        let is_acknowledged = settle(&name, key.as_deref(), batch, load);
         let mut account = account.lock().unwrap();
         if !is_acknowledged {
             account.unknown.push(batch);
@@ -66,13 +67,13 @@ pub fn send(account: &Mutex<Account>, load: &Load) {
 }
 
 /// Sends one batch until its fate is known or cannot be; returns whether it was acknowledged.
-fn settle(name: &str, key: Option<String>, batch: u64, load: &Load) -> bool {
+fn settle(name: &str, key: Option<&str>, batch: u64, load: &Load) -> bool {
     let first = batch * BATCH;
     let body: String =
         (first..first + BATCH).map(|n| format!("{{\"source\":\"{name}\",\"n\":{n}}}\n")).collect();
     let bearer = format!("Bearer {KEY}");
     let mut headers = vec![("Authorization", bearer.as_str()), ("Content-Type", "application/x-ndjson")];
-    headers.extend(key.as_deref().map(|key| ("Idempotency-Key", key)));
+    headers.extend(key.map(|key| ("Idempotency-Key", key)));
     while !load.is_hopeless.load(Ordering::Relaxed) {
         let at = *load.addr.lock().unwrap();
         match request(at, "POST", "/api/v1/events", &headers, body.as_bytes()) {

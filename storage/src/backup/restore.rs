@@ -170,7 +170,7 @@ fn begin_epoch(wal: &Path) -> Result<(Arc<str>, u64)> {
         if !lane.is_dir() {
             continue;
         }
-        keys.extend(idempotency::read_beside(&LocalDisk, &lane, i64::MIN).map_err(unread)?);
+        keys.extend(idempotency::read_beside(&LocalDisk, &lane).map_err(unread)?);
         replay::replay(&LocalDisk, &lane, &salvage::known(&LocalDisk, &lane)?, |place, header, payload| {
             if !payload.is_empty() {
                 let (meta, _) = replay::decode(place, header, payload)?;

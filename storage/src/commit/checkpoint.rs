@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::action::{self, Add, Line, Protocol, Remove, Txn};
 use super::state::State;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::faults;
 use crate::store::unavailable;
 
 /// The version that `_last_checkpoint` points at.
@@ -100,7 +101,9 @@ pub async fn write(
 ) -> Result<()> {
     let (bytes, count) = encode(state)?;
     let size = bytes.len();
+    faults::reach("checkpoint.before_put").await?;
     store.put(path, PutPayload::from(bytes)).await.map_err(unavailable)?;
+    faults::reach("checkpoint.before_check").await?;
     if !read(store, path, version).await?.holds_the_same(state) {
         return Err(Error::new(
             ErrorKind::Corrupt,
@@ -113,6 +116,7 @@ pub async fn write(
     }
     let pointer =
         json!({"version": version, "size": count, "sizeInBytes": size, "numOfAddFiles": state.files.len()});
+    faults::reach("checkpoint.before_pointer").await?;
     store.put(last, PutPayload::from(pointer.to_string())).await.map_err(unavailable)?;
     Ok(())
 }

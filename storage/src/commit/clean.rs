@@ -8,6 +8,7 @@ use super::checkpoint;
 use super::load::Object;
 use super::log::TableLog;
 use crate::error::Result;
+use crate::faults;
 use crate::store::unavailable;
 
 /// Objects deleted at once. Chosen: as many as keep a bucket's latency hidden and a disk responsive.
@@ -90,6 +91,7 @@ impl TableLog {
         }
         // What everything kept is read from must read itself, today.
         checkpoint::read(&*self.store, &self.checkpoint_path(base), base).await?;
+        faults::reach("clean.before_delete").await?;
         let count = behind.len() as u64;
         futures::stream::iter(behind)
             .map(|path| async move {

@@ -246,6 +246,7 @@ impl TableLog {
 
     /// Applies every commit behind the state's version.
     async fn catch_up(&self, state: &mut State) -> Result<()> {
+        faults::reach("commit.catch_up").await?;
         loop {
             let next = state.version.map_or(0, |at| at + 1);
             let Some(bytes) = self.get(next).await? else { return Ok(()) };

@@ -13,6 +13,7 @@ use super::report::{self, Leaving, Report};
 use crate::commit::{Change, Operation};
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::faults;
 use crate::keeper;
 use crate::policies::cutoff_ns;
 use crate::reader::DataFile;
@@ -199,12 +200,14 @@ async fn act(
             return Ok(Ok(expiry));
         }
         let path = report::path(&table.id, &id, now_ns);
+        faults::reach("expire.before_report").await?;
         // E2: what goes is written down before it goes.
         report::put(&*shared.store, &path, &expiry.report(&table.id, &id, days, now_ns)).await?;
         expiry.report = Some(path);
         let columns = table.columns();
         let mut adds = Vec::with_capacity(edge.len());
         for file in &edge {
+            faults::reach("expire.before_rewrite").await?;
             adds.push(edge::rewrite(shared, table, file, columns.schema(), cutoff_ns).await?);
         }
         let change = Change {
@@ -217,12 +220,14 @@ async fn act(
             guards: Vec::new(),
             now_ms: now_ns.div_euclid(1_000_000),
         };
+        faults::reach("expire.before_commit").await?;
         let log = table.log.lock().await;
         // R1: a hold that was placed meanwhile wins; whoever places one waits for this lock.
         if shared.policies.is_held(&table.id) {
             return Ok(Err(Refused::Held));
         }
         let committed = log.commit(table.published().state.clone(), &change).await?;
+        faults::reach("expire.before_publish").await?;
         shared.publish(table, committed.state);
         if committed.is_in {
             return Ok(Ok(expiry));

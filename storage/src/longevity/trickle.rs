@@ -1,8 +1,9 @@
 //! Many tables that trickle: a row a minute each, in virtual time.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
@@ -15,7 +16,7 @@ use super::{median, memory_bytes, size};
 use crate::caretaker;
 use crate::deployment::{Shared, Storage, World};
 use crate::disk::LocalDisk;
-use crate::fixture::{DAY_NS, run};
+use crate::fixture::{HOUR, run};
 use crate::keeper;
 use crate::latency::{Measurement, Recorder};
 use crate::options::Options;
@@ -33,14 +34,18 @@ const EVERY_S: u64 = 60;
 /// What the figures of the documentation were measured with; smaller sizes get their share of the budget.
 const TENANTS: u64 = 2_000;
 
-static NOW_NS: AtomicI64 = AtomicI64::new(START_NS);
-
-fn now() -> i64 {
-    NOW_NS.load(Ordering::Relaxed)
+thread_local! {
+    static BEGUN: Cell<Option<tokio::time::Instant>> = const { Cell::new(None) };
 }
 
-fn pass(ns: i64) {
-    NOW_NS.fetch_add(ns, Ordering::Relaxed);
+/// The wall clock goes with the paused monotonic one.
+fn now() -> i64 {
+    let passed = BEGUN.get().map_or(0, |begun| i64::try_from(begun.elapsed().as_nanos()).unwrap());
+    START_NS + passed
+}
+
+async fn pass(time: Duration) {
+    tokio::time::advance(time).await;
 }
 
 /// One span or log record, with a dozen fields and two attributes.
@@ -99,6 +104,8 @@ fn thousands_of_tables_trickle() {
     let datasets = size("FLOODMARK_DATASETS", 3);
     let hours = size("FLOODMARK_HOURS", 1);
     run(async move || {
+        tokio::time::pause();
+        BEGUN.set(Some(tokio::time::Instant::now()));
         let folder = tempfile::tempdir().unwrap();
         let memory = Arc::new(InMemory::new());
         let store = Counting::new(Arc::clone(&memory) as _);
@@ -127,8 +134,7 @@ fn thousands_of_tables_trickle() {
         let mut budget = Budget::full(shared.options.seal_commits_per_minute);
         let (mut appended, mut oldest_max_ns) = (0, 0);
         let begun = Instant::now();
-        // The clocks go together, or ages are not believed.
-        let at = || begun + Duration::from_nanos((now() - START_NS) as u64);
+        let at = || tokio::time::Instant::now().into_std();
         for hour in 0..hours {
             let (mut hot_max, mut commits) = (0, shared.stats.seals.load(Ordering::Relaxed));
             for second in 0..3_600 {
@@ -140,7 +146,7 @@ fn thousands_of_tables_trickle() {
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
                 hot_max = hot_max.max(shared.hot_bytes.load(Ordering::Relaxed));
-                pass(SECOND_NS);
+                pass(Duration::from_secs(1)).await;
                 keeper::round(&shared, &mut budget).await;
                 let oldest = shared.tables.waiting().iter().filter_map(|table| table.backlog().2).min();
                 oldest_max_ns = oldest_max_ns.max(oldest.map_or(0, |oldest| now() - oldest));
@@ -184,12 +190,12 @@ fn thousands_of_tables_trickle() {
         );
         keeper::flush(&shared).await.unwrap();
         for _ in 0..3 {
-            pass(DAY_NS);
+            pass(24 * HOUR).await;
             compact_all(&shared).await;
         }
         assert_eq!(below_policy(&shared), 0);
         sweep(&shared, None, at()).await;
-        pass(DAY_NS);
+        pass(24 * HOUR).await;
         let swept = sweep(&shared, None, at()).await;
         let (count, bytes) = objects(&memory).await;
         let rows: u64 = storage.versions().iter().map(|table| table.rows).sum();

@@ -12,6 +12,9 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMicrosecondTyp
 const PI: u64 = 0x2435_f6a8_885a_308d;
 const ROOT: u64 = 0x6a09_e667_f3bc_c909;
 
+/// Rows whose numbers are gathered at a time, column by column: they stay in the first-level cache meanwhile.
+const ROWS: usize = 1_024;
+
 /// The number of some rows, and 128 bits over all that they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
@@ -29,12 +32,16 @@ impl Fingerprint {
 
     /// Adds rows; those of several batches add up to the same in any order.
     pub fn add(&mut self, batch: &RecordBatch) {
-        let mut rows = vec![[0; 2]; batch.num_rows()];
-        for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-            add_column(&mut rows, column, key(field.name()));
+        let keys: Vec<_> = batch.schema_ref().fields().iter().map(|field| key(field.name())).collect();
+        for start in (0..batch.num_rows()).step_by(ROWS) {
+            let part = batch.slice(start, ROWS.min(batch.num_rows() - start));
+            let mut rows = vec![[0; 2]; part.num_rows()];
+            for (key, column) in keys.iter().zip(part.columns()) {
+                add_column(&mut rows, column, *key);
+            }
+            // A row's cells are mixed into one number before rows are summed: a value that changed rows shows.
+            self.sum = rows.into_iter().fold(self.sum, |sum, row| sum.wrapping_add(settle(row)));
         }
-        // A row's cells are mixed into one number before rows are summed: a value that changed rows shows.
-        self.sum = rows.into_iter().fold(self.sum, |sum, row| sum.wrapping_add(settle(row)));
         self.rows += batch.num_rows() as u64;
     }
 

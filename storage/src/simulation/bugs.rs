@@ -1,6 +1,7 @@
 //! Bugs that are planted on purpose: a suite that does not notice them proves nothing.
 
 use super::disk::DiskOdds;
+use super::failpoints::Action;
 use super::world::{Script, play};
 use crate::faults::Bug;
 
@@ -22,7 +23,17 @@ fn every_planted_bug_is_caught() {
     for bug in Bug::ALL {
         let found = match bug {
             Bug::IgnoreFailedSync => noticed(bug, failing_disk),
-            Bug::SkipCommitGuard | Bug::TrustTakenNumber => noticed(bug, failing_store),
+            Bug::SkipCommitGuard => noticed(bug, |seed| Script {
+                fault: Some(("commit.after_put", seed % 8, Action::Error)),
+                ..Script::power_cuts(seed)
+            }),
+            Bug::TrustTakenNumber => noticed(bug, failing_store),
+            Bug::IgnoreDurableMark => {
+                noticed(bug, |seed| Script { rot: true, cuts: false, ..Script::power_cuts(seed) })
+            }
+            Bug::CompactionDropsRow => {
+                noticed(bug, |seed| Script { keeps_house: true, ..Script::power_cuts(seed) })
+            }
             _ => noticed(bug, Script::power_cuts),
         };
         match found {

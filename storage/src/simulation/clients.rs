@@ -18,8 +18,8 @@ struct Request {
     table: TableId,
     rows: Vec<String>,
     key: Option<String>,
-    /// How many days before now its rows happened.
-    age_days: i64,
+    /// When its rows happened.
+    time_ns: i64,
 }
 
 /// A client; it outlives the process it talks to.
@@ -33,13 +33,17 @@ pub struct Client {
     open: Option<Request>,
     /// Requests with a key that were acknowledged.
     done: Vec<Request>,
+    /// The longest pause between two requests, milliseconds.
+    pause_ms: u64,
+    /// How often it was told to come back later.
+    pub refused: u64,
 }
 
 /// The rows of a request, with their latency.
 fn chunk(request: &Request) -> Clean {
     let mut draft = Draft::new(Kind::Events);
     let mut recorder = Recorder::default();
-    let time_ns = clock::now() - request.age_days * 86_400_000_000_000;
+    let time_ns = request.time_ns;
     for id in &request.rows {
         draft.begin_row();
         draft.set_text(Field::Id, id);
@@ -54,9 +58,9 @@ fn chunk(request: &Request) -> Clean {
 
 impl Client {
     /// A client that writes to `tables`.
-    pub fn new(number: u64, seed: u64, tables: Vec<TableId>) -> Self {
+    pub fn new(number: u64, seed: u64, tables: Vec<TableId>, pause_ms: u64) -> Self {
         let random = Random::new(seed.wrapping_mul(31).wrapping_add(number));
-        Self { number, random, next: 0, tables, open: None, done: Vec::new() }
+        Self { number, random, next: 0, tables, open: None, done: Vec::new(), pause_ms, refused: 0 }
     }
 
     fn request(&mut self) -> Request {
@@ -70,14 +74,19 @@ impl Client {
         let has_key = self.random.happens(600);
         let age_days = if self.random.happens(100) { self.random.below(3) as i64 } else { 0 };
         let key = has_key.then(|| format!("k{}", rows[0]));
-        Request { table: self.tables[at].clone(), rows, key, age_days }
+        let time_ns = clock::now() - age_days * 86_400_000_000_000;
+        Request { table: self.tables[at].clone(), rows, key, time_ns }
     }
 }
 
 /// Sends until the power goes off or the log is poisoned.
 pub async fn send(client: Rc<RefCell<Client>>, writer: Writer, ledger: Rc<RefCell<Ledger>>) {
     loop {
-        let pause = Duration::from_millis(client.borrow_mut().random.below(80));
+        let pause = {
+            let mut client = client.borrow_mut();
+            let most = client.pause_ms;
+            Duration::from_millis(client.random.below(most))
+        };
         tokio::time::sleep(pause).await;
         let (request, is_again) = {
             let mut client = client.borrow_mut();
@@ -94,7 +103,7 @@ pub async fn send(client: Rc<RefCell<Client>>, writer: Writer, ledger: Rc<RefCel
         {
             let mut ledger = ledger.borrow_mut();
             let tried = ledger.tried.entry(request.table.clone()).or_default();
-            tried.extend(request.rows.iter().cloned());
+            tried.extend(request.rows.iter().map(|id| (id.clone(), request.time_ns)));
         }
         if !is_again && request.key.is_some() {
             client.borrow_mut().open = Some(request.clone());
@@ -114,7 +123,10 @@ pub async fn send(client: Rc<RefCell<Client>>, writer: Writer, ledger: Rc<RefCel
                     }
                 }
             }
-            Outcome::Busy => tokio::time::sleep(Duration::from_millis(200)).await,
+            Outcome::Busy => {
+                client.borrow_mut().refused += 1;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
             // The next incarnation is asked again, where there is a key.
             Outcome::Unknown => return,
         }

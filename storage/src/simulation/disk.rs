@@ -195,9 +195,10 @@ impl SimDisk {
         self.state().is_off
     }
 
-    /// Changes made so far.
-    pub fn changes(&self) -> u64 {
-        self.state().ops
+    /// Bytes that files take.
+    pub fn used(&self) -> u64 {
+        let state = self.state();
+        state.seen.values().map(|inode| state.inodes[inode].len).sum()
     }
 
     /// Faults injected so far.
@@ -243,11 +244,21 @@ impl SimDisk {
         state.off_at = None;
     }
 
-    /// Flips a bit of what is durable, as rot does.
-    pub fn rot(&self, path: &Path, at: usize) {
+    /// Flips a bit of a log segment, in a frame that a later one vouches for.
+    pub fn rot_somewhere(&self, random: &mut Random) {
         let mut state = self.state();
-        let inode = state.inode(path).expect("rot hits files that are there");
-        let inode = state.inodes.get_mut(&inode).expect("entries name inodes");
+        let segments: Vec<u64> = state
+            .seen
+            .iter()
+            .filter(|(path, _)| path.extension().is_some_and(|extension| extension == "wal"))
+            .map(|(_, inode)| *inode)
+            .collect();
+        let at = usize::try_from(random.below(segments.len() as u64)).expect("a small index");
+        let Some(number) = segments.get(at) else { return };
+        let inode = state.inodes.get_mut(number).expect("entries name inodes");
+        // The last frame is the heartbeat, which nothing vouches for.
+        let end = inode.seen.iter().rposition(|byte| *byte != 0).unwrap_or(0).saturating_sub(64);
+        let at = usize::try_from(random.below(end as u64)).expect("a small offset");
         for bytes in [&mut inode.seen, &mut inode.durable] {
             if let Some(byte) = bytes.get_mut(at) {
                 *byte ^= 0x10;
@@ -436,6 +447,10 @@ impl DiskFile for SimFile {
                 }
             },
         )
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync()
     }
 
     fn sync(&self) -> io::Result<()> {

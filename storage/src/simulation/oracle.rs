@@ -19,12 +19,14 @@ type Found = (String, String, i64);
 /// Everything that clients know.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Rows that were tried, by table.
-    pub tried: BTreeMap<TableId, BTreeSet<String>>,
+    /// Rows that were tried, with their event times, by table.
+    pub tried: BTreeMap<TableId, BTreeMap<String, i64>>,
     /// Rows that were acknowledged, by table.
     pub acknowledged: BTreeMap<TableId, BTreeSet<String>>,
-    /// Rows that retention was told to remove: they may be there or not.
-    pub expired: BTreeSet<String>,
+    /// Event times before which a retention run was begun: such rows may be there or not.
+    pub cutoffs: BTreeMap<TableId, i64>,
+    /// Rows that a retention run removed.
+    pub gone: BTreeSet<String>,
 }
 
 /// Reads storage as a query would, and compares.
@@ -81,7 +83,7 @@ impl Oracle {
                 }
                 rows.extend(self.files[&path].iter().cloned());
             }
-            compare(table, &rows, tried, &acknowledged, &ledger.expired)?;
+            compare(table, &rows, tried, &acknowledged, ledger)?;
         }
         Ok(())
     }
@@ -90,9 +92,9 @@ impl Oracle {
 fn compare(
     table: &TableId,
     rows: &[Found],
-    tried: &BTreeSet<String>,
+    tried: &BTreeMap<String, i64>,
     acknowledged: &BTreeSet<String>,
-    expired: &BTreeSet<String>,
+    ledger: &Ledger,
 ) -> Result<(), String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut places: BTreeMap<(&str, i64), &str> = BTreeMap::new();
@@ -107,15 +109,19 @@ fn compare(
     }
     for (id, count) in &counts {
         if *count != 1 {
-            return Err(format!("{table}: row {id} is there {count} times"));
+            let at: Vec<_> = rows.iter().filter(|row| row.0 == *id).map(|row| (&row.1, row.2)).collect();
+            return Err(format!("{table}: row {id} is there {count} times, as {at:?}"));
         }
-        if !tried.contains(*id) {
+        if !tried.contains_key(*id) {
             return Err(format!("{table}: nobody sent row {id}"));
         }
+        if ledger.gone.contains(*id) {
+            return Err(format!("{table}: row {id} was removed and is there"));
+        }
     }
-    if let Some(lost) =
-        acknowledged.iter().find(|id| !counts.contains_key(id.as_str()) && !expired.contains(*id))
-    {
+    let cutoff = ledger.cutoffs.get(table).copied().unwrap_or(i64::MIN);
+    let is_lost = |id: &&String| !counts.contains_key(id.as_str()) && tried[*id] >= cutoff;
+    if let Some(lost) = acknowledged.iter().find(is_lost) {
         return Err(format!("{table}: row {lost} was acknowledged and is lost"));
     }
     for ((writer, _), mut rows) in by_client {

@@ -14,6 +14,7 @@ use super::plan::{Ages, Listed, Plan, plan};
 use crate::commit::Kept;
 use crate::deployment::Shared;
 use crate::error::Result;
+use crate::faults;
 use crate::record::{TableId, Tenant};
 use crate::store::{self, unavailable};
 use crate::table::Table;
@@ -119,11 +120,13 @@ async fn sweep_table(
     let Plan { tombstoned, orphans } = going;
     for (paths, count) in [(tombstoned, &mut swept.files), (orphans, &mut swept.orphans)] {
         for batch in paths.chunks(BATCH) {
+            faults::reach("sweep.before_delete").await?;
             let gone = delete(shared, table, &root, batch).await;
             *count += gone.len() as u64;
             swept.bytes += gone.iter().filter_map(|path| sizes.get(path.as_str())).sum::<u64>();
         }
     }
+    faults::reach("sweep.before_clean").await?;
     if let Some(now_ms) = ages.now_ms {
         let keep_ms =
             i64::try_from(shared.options.log_keep_hours.saturating_mul(3_600_000)).unwrap_or(i64::MAX);
@@ -182,6 +185,7 @@ async fn delete(shared: &Shared, table: &Table, root: &Path, paths: &[String]) -
         .filter_map(async |path| path)
         .collect()
         .await;
+    faults::step("sweep.before_forget");
     if !gone.is_empty() {
         let mut state = published.state.clone();
         for path in &gone {

@@ -253,6 +253,7 @@ impl Log {
         faults::io("wal.sync.after").map_err(Failure::Poisoned)?;
         self.durable_seq = self.next_seq - 1;
         self.pending.clear();
+        faults::step("wal.noted");
         let mut segments = self.ledger.segments();
         let contents = segments.entry(number).or_default();
         for (seq, meta) in self.pending_seqs.drain(..) {
@@ -303,5 +304,7 @@ impl Log {
     }
 }
 
+#[cfg(test)]
+mod images;
 #[cfg(test)]
 mod tests;

@@ -46,9 +46,9 @@ impl Summary {
                 Some((torn, at)) if number == torn => {
                     let file = disk.open(&path)?;
                     file.set_len(at)?;
-                    file.sync()?;
+                    file.sync_all()?;
                 }
-                _ => disk.open(&path)?.sync()?,
+                _ => disk.open(&path)?.sync_all()?,
             }
         }
         disk.sync_folder(folder)

@@ -31,7 +31,7 @@ impl Segment {
                 allocated => allocated?,
             }
             faults::io("wal.create.sync")?;
-            file.sync()?;
+            file.sync_all()?;
             faults::io("wal.create.folder")?;
             if faults::has(Bug::SegmentWithoutFolderSync) {
                 return Ok(());

@@ -13,7 +13,7 @@ use crate::wal::frame::{self, Header, Meta};
 use crate::wal::replay::replay;
 use crate::wal::segment;
 
-fn meta(first_seq: u64) -> Meta {
+pub fn meta(first_seq: u64) -> Meta {
     Meta {
         table: TableId::new(Tenant::parse("acme").unwrap(), Dataset::parse("events").unwrap()),
         kind: Kind::Events,
@@ -25,7 +25,7 @@ fn meta(first_seq: u64) -> Meta {
     }
 }
 
-fn batch(n: i64) -> arrow::array::RecordBatch {
+pub fn batch(n: i64) -> arrow::array::RecordBatch {
     let mut draft = Draft::new(Kind::Events);
     draft.begin_row();
     draft.set_int(Field::TimeNs, n);
@@ -34,7 +34,7 @@ fn batch(n: i64) -> arrow::array::RecordBatch {
     Clean::attest(&mut draft, 1).batch().clone()
 }
 
-fn log(folder: &std::path::Path, last_segment: u64, last_seq: u64, segment_bytes: u64) -> Log {
+pub fn log(folder: &std::path::Path, last_segment: u64, last_seq: u64, segment_bytes: u64) -> Log {
     let bytes = Arc::new(AtomicU64::new(0));
     let ledger =
         Ledger::new(Arc::new(LocalDisk), folder.to_owned(), "w".into(), HashMap::new(), bytes, segment_bytes);
