@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use arc_swap::ArcSwap;
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 
 use crate::commit::{State, TableLog};
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -19,12 +20,12 @@ use crate::reader::{DataFile, Snapshot};
 use crate::record::fit::{Columns, Coordinates, to_rows};
 use crate::record::{Kind, TableId};
 
-/// What a column of a chunk takes beside its arrays: its field, the counters of its shared parts, and what the
-/// allocator rounds up. Measured (`longevity/hot.rs`).
-const COLUMN_BYTES: usize = 768;
+/// What a column of a chunk takes beside its arrays: the counters of its shared parts, and what the allocator
+/// rounds up. Measured (`longevity/hot.rs`).
+const COLUMN_BYTES: usize = 192;
 
-/// What a chunk takes beside its columns: itself, its measurement, its schema, its place in its table. Chosen.
-const CHUNK_BYTES: usize = 512;
+/// What a chunk takes beside its columns: itself, its measurement, its place in its table. Measured as well.
+const CHUNK_BYTES: usize = 1_024;
 
 /// An acknowledged chunk that waits to be sealed.
 #[derive(Debug)]
@@ -47,8 +48,6 @@ pub struct HotChunk {
 
 /// What a chunk of these rows holds in memory, its own bookkeeping included: with one row a chunk, that is most of it.
 pub fn held_bytes(batch: &RecordBatch, measurement: &Measurement) -> u64 {
-    let fields = batch.schema_ref().fields();
-    let names: usize = fields.iter().map(|field| field.name().len()).sum();
     let series: usize = measurement
         .series
         .iter()
@@ -59,7 +58,7 @@ pub fn held_bytes(batch: &RecordBatch, measurement: &Measurement) -> u64 {
                 + series.buckets.capacity() * size_of::<(u64, u32)>()
         })
         .sum();
-    let held = batch.get_array_memory_size() + names + series + fields.len() * COLUMN_BYTES + CHUNK_BYTES;
+    let held = batch.get_array_memory_size() + series + batch.num_columns() * COLUMN_BYTES + CHUNK_BYTES;
     held as u64
 }
 
@@ -95,6 +94,8 @@ pub struct Table {
     pub log: tokio::sync::Mutex<TableLog>,
     columns: ArcSwap<Columns>,
     growing: Mutex<()>,
+    /// The schema of the last chunk: chunks of one shape share it, which is half of what a small one takes.
+    shape: ArcSwap<Schema>,
     hot: Mutex<Vec<Arc<HotChunk>>>,
     waiting: Waiting,
     hot_rows: AtomicU64,
@@ -112,6 +113,7 @@ impl Table {
             log: tokio::sync::Mutex::new(log),
             columns: ArcSwap::from_pointee(columns),
             growing: Mutex::new(()),
+            shape: ArcSwap::from_pointee(Schema::empty()),
             hot: Mutex::new(Vec::new()),
             waiting: Waiting::default(),
             hot_rows: AtomicU64::new(0),
@@ -124,7 +126,7 @@ impl Table {
     pub fn fit(&self, batch: RecordBatch) -> RecordBatch {
         let (fitted, added) = self.columns.load().fit(batch.clone());
         if added.is_empty() {
-            return fitted;
+            return self.shaped(fitted);
         }
         let _growing = self.growing.lock().expect("no panic happens under this lock");
         let columns = self.columns.load_full();
@@ -132,7 +134,17 @@ impl Table {
         if !added.is_empty() {
             self.columns.store(Arc::new(columns.with_added(&added)));
         }
-        fitted
+        self.shaped(fitted)
+    }
+
+    /// The chunk under the schema object of the last one, where both are equal.
+    fn shaped(&self, batch: RecordBatch) -> RecordBatch {
+        let last = self.shape.load_full();
+        if *batch.schema_ref() != last {
+            self.shape.store(batch.schema());
+            return batch;
+        }
+        batch.with_schema(last).expect("the schemas are equal")
     }
 
     /// The table's columns, those of hot chunks included.

@@ -156,11 +156,12 @@ fn thousands_of_tables_trickle() {
             commits = shared.stats.seals.load(Ordering::Relaxed) - commits;
             let asked = store.take();
             println!(
-                "hour {hour}: {} tables, {appended} rows in all; {commits} seals; {asked:?}; {} requests a table; \
+                "hour {hour}: {} tables, {appended} rows in all; {commits} seals; {asked:?}; {} requests a table, {} bytes put; \
                  {count} objects of {bytes} bytes; {} files below policy; hot bytes at most {hot_max}; rows waited \
                  at most {} s; write amplification {:.2}; memory {} (at most {})",
                 tables.len(),
                 asked.all() / tables.len() as u64,
+                asked.bytes_put / tables.len() as u64,
                 below_policy(&shared),
                 oldest_max_ns / SECOND_NS,
                 shared.stats.write_amplification(),
