@@ -15,9 +15,9 @@ use tokio::sync::watch;
 
 use crate::deployment::{Check, Shared, is_measured, latency_of};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::record::Kind;
-use crate::seal::plan::{Backlog, due};
-use crate::seal::run::seal;
+use crate::record::{Kind, Tenant};
+use crate::seal::plan::{Backlog, Budget, due};
+use crate::seal::run::{seal, seal_together};
 use crate::store;
 use crate::table::Table;
 
@@ -45,6 +45,7 @@ pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<
 
 /// Keeps house until `stopped` turns true.
 pub async fn run(shared: &Shared, stopped: &mut watch::Receiver<bool>) {
+    let mut budget = Budget::full(shared.options.seal_commits_per_minute);
     let mut pause = ROUND;
     while !*stopped.borrow() {
         if pause > ROUND && !answers(shared).await {
@@ -55,7 +56,7 @@ pub async fn run(shared: &Shared, stopped: &mut watch::Receiver<bool>) {
         }
         let before = (shared.stats.seals.load(Ordering::Relaxed), failures(shared));
         // A panic ends a round, not the keeper: what was not sealed is tried again.
-        if AssertUnwindSafe(round(shared)).catch_unwind().await.is_err() {
+        if AssertUnwindSafe(round(shared, &mut budget)).catch_unwind().await.is_err() {
             shared.stats.seal_failures.fetch_add(1, Ordering::Relaxed);
             tracing::error!("a round of sealing panicked");
         }
@@ -92,27 +93,25 @@ fn longest_pause(shared: &Shared) -> Duration {
     }
 }
 
-async fn round(shared: &Shared) {
+/// One look at what waits, and what is due of it sealed. Its cost is that of the tables with something hot.
+pub(crate) async fn round(shared: &Shared, budget: &mut Budget) {
     watch_disk(shared);
-    let tables = shared.tables.all();
-    let backlogs: Vec<Backlog> = tables
+    let tables = shared.tables.waiting();
+    let backlogs: Vec<Backlog<'_>> = tables
         .iter()
         .map(|table| {
             let (rows, bytes, oldest_ns) = table.backlog();
-            Backlog { rows, bytes, oldest_ns }
+            Backlog { tenant: &table.id.tenant, is_measured: is_measured(table.kind), rows, bytes, oldest_ns }
         })
         .collect();
     let mut sealed_any = false;
     let is_log_long = shared.wal_bytes.load(Ordering::Relaxed) > shared.options.wal_bytes_max / 2;
-    for at in due(&backlogs, is_log_long, &shared.options, shared.steady_ns()) {
-        match seal_table(shared, &tables[at]).await {
-            Ok(_) => sealed_any = true,
-            Err(error) => {
-                shared.stats.seal_failures.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(table = %tables[at].id, %error, "sealing failed and is tried again");
-                shared.reserve.give_back(&error);
-            }
-        }
+    let now_ns = shared.steady_ns();
+    budget.refill(now_ns);
+    for mut places in due(&backlogs, is_log_long, &shared.options, budget, now_ns) {
+        places.sort_unstable();
+        let group: Vec<&Table> = places.iter().map(|at| &*tables[*at]).collect();
+        sealed_any |= seal_group(shared, &group, budget).await;
     }
     // On a full disk trimming may have failed when nothing is left to seal.
     if sealed_any || shared.disk_is_full.load(Ordering::Relaxed) || !shared.reserve.is_held() {
@@ -120,15 +119,63 @@ async fn round(shared: &Shared) {
     }
 }
 
-async fn seal_table(shared: &Shared, table: &Table) -> Result<u64> {
-    let latency = is_measured(table.kind)
-        .then(|| shared.table(&latency_of(&table.id.tenant), Kind::Latency))
-        .transpose()?;
-    let (rows, freed) = seal(&shared.tools(), table, latency.as_deref(), (shared.now)()).await?;
+/// Seals tables of one tenant, in order of name; returns whether any of them was.
+async fn seal_group(shared: &Shared, group: &[&Table], budget: &mut Budget) -> bool {
+    let failed = |what: &dyn std::fmt::Display, error: &Error| {
+        shared.stats.seal_failures.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(table = %what, %error, "sealing failed and is tried again");
+        shared.reserve.give_back(error);
+    };
+    let tenant = &group[0].id.tenant;
+    let latency = match latency_table(shared, tenant, group) {
+        Ok(latency) => latency,
+        Err(error) => {
+            failed(tenant, &error);
+            return false;
+        }
+    };
+    match seal_together(&shared.tools(), group, latency.as_deref(), (shared.now)()).await {
+        Ok(sealed) => {
+            budget.spend(sealed.commits);
+            let mut sealed_any = false;
+            for (table, sealed) in group.iter().zip(sealed.tables) {
+                match sealed {
+                    Ok(sealed) => {
+                        note(shared, sealed);
+                        sealed_any = true;
+                    }
+                    Err(error) => failed(&table.id, &error),
+                }
+            }
+            sealed_any
+        }
+        Err(error) => {
+            // What was tried has cost requests too: a store that refuses is not asked faster than one that takes.
+            budget.spend(1);
+            failed(tenant, &error);
+            false
+        }
+    }
+}
+
+/// The tenant's latency table, where one of the tables is measured.
+fn latency_table(shared: &Shared, tenant: &Tenant, group: &[&Table]) -> Result<Option<Arc<Table>>> {
+    let is_any = group.iter().any(|table| is_measured(table.kind));
+    is_any.then(|| shared.table(&latency_of(tenant), Kind::Latency)).transpose()
+}
+
+/// Notes what a table's seal came to.
+fn note(shared: &Shared, (rows, freed): (u64, u64)) {
     shared.hot_bytes.fetch_sub(freed, Ordering::Relaxed);
     shared.stats.seals.fetch_add(1, Ordering::Relaxed);
     shared.stats.sealed_rows.fetch_add(rows, Ordering::Relaxed);
-    Ok(rows)
+}
+
+async fn seal_table(shared: &Shared, table: &Table) -> Result<u64> {
+    let latency = latency_table(shared, &table.id.tenant, &[table])?;
+    let sealed = seal(&shared.tools(), table, latency.as_deref(), (shared.now)()).await?;
+    note(shared, sealed);
+    Ok(sealed.0)
 }
 
 /// Deletes log segments of which every frame is in a committed table version (C3).
@@ -156,7 +203,7 @@ fn trim(shared: &Shared) {
 /// `Kind::Unavailable` when the object store does not take it.
 pub async fn flush(shared: &Shared) -> Result<u64> {
     let mut rows = 0;
-    for table in shared.tables.all() {
+    for table in shared.tables.waiting() {
         rows += flush_table(shared, &table).await?;
     }
     trim(shared);

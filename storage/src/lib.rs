@@ -22,6 +22,8 @@ pub mod inspect;
 mod keeper;
 pub mod latency;
 mod life;
+#[cfg(test)]
+mod longevity;
 mod options;
 mod policies;
 mod principal;

@@ -1,7 +1,6 @@
 //! What an operator may set about storage.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +35,14 @@ pub struct Options {
     pub seal_rows: u64,
     /// Bytes that wait in the hot buffer of one table before they are sealed.
     pub seal_bytes: u64,
-    /// How long a row waits in the hot buffer at most, in milliseconds.
+    /// How long a row waits in the hot buffer before it is sealed, in milliseconds, as long as
+    /// `seal_commits_per_minute` allows.
     pub seal_age_ms: u64,
+    /// How long a row waits in the hot buffer at most, in milliseconds; below `seal_age_ms` that counts.
+    pub seal_age_max_ms: u64,
+    /// Commits a minute of all tables together that age alone may cause: with thousands of tables that trickle,
+    /// each waits longer instead, the oldest first.
+    pub seal_commits_per_minute: u64,
     /// Hot bytes of all tables together; above half of it the largest is sealed early, at it ingest
     /// answers 503.
     pub hot_bytes_max: u64,
@@ -85,6 +90,10 @@ impl Default for Options {
             seal_rows: 500_000,
             seal_bytes: 128 << 20,
             seal_age_ms: 10_000,
+            seal_age_max_ms: 3_600_000,
+            // A commit is two puts: at most some $9 a day at a bucket's usual prices. A hundred commits in ten
+            // seconds: up to that many tables, age is `seal_age_ms` as ever.
+            seal_commits_per_minute: 600,
             hot_bytes_max: 512 << 20,
             disk_free_bytes_min: 1 << 30,
             disk_reserve_bytes: 64 << 20,
@@ -151,12 +160,6 @@ impl Options {
             return broken("sweep_grace_hours and retention_days_min must be at least 1".into());
         }
         Ok(())
-    }
-
-    /// How long a row waits before it is sealed.
-    #[must_use]
-    pub fn seal_age(&self) -> Duration {
-        Duration::from_millis(self.seal_age_ms)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::latency::Measure;
 use crate::record::{Dataset, TableId, Tenant};
 use crate::seal::run::rows_app;
 use crate::store::unavailable;
-use crate::table::{HotChunk, Table};
+use crate::table::{HotChunk, Table, held_bytes};
 use crate::wal::log::{Contents, Ledger, Remembered};
 use crate::wal::{replay, salvage, segment};
 
@@ -228,7 +228,8 @@ fn replay_log(
             return Ok(());
         }
         let batch = table.fit(batch);
-        let bytes = batch.get_array_memory_size() as u64;
+        let measurement = Arc::new(measure(meta.kind, &batch));
+        let bytes = held_bytes(&batch, &measurement);
         recovery.chunks += 1;
         recovery.rows += meta.row_count;
         shared.hot_bytes.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
@@ -236,7 +237,7 @@ fn replay_log(
             writer: Arc::clone(&writer),
             seq: header.seq,
             first_seq: meta.first_seq,
-            measurement: Arc::new(measure(meta.kind, &batch)),
+            measurement,
             batch,
             appended_ns: meta.appended_ns,
             bytes,

@@ -4,20 +4,28 @@
 //! version after; a seal publishes the version first and removes the chunks after. Whatever happens between,
 //! a chunk is left out exactly when the version's transactions say that it is in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use arc_swap::ArcSwap;
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 
 use crate::commit::{State, TableLog};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
-use crate::latency::Measurement;
+use crate::latency::{Measurement, Series};
 use crate::reader::{DataFile, Snapshot};
 use crate::record::fit::{Columns, Coordinates, to_rows};
 use crate::record::{Kind, TableId};
+
+/// What a column of a chunk takes beside its arrays: the counters of its shared parts, and what the allocator
+/// rounds up. Measured (`longevity/hot.rs`).
+const COLUMN_BYTES: usize = 192;
+
+/// What a chunk takes beside its columns: itself, its measurement, its place in its table. Measured as well.
+const CHUNK_BYTES: usize = 1_024;
 
 /// An acknowledged chunk that waits to be sealed.
 #[derive(Debug)]
@@ -38,6 +46,22 @@ pub struct HotChunk {
     pub bytes: u64,
 }
 
+/// What a chunk of these rows holds in memory, its own bookkeeping included: with one row a chunk, that is most of it.
+pub fn held_bytes(batch: &RecordBatch, measurement: &Measurement) -> u64 {
+    let series: usize = measurement
+        .series
+        .iter()
+        .map(|series| {
+            size_of::<Series>()
+                + series.source.len()
+                + series.operation.len()
+                + series.buckets.capacity() * size_of::<(u64, u32)>()
+        })
+        .sum();
+    let held = batch.get_array_memory_size() + series + batch.num_columns() * COLUMN_BYTES + CHUNK_BYTES;
+    held as u64
+}
+
 /// A published version: what a snapshot reads.
 #[derive(Debug)]
 pub struct Published {
@@ -56,6 +80,9 @@ impl Published {
     }
 }
 
+/// Names of the tables that have something hot, in their order. Locked after a table's chunks where both are.
+type Waiting = Arc<Mutex<BTreeSet<TableId>>>;
+
 /// One table.
 #[derive(Debug)]
 pub struct Table {
@@ -67,7 +94,10 @@ pub struct Table {
     pub log: tokio::sync::Mutex<TableLog>,
     columns: ArcSwap<Columns>,
     growing: Mutex<()>,
+    /// The schema of the last chunk: chunks of one shape share it, which is half of what a small one takes.
+    shape: ArcSwap<Schema>,
     hot: Mutex<Vec<Arc<HotChunk>>>,
+    waiting: Waiting,
     hot_rows: AtomicU64,
     hot_bytes: AtomicU64,
     published: ArcSwap<Published>,
@@ -83,7 +113,9 @@ impl Table {
             log: tokio::sync::Mutex::new(log),
             columns: ArcSwap::from_pointee(columns),
             growing: Mutex::new(()),
+            shape: ArcSwap::from_pointee(Schema::empty()),
             hot: Mutex::new(Vec::new()),
+            waiting: Waiting::default(),
             hot_rows: AtomicU64::new(0),
             hot_bytes: AtomicU64::new(0),
             published: ArcSwap::from_pointee(Published::new(state)),
@@ -94,7 +126,7 @@ impl Table {
     pub fn fit(&self, batch: RecordBatch) -> RecordBatch {
         let (fitted, added) = self.columns.load().fit(batch.clone());
         if added.is_empty() {
-            return fitted;
+            return self.shaped(fitted);
         }
         let _growing = self.growing.lock().expect("no panic happens under this lock");
         let columns = self.columns.load_full();
@@ -102,7 +134,17 @@ impl Table {
         if !added.is_empty() {
             self.columns.store(Arc::new(columns.with_added(&added)));
         }
-        fitted
+        self.shaped(fitted)
+    }
+
+    /// The chunk under the schema object of the last one, where both are equal.
+    fn shaped(&self, batch: RecordBatch) -> RecordBatch {
+        let last = self.shape.load_full();
+        if *batch.schema_ref() != last {
+            self.shape.store(batch.schema());
+            return batch;
+        }
+        batch.with_schema(last).expect("the schemas are equal")
     }
 
     /// The table's columns, those of hot chunks included.
@@ -118,7 +160,11 @@ impl Table {
     pub fn push(&self, chunk: Arc<HotChunk>) {
         self.hot_rows.fetch_add(chunk.batch.num_rows() as u64, Ordering::Relaxed);
         self.hot_bytes.fetch_add(chunk.bytes, Ordering::Relaxed);
-        self.hot().push(chunk);
+        let mut hot = self.hot();
+        if hot.is_empty() {
+            self.waiting.lock().expect("no panic happens under this lock").insert(self.id.clone());
+        }
+        hot.push(chunk);
     }
 
     /// The chunks that wait, oldest first.
@@ -145,7 +191,8 @@ impl Table {
         self.published.store(Arc::new(Published::new(state)));
         let published = self.published.load();
         let mut freed = 0;
-        self.hot().retain(|chunk| {
+        let mut hot = self.hot();
+        hot.retain(|chunk| {
             let is_in = chunk.seq <= published.state.last_seq(&chunk.writer);
             if is_in {
                 freed += chunk.bytes;
@@ -154,6 +201,9 @@ impl Table {
             }
             !is_in
         });
+        if hot.is_empty() {
+            self.waiting.lock().expect("no panic happens under this lock").remove(&self.id);
+        }
         freed
     }
 
@@ -191,6 +241,7 @@ impl Table {
 #[derive(Debug, Default)]
 pub struct Tables {
     by_id: RwLock<HashMap<TableId, Arc<Table>>>,
+    waiting: Waiting,
 }
 
 impl Tables {
@@ -216,15 +267,26 @@ impl Tables {
         if let Some(table) = by_id.get(id) {
             return if table.kind == kind { Ok(Arc::clone(table)) } else { Err(clash(table, kind)) };
         }
-        let table = Arc::new(make()?);
+        let table = Arc::new(Table { waiting: Arc::clone(&self.waiting), ..make()? });
         by_id.insert(id.clone(), Arc::clone(&table));
         Ok(table)
     }
 
+    /// The tables that have something hot, in order of name: at a cost of these alone.
+    pub fn waiting(&self) -> Vec<Arc<Table>> {
+        let waiting = self.waiting.lock().expect("no panic happens under this lock");
+        let by_id = self.by_id.read().expect("no panic happens under this lock");
+        waiting.iter().filter_map(|id| by_id.get(id).cloned()).collect()
+    }
+
+    /// Every table, in any order: what looks through thousands each second need not sort them.
+    pub fn unordered(&self) -> Vec<Arc<Table>> {
+        self.by_id.read().expect("no panic happens under this lock").values().cloned().collect()
+    }
+
     /// Every table, in order of name.
     pub fn all(&self) -> Vec<Arc<Table>> {
-        let mut tables: Vec<_> =
-            self.by_id.read().expect("no panic happens under this lock").values().cloned().collect();
+        let mut tables = self.unordered();
         tables.sort_by(|a, b| a.id.cmp(&b.id));
         tables
     }

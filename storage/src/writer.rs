@@ -18,7 +18,7 @@ use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::record::{Clean, TableId, Tenant};
-use crate::table::{HotChunk, Table};
+use crate::table::{HotChunk, Table, held_bytes};
 use crate::wal::frame::Meta;
 use crate::wal::log::{Failure, Log, Remembered};
 
@@ -175,7 +175,7 @@ impl Writer {
         let seq = state.log.gather(meta, &batch)?;
         state.next_rows.insert(id.clone(), first_seq + row_count);
         let writer = Arc::clone(state.log.writer());
-        let bytes = batch.get_array_memory_size() as u64;
+        let bytes = held_bytes(&batch, &measurement);
         let measurement = Arc::new(measurement);
         let chunk = Arc::new(HotChunk {
             writer: Arc::clone(&writer),

@@ -12,8 +12,9 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde_json::{Value, json};
 
 use super::action::{self, Add, Line, Protocol, Remove, Txn};
@@ -154,11 +155,17 @@ fn encode(state: &State) -> Result<(Bytes, usize)> {
         .build(std::io::Cursor::new(text))
         .map_err(|error| bug(error.into()))?;
     let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().map_err(|error| bug(error.into()))?;
-    let properties =
-        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    // A checkpoint is read whole: statistics, page offsets and Arrow's own copy of the schema would be most of a
+    // small one.
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_offset_index_disabled(true)
+        .build();
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut bytes = Vec::new();
     let mut writer =
-        ArrowWriter::try_new(&mut bytes, schema, Some(properties)).map_err(|error| bug(error.into()))?;
+        ArrowWriter::try_new_with_options(&mut bytes, schema, options).map_err(|error| bug(error.into()))?;
     for batch in &batches {
         writer.write(batch).map_err(|error| bug(error.into()))?;
     }

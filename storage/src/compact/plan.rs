@@ -36,6 +36,9 @@ pub struct Plan {
     pub files_waiting: u64,
     /// Files of the date that has the most.
     pub partition_files_max: u64,
+    /// When a date is quiet for long enough, milliseconds since 1970 UTC, if nothing comes in between: until then
+    /// the plan of the same files is the same. `None` where time alone changes nothing.
+    pub again_ms: Option<i64>,
 }
 
 /// Plans the merges of one table, at most one a date.
@@ -52,7 +55,13 @@ pub fn plan(files: &[File<'_>], options: &Options, now_ms: i64) -> Plan {
         partition.sort_by_key(|at| (files[*at].bytes, files[*at].path));
         let mut due = crowded(files, &partition, options);
         if due.len() < 2 {
-            due = quiet(files, &partition, options, now_ms);
+            due = match quiet(files, &partition, options, now_ms) {
+                Ok(due) => due,
+                Err(again_ms) => {
+                    plan.again_ms = plan.again_ms.into_iter().chain(again_ms).min();
+                    Vec::new()
+                }
+            };
         }
         let merge = fitting(files, &due, options.compact_bytes_target);
         if merge.len() >= 2 {
@@ -81,26 +90,35 @@ fn crowded(files: &[File<'_>], partition: &[usize], options: &Options) -> Vec<us
     small.iter().copied().filter(|at| tier(at) <= tier(&highest[0])).collect()
 }
 
-/// The files below the target, where the date has been quiet for long enough.
+/// The files below the target, where the date has been quiet for long enough; or when it will have been, if ever.
 ///
 /// How long is enough grows with the size of the largest over all the others: a late event a quarter of an hour
 /// must not rewrite a hundred megabytes each time.
-fn quiet(files: &[File<'_>], partition: &[usize], options: &Options, now_ms: i64) -> Vec<usize> {
+fn quiet(
+    files: &[File<'_>],
+    partition: &[usize],
+    options: &Options,
+    now_ms: i64,
+) -> Result<Vec<usize>, Option<i64>> {
     let newest_ms = partition.iter().map(|at| files[*at].made_ms).max().unwrap_or(now_ms);
     // A clock that jumped back makes files look young: they wait, and are merged when enough are there.
     let quiet_ms = u64::try_from(now_ms.saturating_sub(newest_ms)).unwrap_or(0);
     let mut due = fitting(files, partition, options.compact_bytes_target);
+    let mut again_ms = None;
     while let [rest @ .., largest] = due
         && !rest.is_empty()
     {
         let rest_bytes: u64 = rest.iter().map(|at| files[*at].bytes).sum();
         let patience = (files[*largest].bytes / rest_bytes.max(1)).clamp(1, PATIENCE_MAX);
-        if quiet_ms >= options.compact_quiet_ms.saturating_mul(patience) {
-            return due.to_vec();
+        let enough_ms = options.compact_quiet_ms.saturating_mul(patience);
+        if quiet_ms >= enough_ms {
+            return Ok(due.to_vec());
         }
+        let enough_ms = newest_ms.saturating_add(i64::try_from(enough_ms).unwrap_or(i64::MAX));
+        again_ms = Some(again_ms.map_or(enough_ms, |known: i64| known.min(enough_ms)));
         due = rest;
     }
-    Vec::new()
+    Err(again_ms)
 }
 
 /// The smallest files that fit into one.
@@ -189,6 +207,29 @@ mod tests {
         check(&[10, 10], -5 * MINUTE_MS, &[]);
     }
 
+    /// The plan of the same files stays the same until it says that it may not.
+    #[test]
+    fn a_plan_says_when_it_may_change() {
+        let check = |sizes: &[u64], expected: Option<i64>| {
+            let paths: Vec<String> = (0..sizes.len()).map(|n| format!("date=a/{n:05}")).collect();
+            let file = |(path, bytes)| -> File<'_> { File { path, bytes, made_ms: 1_000 } };
+            let files: Vec<_> =
+                paths.iter().zip(sizes).map(|(path, bytes)| file((path.as_str(), *bytes))).collect();
+            let early = plan(&files, &options(), 1_000);
+            assert_eq!(early.again_ms, expected, "{sizes:?}");
+            let Some(again_ms) = expected else { return };
+            assert_eq!(plan(&files, &options(), again_ms - 1), early, "{sizes:?}");
+            assert!(!plan(&files, &options(), again_ms).merges.is_empty(), "{sizes:?}");
+        };
+        check(&[10], None);
+        check(&[70 * MIB, 70 * MIB], None);
+        check(&[10; 4], None);
+        check(&[10; 3], Some(1_000 + 10 * MINUTE_MS));
+        check(&[10 * MIB, 100 * MIB], Some(1_000 + 100 * MINUTE_MS));
+        check(&[1, 1, 100 * MIB], Some(1_000 + 10 * MINUTE_MS));
+        check(&[1, 100 * MIB], Some(1_000 + 24 * 60 * MINUTE_MS));
+    }
+
     #[test]
     fn dates_are_apart_and_the_largest_number_comes_first() {
         let file = |path, bytes| File { path, bytes, made_ms: 0 };
@@ -208,6 +249,7 @@ mod tests {
             merges: vec![vec![1, 3, 5, 6, 8], vec![0, 2, 4, 7]],
             files_waiting: 9,
             partition_files_max: 5,
+            again_ms: None,
         };
         assert_eq!(plan(&files, &options(), 0), expected);
     }

@@ -4,7 +4,7 @@
 //! merge half way leaves at worst a file that no version names. The old files stay in the store for snapshots
 //! that still read them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -32,12 +32,42 @@ const PAUSE_NS: i64 = 15_000_000_000;
 pub struct Memory {
     /// Files that cannot be merged, until the next start.
     set_aside: Mutex<HashSet<(TableId, String)>>,
+    /// What the last look at each table found: most tables are the same at the next.
+    looks: Mutex<HashMap<TableId, Look>>,
     /// When the next merge may begin, nanoseconds since 1970 UTC.
     not_before_ns: AtomicI64,
     /// Files that wait to be merged, as the last look found.
     pub files_waiting: AtomicU64,
     /// Files of the date of a table that has the most, as the last look found.
     pub partition_files_max: AtomicU64,
+}
+
+/// What a look at a table found. It holds for a version, until a moment.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    version: Option<i64>,
+    again_ms: Option<i64>,
+    files_waiting: u64,
+    partition_files_max: u64,
+    /// Files of the largest merge that is due; 0 where none is.
+    merge_files: usize,
+}
+
+impl Look {
+    fn of(version: Option<i64>, plan: &Plan) -> Self {
+        Self {
+            version,
+            again_ms: plan.again_ms,
+            files_waiting: plan.files_waiting,
+            partition_files_max: plan.partition_files_max,
+            merge_files: plan.merges.first().map_or(0, Vec::len),
+        }
+    }
+
+    /// Whether another look would find the same: a version has its files for ever.
+    fn holds(&self, version: Option<i64>, now_ms: i64) -> bool {
+        self.version == version && self.again_ms.is_none_or(|again_ms| now_ms < again_ms)
+    }
 }
 
 impl Memory {
@@ -49,6 +79,7 @@ impl Memory {
     fn set_aside(&self, table: &TableId, path: &str) {
         let mut set_aside = self.set_aside.lock().expect("no panic happens under this lock");
         set_aside.insert((table.clone(), path.to_owned()));
+        self.looks.lock().expect("no panic happens under this lock").remove(table);
     }
 }
 
@@ -94,35 +125,65 @@ fn is_pressed(shared: &Shared) -> bool {
 }
 
 /// Looks through all tables; returns the files of the merge that takes the most away.
+///
+/// Only tables that changed since the last look are planned anew: with thousands of them, a look costs little.
 fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Arc<DataFile>>)> {
     let memory = &shared.compaction;
+    let now_ms = now_ns / 1_000_000;
     let (mut waiting, mut partition_max) = (0, 0);
-    let mut most: Option<(Arc<Table>, Vec<Arc<DataFile>>)> = None;
-    for table in shared.tables.all() {
-        let published = table.published();
-        let live: Vec<&Arc<DataFile>> =
-            published.files.iter().filter(|file| !memory.is_set_aside(&table.id, &file.path)).collect();
-        let files: Vec<File<'_>> = live
-            .iter()
-            .map(|file| File {
-                path: &file.path,
-                bytes: file.bytes,
-                made_ms: segment::made_ms(&file.path).unwrap_or(0),
-            })
-            .collect();
-        let Plan { merges, files_waiting, partition_files_max } =
-            plan(&files, &shared.options, now_ns / 1_000_000);
-        waiting += files_waiting;
-        partition_max = partition_files_max.max(partition_max);
-        if let Some(merge) = merges.first()
-            && most.as_ref().is_none_or(|(_, files)| merge.len() > files.len())
-        {
-            most = Some((table, merge.iter().map(|at| Arc::clone(live[*at])).collect()));
+    let mut most: Option<(usize, Arc<Table>)> = None;
+    for table in shared.tables.unordered() {
+        let version = table.published().state.version;
+        let look = memory.looks.lock().expect("no panic happens under this lock").get(&table.id).copied();
+        let look = match look.filter(|look| look.holds(version, now_ms)) {
+            Some(look) => look,
+            None => {
+                let (look, _) = look_at(shared, &table, now_ms);
+                let mut looks = memory.looks.lock().expect("no panic happens under this lock");
+                looks.insert(table.id.clone(), look);
+                look
+            }
+        };
+        waiting += look.files_waiting;
+        partition_max = look.partition_files_max.max(partition_max);
+        // Of equals the first by name: the order is the same in every run.
+        let is_more = most.as_ref().is_none_or(|(files, other)| {
+            look.merge_files > *files || (look.merge_files == *files && table.id < other.id)
+        });
+        if look.merge_files > 0 && is_more {
+            most = Some((look.merge_files, table));
         }
     }
     memory.files_waiting.store(waiting, Ordering::Relaxed);
     memory.partition_files_max.store(partition_max, Ordering::Relaxed);
-    most
+    let (_, table) = most?;
+    // Anew: a look holds no files, which would keep the sweep from them.
+    let (look, files) = look_at(shared, &table, now_ms);
+    if files.is_none() {
+        // A clock that jumped back: what was due is not, and must not stand before what is.
+        let mut looks = memory.looks.lock().expect("no panic happens under this lock");
+        looks.insert(table.id.clone(), look);
+    }
+    files.map(|files| (table, files))
+}
+
+/// Plans one table; the files of its largest merge where one is due.
+fn look_at(shared: &Shared, table: &Table, now_ms: i64) -> (Look, Option<Vec<Arc<DataFile>>>) {
+    let memory = &shared.compaction;
+    let published = table.published();
+    let live: Vec<&Arc<DataFile>> =
+        published.files.iter().filter(|file| !memory.is_set_aside(&table.id, &file.path)).collect();
+    let files: Vec<File<'_>> = live
+        .iter()
+        .map(|file| File {
+            path: &file.path,
+            bytes: file.bytes,
+            made_ms: segment::made_ms(&file.path).unwrap_or(0),
+        })
+        .collect();
+    let plan = plan(&files, &shared.options, now_ms);
+    let merge = plan.merges.first().map(|merge| merge.iter().map(|at| Arc::clone(live[*at])).collect());
+    (Look::of(published.state.version, &plan), merge)
 }
 
 /// Replaces files of one date by one with the same rows.

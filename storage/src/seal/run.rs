@@ -1,8 +1,8 @@
-//! Sealing one table: chunks to rows, rows to files, files to a commit.
+//! Sealing tables of one tenant: chunks to rows, rows to files, files to a commit of each table.
 //!
-//! The `latency` table takes the chunks' measurements first, under a transaction of its own that names the
-//! chunks' dataset; then the chunks go into their table. A crash between the two is told apart by the two
-//! transactions, so neither rows nor durations are counted twice (A3).
+//! The `latency` table takes the chunks' measurements first, in one commit for all of them, under transactions of
+//! its own that each name the chunks' dataset; then the chunks go into their tables. A crash between is told apart
+//! by the transactions, so neither rows nor durations are counted twice (A3).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::Int64Type;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::sync::MutexGuard;
 
 use crate::commit::{Change, Committed, Operation, State, TableLog};
-use crate::deployment::Stats;
+use crate::deployment::{Stats, is_measured};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults;
 use crate::latency::rollup;
@@ -24,7 +25,7 @@ use crate::reader::DataFile;
 use crate::record::Kind;
 use crate::record::fit::{Coordinates, to_rows};
 use crate::segment::{self, Fingerprint, Written};
-use crate::table::{HotChunk, Table};
+use crate::table::{HotChunk, Published, Table};
 
 /// Nanoseconds in a day.
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -45,7 +46,24 @@ pub struct Tools {
     pub stats: Arc<Stats>,
 }
 
-/// Seals what waits in `table`, up to a bound; returns the rows and the bytes of memory set free.
+/// What a seal of several tables came to.
+#[derive(Debug)]
+pub struct Sealed {
+    /// Of each table: the rows, and the bytes of memory set free.
+    pub tables: Vec<Result<(u64, u64)>>,
+    /// Commits that were tried.
+    pub commits: u64,
+}
+
+/// A table whose log is held, and the chunks of it that are sealed.
+struct Part<'a> {
+    table: &'a Table,
+    log: MutexGuard<'a, TableLog>,
+    chunks: Vec<Arc<HotChunk>>,
+    published: Arc<Published>,
+}
+
+/// Seals what waits in one table, up to a bound; returns the rows and the bytes of memory set free.
 ///
 /// `latency` is the tenant's latency table, where this kind of row is measured.
 ///
@@ -53,24 +71,68 @@ pub struct Tools {
 /// `Kind::Unavailable` when the store does not take it: the chunks stay hot and logged, the next round tries
 /// again, and what was put without a commit is an orphan that no version names.
 pub async fn seal(tools: &Tools, table: &Table, latency: Option<&Table>, now_ns: i64) -> Result<(u64, u64)> {
-    let log = table.log.lock().await;
-    let (mut chunks, published) = table.consistent();
+    seal_together(tools, &[table], latency, now_ns).await?.tables.pop().unwrap_or(Ok((0, 0)))
+}
+
+/// Seals what waits in tables of one tenant, each up to a bound; their durations go into `latency` in one commit.
+///
+/// `tables` are in order of name: whoever holds several tables' logs takes them in that order, and the latency
+/// table's last. A table that fails does not keep the others from their commits.
+///
+/// # Errors
+/// As [`seal`], where the durations are not taken: no table was sealed.
+pub async fn seal_together(
+    tools: &Tools,
+    tables: &[&Table],
+    latency: Option<&Table>,
+    now_ns: i64,
+) -> Result<Sealed> {
+    debug_assert!(tables.is_sorted_by(|a, b| a.id < b.id), "logs are held in order of name");
+    let mut parts = Vec::with_capacity(tables.len());
+    for table in tables {
+        let log = table.log.lock().await;
+        let (mut chunks, published) = table.consistent();
+        chunks.truncate(fitting(&chunks));
+        parts.push(Part { table, log, chunks, published });
+    }
+    let mut sealed = Sealed { tables: Vec::with_capacity(parts.len()), commits: 0 };
+    if parts.iter().all(|part| part.chunks.is_empty()) {
+        sealed.tables.extend(parts.iter().map(|_| Ok((0, 0))));
+        return Ok(sealed);
+    }
+    faults::reach("seal.before_fold").await?;
+    // A3: the very chunks that are sealed below, under logs that stay held: none comes in without its durations.
+    if let Some(latency) = latency
+        && fold(tools, &parts, latency, now_ns).await?
+    {
+        sealed.commits += 1;
+    }
+    faults::reach("seal.after_fold").await?;
+    for part in parts {
+        if part.chunks.is_empty() {
+            sealed.tables.push(Ok((0, 0)));
+            continue;
+        }
+        sealed.commits += 1;
+        sealed.tables.push(seal_part(tools, part, now_ns).await);
+    }
+    Ok(sealed)
+}
+
+/// How many of the chunks one commit takes: the first at least.
+fn fitting(chunks: &[Arc<HotChunk>]) -> usize {
     let mut bytes = 0;
     let fitting = chunks.iter().take_while(|chunk| {
         let fits = bytes == 0 || bytes + chunk.bytes <= SEAL_BYTES_MAX;
         bytes += chunk.bytes;
         fits
     });
-    let fitting = fitting.count();
-    chunks.truncate(fitting);
-    if chunks.is_empty() {
-        return Ok((0, 0));
-    }
-    faults::reach("seal.before_fold").await?;
-    if let Some(latency) = latency {
-        fold(tools, table, latency, &chunks, now_ns).await?;
-    }
-    faults::reach("seal.after_fold").await?;
+    fitting.count()
+}
+
+/// Puts the part's rows into files and commits them.
+async fn seal_part(tools: &Tools, part: Part<'_>, now_ns: i64) -> Result<(u64, u64)> {
+    let Part { table, log, chunks, published } = part;
     let columns = table.columns();
     let rows: Vec<RecordBatch> = chunks
         .iter()
@@ -134,36 +196,36 @@ fn version(seq: u64) -> i64 {
     i64::try_from(seq).expect("fewer than 2^63 frames and rows")
 }
 
-/// Folds the chunks' measurements into the latency table.
-async fn fold(
-    tools: &Tools,
-    table: &Table,
-    latency: &Table,
-    chunks: &[Arc<HotChunk>],
-    now_ns: i64,
-) -> Result<()> {
+/// Folds the measurements of all parts into the latency table; returns whether that took a commit.
+async fn fold(tools: &Tools, parts: &[Part<'_>], latency: &Table, now_ns: i64) -> Result<bool> {
     let log = latency.log.lock().await;
     let published = latency.published();
-    let dataset = table.id.dataset.as_str();
-    let fresh: Vec<&Arc<HotChunk>> = chunks
-        .iter()
-        .filter(|chunk| chunk.seq > published.state.last_seq(&fold_app(&chunk.writer, dataset)))
-        .collect();
-    let measurements: Vec<_> = fresh.iter().map(|chunk| &*chunk.measurement).collect();
-    let Some(clean) = rollup::rows(dataset, &measurements, now_ns) else { return Ok(()) };
     let rows_app = rows_app(&tools.rollup_writer);
-    let first_seq = published.state.last_seq(&rows_app);
-    let next_row = first_seq + clean.row_count() as u64;
-    let (_, batch, _, _) = clean.into_parts();
     let columns = latency.columns();
-    let at = Coordinates { writer: &tools.rollup_writer, first_seq };
-    let rows = to_rows(&batch, columns.schema(), at);
-    let files = put_files(tools, Kind::Latency, &latency.id.prefix(), vec![rows], now_ns).await?;
+    let mut next_row = published.state.last_seq(&rows_app);
+    let mut rows = Vec::new();
     let mut last: BTreeMap<String, i64> = BTreeMap::new();
-    for chunk in &fresh {
-        let entry = last.entry(fold_app(&chunk.writer, dataset)).or_default();
-        *entry = (*entry).max(version(chunk.seq));
+    for part in parts.iter().filter(|part| is_measured(part.table.kind)) {
+        let dataset = part.table.id.dataset.as_str();
+        let is_fresh =
+            |chunk: &&Arc<HotChunk>| chunk.seq > published.state.last_seq(&fold_app(&chunk.writer, dataset));
+        let fresh: Vec<&Arc<HotChunk>> = part.chunks.iter().filter(is_fresh).collect();
+        let measurements: Vec<_> = fresh.iter().map(|chunk| &*chunk.measurement).collect();
+        let Some(clean) = rollup::rows(dataset, &measurements, now_ns) else { continue };
+        let first_seq = next_row;
+        next_row += clean.row_count() as u64;
+        let (_, batch, _, _) = clean.into_parts();
+        let at = Coordinates { writer: &tools.rollup_writer, first_seq };
+        rows.push(to_rows(&batch, columns.schema(), at));
+        for chunk in &fresh {
+            let entry = last.entry(fold_app(&chunk.writer, dataset)).or_default();
+            *entry = (*entry).max(version(chunk.seq));
+        }
     }
+    if rows.is_empty() {
+        return Ok(false);
+    }
+    let files = put_files(tools, Kind::Latency, &latency.id.prefix(), rows, now_ns).await?;
     let guards = last.keys().chain([&rows_app]).map(|app| made_from(&published.state, app)).collect();
     let mut txns: Vec<_> = last.into_iter().collect();
     txns.push((rows_app, version(next_row)));
@@ -181,7 +243,7 @@ async fn fold(
     checkpoint_if_due(tools, &log, &mut state).await;
     latency.publish(state);
     if is_in {
-        return Ok(());
+        return Ok(true);
     }
     Err(Error::new(
         ErrorKind::Unavailable,
