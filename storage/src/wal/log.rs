@@ -156,6 +156,8 @@ pub struct Log {
     epoch: u64,
     durable_seq: u64,
     marked_seq: u64,
+    /// Whether a heartbeat was written since the last sync.
+    has_heartbeat: bool,
     pending: Vec<u8>,
     pending_seqs: Vec<(u64, Meta)>,
     segment_bytes: u64,
@@ -178,6 +180,7 @@ impl Log {
             epoch,
             durable_seq: last_seq,
             marked_seq: last_seq,
+            has_heartbeat: false,
             pending: Vec::new(),
             pending_seqs: Vec::new(),
             segment_bytes,
@@ -234,6 +237,10 @@ impl Log {
         let number = self.segment_for_next();
         self.restamp(number);
         if self.segment.as_ref().map(Segment::number) != Some(number) {
+            // A heartbeat at the end of the old one was never synced, and frames of the new one will vouch for it.
+            if let Some(old) = self.segment.as_ref().filter(|_| self.has_heartbeat) {
+                old.sync().map_err(Failure::Poisoned)?;
+            }
             let ledger = &*self.ledger;
             // A frame that is larger than a segment has all its disk before it is written, too.
             let bytes = self.segment_bytes.max(self.pending.len() as u64);
@@ -252,6 +259,7 @@ impl Log {
         }
         faults::io("wal.sync.after").map_err(Failure::Poisoned)?;
         self.durable_seq = self.next_seq - 1;
+        self.has_heartbeat = false;
         self.pending.clear();
         faults::step("wal.noted");
         let mut segments = self.ledger.segments();
@@ -300,6 +308,7 @@ impl Log {
         segment.write(&header.encode())?;
         self.next_seq += 1;
         self.marked_seq = self.durable_seq;
+        self.has_heartbeat = true;
         Ok(())
     }
 }

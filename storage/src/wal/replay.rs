@@ -23,6 +23,8 @@ pub struct Summary {
     pub epoch: u64,
     /// The highest segment number.
     pub last_segment: u64,
+    /// Where the last frame ends: segment and offset.
+    pub end: (u64, u64),
     /// Where a torn tail begins: segment and offset. Nothing from there on was acknowledged.
     pub torn: Option<(u64, u64)>,
 }
@@ -31,7 +33,8 @@ impl Summary {
     /// Makes what was read durable and cuts the torn tail off, so that the log can grow behind its last frame.
     ///
     /// A process that was killed may have left frames that only the page cache holds. Frames that come later
-    /// vouch for them, so they are synced before.
+    /// vouch for them, so they are synced before. The last segment is written again first: where its sync failed,
+    /// the kernel takes pages for clean that never reached the disk, and would sync nothing.
     ///
     /// # Errors
     /// As truncating, deleting and syncing files.
@@ -41,6 +44,11 @@ impl Summary {
         }
         for number in segment::list(disk, folder)? {
             let path = segment::path(folder, number);
+            if number == self.end.0 {
+                let mut bytes = disk.read(&path)?;
+                bytes.truncate(usize::try_from(self.end.1).unwrap_or(usize::MAX));
+                disk.open(&path)?.write_at(&bytes, 0)?;
+            }
             match self.torn {
                 Some((torn, _)) if number > torn => disk.remove(&path)?,
                 Some((torn, at)) if number == torn => {
@@ -137,6 +145,7 @@ pub fn read(
             summary.epoch = summary.epoch.max(header.epoch);
             expected = Some(header.seq + 1);
             at += HEADER_BYTES + payload.len();
+            summary.end = (number, at as u64);
         }
         if bytes[at..].iter().any(|byte| *byte != 0) {
             summary.torn = Some((number, at as u64));
