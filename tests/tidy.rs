@@ -53,6 +53,7 @@ fn is_test(name: &str) -> bool {
         || name.contains("/tests/")
         || name.contains("/examples/")
         || name.contains("/simulation/")
+        || name.contains("/longevity/")
 }
 
 #[test]
