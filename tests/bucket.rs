@@ -1,6 +1,8 @@
 //! The same life on every store: acknowledged, sealed, killed, read back. A folder is always at hand; an
 //! S3-compatible server and an Azure one are what `.ci/bucket` installs and starts.
 
+mod lost_machine;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use object_store::ObjectStore;
 use tokio::sync::watch;
 
 use crate::backup::{TableCopy, refuse_unfinished};
+use crate::bucket_log::{self, BucketLog};
 use crate::caretaker;
 use crate::clock_trust::ClockTrust;
 use crate::commit::{State, TableLog};
@@ -36,7 +37,7 @@ use crate::writer::Writer;
 pub struct Storage {
     pub(crate) shared: Arc<Shared>,
     stop: watch::Sender<bool>,
-    /// The keeper's and the caretaker's threads.
+    /// The keeper's, the uploader's and the caretaker's threads.
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     /// Held as long as the process lives: one process a data folder (F21).
     _lock: Option<File>,
@@ -85,6 +86,10 @@ pub struct Stats {
     pub segment_mismatches: AtomicU64,
     /// Log segments trimmed.
     pub trimmed_segments: AtomicU64,
+    /// Objects of frames put into the log in the bucket.
+    pub log_objects: AtomicU64,
+    /// Bytes of those frames.
+    pub log_object_bytes: AtomicU64,
     /// Merges that committed.
     pub compactions: AtomicU64,
     /// Files that those merges replaced.
@@ -111,11 +116,18 @@ pub struct Shared {
     pub(crate) tables: Tables,
     pub(crate) keys: Keys,
     pub(crate) ledgers: Mutex<Vec<Arc<Ledger>>>,
+    /// The log in the bucket, once it is taken over.
+    pub(crate) bucket_log: OnceLock<BucketLog>,
     pub(crate) hot_bytes: AtomicU64,
     pub(crate) wal_bytes: Arc<AtomicU64>,
+    /// Bytes of frames in the log in the bucket that are in no table yet.
+    pub(crate) bucket_bytes: Arc<AtomicU64>,
     pub(crate) disk_is_full: AtomicBool,
     pub(crate) reserve: Reserve,
+    /// The data folder's name among writers.
     pub(crate) node: Arc<str>,
+    /// The name that this node's log in the bucket lies under.
+    pub(crate) bucket_node: Arc<str>,
     pub(crate) stats: Arc<Stats>,
     pub(crate) compaction: Memory,
     pub(crate) tails: Mutex<HashMap<usize, recovery::Tail>>,
@@ -162,6 +174,7 @@ impl Shared {
         let wal = options.data.join("wal");
         make_log_folder(&*disk, &options.data, &wal)?;
         let node = recovery::node(&*disk, &wal)?;
+        let bucket_node = options.node.as_deref().map_or_else(|| Arc::clone(&node), Arc::from);
         let options = Arc::new(options);
         let shared = Arc::new(Self {
             started: (now(), tokio::time::Instant::now()),
@@ -173,9 +186,12 @@ impl Shared {
             now,
             tables: Tables::default(),
             ledgers: Mutex::new(Vec::new()),
+            bucket_log: OnceLock::new(),
             hot_bytes: AtomicU64::new(0),
             wal_bytes: Arc::new(AtomicU64::new(0)),
+            bucket_bytes: Arc::new(AtomicU64::new(0)),
             disk_is_full: AtomicBool::new(false),
+            bucket_node,
             node,
             stats: Arc::default(),
             compaction: Memory::default(),
@@ -191,7 +207,7 @@ impl Shared {
         if shared.options.salvage {
             recovery::salvage(&shared, &wal)?;
         }
-        recovery::replay_logs(&shared, &wal, measure, progress)?;
+        recovery::replay_all(&shared, &wal, measure, progress).await?;
         Ok(shared)
     }
 
@@ -201,6 +217,11 @@ impl Shared {
             let log = TableLog::new(Arc::clone(&self.store), id.prefix());
             Table::new(id.clone(), kind, log, State::empty())
         })
+    }
+
+    /// The log in the bucket.
+    pub(crate) fn bucket_log(&self) -> &BucketLog {
+        self.bucket_log.get().expect("it is taken over before anything is served")
     }
 
     /// Publishes a table's new version and gives back the memory of the chunks that it holds.
@@ -220,6 +241,7 @@ impl Shared {
         // The segment that a lane would open next must still be within the budget.
         let wal = self.wal_bytes.load(Ordering::Relaxed) + self.options.wal_segment_bytes;
         wal > self.options.wal_bytes_max
+            || self.bucket_bytes.load(Ordering::Relaxed) >= self.options.wal_bytes_max
             || self.hot_bytes.load(Ordering::Relaxed) >= self.options.hot_bytes_max
             || self.disk_is_full.load(Ordering::Relaxed)
             || !self.reserve.is_held()
@@ -274,8 +296,9 @@ impl Storage {
         let storage = Self::recover(options, world, Some(lock), measure, progress).await?;
         let (shared, stopped) = (Arc::clone(&storage.shared), storage.stop.subscribe());
         let keeper = keeper::start(Arc::clone(&shared), stopped.clone())?;
+        let uploader = bucket_log::start(Arc::clone(&shared), stopped.clone())?;
         let caretaker = caretaker::start(shared, stopped)?;
-        storage.threads().extend([keeper, caretaker]);
+        storage.threads().extend([keeper, uploader, caretaker]);
         Ok(storage)
     }
 
@@ -418,6 +441,7 @@ impl Storage {
         let tables = self.shared.tables.all();
         Levels {
             wal_bytes: self.shared.wal_bytes.load(Ordering::Relaxed),
+            bucket_bytes: self.shared.bucket_bytes.load(Ordering::Relaxed),
             hot_bytes: self.shared.hot_bytes.load(Ordering::Relaxed),
             hot_rows: tables.iter().map(|table| table.backlog().0).sum(),
             tables: tables.len() as u64,
@@ -464,6 +488,8 @@ impl Storage {
 pub struct Levels {
     /// Bytes that log segments take on the disk.
     pub wal_bytes: u64,
+    /// Bytes of frames in this node's log in the bucket that are in no table yet.
+    pub bucket_bytes: u64,
     /// Bytes of chunks that wait to be sealed.
     pub hot_bytes: u64,
     /// Rows that wait to be sealed.

@@ -31,6 +31,14 @@ pub enum Bug {
     SegmentWithoutFolderSync,
     /// A damaged synced frame is taken for a torn tail.
     IgnoreDurableMark,
+    /// Waiters are told before their object is put into the log in the bucket.
+    AcknowledgeBeforePut,
+    /// Objects of the log in the bucket are deleted before their frames are committed.
+    TrimObjectEarly,
+    /// A taken name in the log in the bucket counts as our own object.
+    TrustTakenObject,
+    /// A log in the bucket is taken over without an opening.
+    OpenWithoutFence,
     /// Chunks leave the hot buffer before the version that holds them is published.
     ForgetBeforePublish,
 }
@@ -38,7 +46,7 @@ pub enum Bug {
 #[cfg(test)]
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::AcknowledgeBeforeSync,
         Self::IgnoreFailedSync,
         Self::SkipTransactionCheck,
@@ -51,6 +59,10 @@ impl Bug {
         Self::SegmentWithoutFolderSync,
         Self::ForgetBeforePublish,
         Self::IgnoreDurableMark,
+        Self::AcknowledgeBeforePut,
+        Self::TrimObjectEarly,
+        Self::TrustTakenObject,
+        Self::OpenWithoutFence,
     ];
 }
 

@@ -75,6 +75,18 @@ impl Keys {
         }
     }
 
+    /// Every key that stands, of each tenant in the order of its acknowledgement.
+    pub fn standing(&self) -> Vec<Remembered> {
+        let tenants = self.tenants();
+        let standing = tenants.iter().flat_map(|(tenant, keys)| {
+            keys.by_age.iter().filter_map(move |(at_ns, key)| match keys.entries.get(key)? {
+                Entry::Done(done) => Some((tenant.clone(), *at_ns, Arc::clone(done))),
+                Entry::InFlight(_) => None,
+            })
+        });
+        standing.collect()
+    }
+
     /// Makes keys stand; forgets the oldest over the bounds.
     pub fn remember(&self, now_ns: i64, remembered: impl IntoIterator<Item = Remembered>) {
         let mut tenants = self.tenants();
@@ -111,6 +123,11 @@ pub fn keep_beside(disk: &dyn Disk, folder: &Path, segment: u64, keys: &[Remembe
     if keys.is_empty() {
         return Ok(());
     }
+    replace(disk, &folder.join(format!("{segment:016}.keys")), &encode_lines(keys))
+}
+
+/// Keys as lines of JSON.
+pub fn encode_lines(keys: &[Remembered]) -> Vec<u8> {
     let mut text = Vec::new();
     for (tenant, at_ns, idempotency) in keys {
         let line = Line {
@@ -118,10 +135,25 @@ pub fn keep_beside(disk: &dyn Disk, folder: &Path, segment: u64, keys: &[Remembe
             at_ns: *at_ns,
             idempotency: IdempotencyText::from(&**idempotency),
         };
-        serde_json::to_writer(&mut text, &line)?;
+        serde_json::to_writer(&mut text, &line).expect("plain data becomes JSON");
         text.push(b'\n');
     }
-    replace(disk, &folder.join(format!("{segment:016}.keys")), &text)
+    text
+}
+
+/// Reads what [`encode_lines`] made.
+///
+/// # Errors
+/// `InvalidData` or the like for a line that is not what was written.
+pub fn decode_lines(text: &[u8]) -> io::Result<Vec<Remembered>> {
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let remembered = lines.map(|line| {
+        let line: Line = serde_json::from_slice(line)?;
+        let tenant = Tenant::stored(&line.tenant).map_err(io::Error::other)?;
+        let idempotency = Idempotency::try_from(line.idempotency).map_err(io::Error::other)?;
+        Ok((tenant, line.at_ns, Arc::new(idempotency)))
+    });
+    remembered.collect()
 }
 
 /// Files of keys beside a log above which a start writes one instead. Chosen: a handful of reads.
@@ -137,13 +169,7 @@ const FILES_MAX: usize = 8;
 pub fn read_beside(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<Remembered>> {
     let mut remembered = Vec::new();
     for (_, path) in files_beside(disk, folder)? {
-        let text = String::from_utf8(disk.read(&path)?).map_err(io::Error::other)?;
-        for line in text.lines() {
-            let line: Line = serde_json::from_str(line)?;
-            let tenant = Tenant::stored(&line.tenant).map_err(io::Error::other)?;
-            let idempotency = Idempotency::try_from(line.idempotency).map_err(io::Error::other)?;
-            remembered.push((tenant, line.at_ns, Arc::new(idempotency)));
-        }
+        remembered.extend(decode_lines(&disk.read(&path)?)?);
     }
     Ok(remembered)
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::deployment::{Check, Shared, is_measured, latency_of};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::options::WalPlace;
 use crate::record::{Kind, Tenant};
 use crate::seal::plan::{Backlog, Budget, due};
 use crate::seal::run::{seal, seal_together};
@@ -105,7 +106,8 @@ pub(crate) async fn round(shared: &Shared, budget: &mut Budget) {
         })
         .collect();
     let mut sealed_any = false;
-    let is_log_long = shared.wal_bytes.load(Ordering::Relaxed) > shared.options.wal_bytes_max / 2;
+    let log_bytes = shared.wal_bytes.load(Ordering::Relaxed).max(shared.bucket_bytes.load(Ordering::Relaxed));
+    let is_log_long = log_bytes > shared.options.wal_bytes_max / 2;
     let now_ns = shared.steady_ns();
     budget.refill(now_ns);
     for mut places in due(&backlogs, is_log_long, &shared.options, budget, now_ns) {
@@ -115,7 +117,9 @@ pub(crate) async fn round(shared: &Shared, budget: &mut Budget) {
     }
     // On a full disk trimming may have failed when nothing is left to seal.
     if sealed_any || shared.disk_is_full.load(Ordering::Relaxed) || !shared.reserve.is_held() {
-        trim(shared);
+        trim(shared).await;
+    } else {
+        trim_bucket(shared, true).await;
     }
 }
 
@@ -179,7 +183,8 @@ async fn seal_table(shared: &Shared, table: &Table) -> Result<u64> {
 }
 
 /// Deletes log segments of which every frame is in a committed table version (C3).
-fn trim(shared: &Shared) {
+async fn trim(shared: &Shared) {
+    trim_bucket(shared, false).await;
     let ledgers = shared.ledgers.lock().expect("no panic happens under this lock").clone();
     for ledger in ledgers {
         let committed = |id: &_| {
@@ -197,6 +202,20 @@ fn trim(shared: &Shared) {
     }
 }
 
+/// Lets go of objects of the log in the bucket of which every frame is in a committed table version; with `only_due`
+/// only where something is to be deleted.
+async fn trim_bucket(shared: &Shared, only_due: bool) {
+    let ledger = shared.bucket_log().ledger();
+    if only_due && !ledger.is_due() {
+        return;
+    }
+    let committed =
+        |id: &_| shared.tables.get(id).map_or(0, |table| table.published().state.last_seq(&ledger.writer));
+    if let Err(error) = ledger.trim(committed).await {
+        tracing::warn!(%error, "objects of the log stay and are tried again");
+    }
+}
+
 /// Seals everything acknowledged so far; returns how many rows were sealed by this call.
 ///
 /// # Errors
@@ -206,7 +225,7 @@ pub async fn flush(shared: &Shared) -> Result<u64> {
     for table in shared.tables.waiting() {
         rows += flush_table(shared, &table).await?;
     }
-    trim(shared);
+    trim(shared).await;
     Ok(rows)
 }
 
@@ -252,7 +271,10 @@ pub async fn checks(shared: &Shared) -> Vec<Check> {
         Err(_) => Err(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())),
     };
     let options = &shared.options;
-    let wal_bytes = shared.wal_bytes.load(Ordering::Relaxed);
+    let wal_bytes = match options.wal_place {
+        WalPlace::Disk => shared.wal_bytes.load(Ordering::Relaxed),
+        WalPlace::Bucket => shared.bucket_bytes.load(Ordering::Relaxed),
+    };
     let hot_bytes = shared.hot_bytes.load(Ordering::Relaxed);
     let level =
         |name, bytes: u64, max: u64, is_ok| Check { name, is_ok, detail: format!("{bytes} of {max} bytes") };

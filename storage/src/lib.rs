@@ -6,6 +6,7 @@
 //! commits them to one Delta table per tenant and dataset, and trims the log behind them.
 
 pub mod backup;
+mod bucket_log;
 mod caretaker;
 mod clock_trust;
 mod commit;
@@ -44,7 +45,7 @@ mod writer;
 pub use deployment::{Check, Levels, Recovery, Stats, Storage};
 pub use error::{Error, Kind as ErrorKind, Result};
 pub use expire::{Ended, Expiry, Leaving, Refused};
-pub use options::Options;
+pub use options::{Options, WalPlace};
 pub use policies::Rules;
 pub use principal::{Acknowledgement, Principal, Role, Roles};
 pub use sweep::Swept;

@@ -7,6 +7,17 @@ use serde::{Deserialize, Serialize};
 use crate::compact::plan::FILES_MAX;
 use crate::error::{Error, Kind, Result};
 
+/// Where a node's log lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WalPlace {
+    /// On the disk of the data folder.
+    #[default]
+    Disk,
+    /// In the object store.
+    Bucket,
+}
+
 /// Bounds and places of storage. Every bound has a unit in its name or type (B1).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -27,9 +38,17 @@ pub struct Options {
     pub store_timeout_ms: u64,
     /// How long after its start a failed request to the bucket is tried again, in milliseconds.
     pub store_retry_ms: u64,
+    /// Where the log of writes lies that ask for no more than `durable`: on the disk of the data folder, or in the
+    /// bucket, for a node whose disk is not to be trusted.
+    pub wal_place: WalPlace,
+    /// This node's name among those that share the bucket: its log there lies under it, and whoever starts under the
+    /// same name takes that log over. `None` = the data folder's own, made once.
+    pub node: Option<String>,
+    /// How long the log in the bucket gathers at least between two objects, in milliseconds.
+    pub wal_object_interval_ms: u64,
     /// Length of one log segment, preallocated.
     pub wal_segment_bytes: u64,
-    /// All log segments together; at this mark ingest answers 503.
+    /// All log segments together, and likewise the log in the bucket; at this mark ingest answers 503.
     pub wal_bytes_max: u64,
     /// Rows that wait in the hot buffer of one table before they are sealed.
     pub seal_rows: u64,
@@ -85,6 +104,10 @@ impl Default for Options {
             store_connect_timeout_ms: 5_000,
             store_timeout_ms: 30_000,
             store_retry_ms: 10_000,
+            wal_place: WalPlace::Disk,
+            node: None,
+            // Ten puts a second at most: under full load some $4 a day at a bucket's usual prices.
+            wal_object_interval_ms: 100,
             wal_segment_bytes: 64 << 20,
             wal_bytes_max: 4 << 30,
             seal_rows: 500_000,
@@ -121,6 +144,18 @@ impl Options {
         let broken = |text: String| Err(Error::new(Kind::Invalid, text));
         if self.wal_segment_bytes < 64 << 10 {
             return broken("wal_segment_bytes must be at least 65536".into());
+        }
+        let is_name = |name: &str| {
+            (1..=32).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if self.node.as_deref().is_some_and(|name| !is_name(name)) {
+            return broken("node must be 1 to 32 of a-z, 0-9 and -".into());
+        }
+        if self.wal_place == WalPlace::Bucket && self.node.is_none() {
+            return broken(
+                "wal_place bucket needs node: under that name another machine takes the log over".into(),
+            );
         }
         if self.wal_bytes_max < 4 * self.wal_segment_bytes {
             return broken(format!(
@@ -165,7 +200,7 @@ impl Options {
 
 #[cfg(test)]
 mod tests {
-    use super::Options;
+    use super::{Options, WalPlace};
 
     #[test]
     fn relations_that_cannot_hold_are_named() {
@@ -178,6 +213,8 @@ mod tests {
         assert!(Options::default().validate().is_ok());
         check(|options| options.seal_bytes = options.hot_bytes_max, "seal_bytes");
         check(|options| options.wal_bytes_max = options.wal_segment_bytes, "wal_bytes_max");
+        check(|options| options.wal_place = WalPlace::Bucket, "node");
+        check(|options| options.node = Some("../a".into()), "node");
         check(|options| options.compact_files_min = 1, "compact_files_min");
         check(|options| options.compact_files_min = 129, "compact_files_min");
         check(|options| options.compact_bytes_target = 1, "compact_bytes_target");

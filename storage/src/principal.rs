@@ -78,11 +78,28 @@ impl Roles {
 /// When a write is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Acknowledgement {
-    /// After the sync of the local log (200, 204).
+    /// After the sync of the log on the node's disk (200, 204); on a node whose log is in the bucket as `Object`.
     #[default]
     Durable,
-    /// Before it (202); opt in per credential.
+    /// After the put into the log in the bucket (200, 204); for data that must outlive the machine.
+    Object,
+    /// Before any of it (202); opt in per credential.
     Buffered,
+}
+
+impl Acknowledgement {
+    /// Every level.
+    pub const ALL: [Self; 3] = [Self::Durable, Self::Object, Self::Buffered];
+
+    /// The level's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::Object => "object",
+            Self::Buffered => "buffered",
+        }
+    }
 }
 
 /// The holder of a checked credential.

@@ -7,19 +7,24 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::path::Path as ObjectPath;
 
-use crate::commit::TableLog;
+use crate::commit::{State, TableLog};
 use crate::deployment::{Recovery, Shared};
 use crate::disk::{Disk, replace};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::faults::{self, Bug};
+use crate::faults;
 use crate::idempotency;
 use crate::latency::Measure;
-use crate::record::{Dataset, TableId, Tenant};
+use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::seal::run::rows_app;
 use crate::store::unavailable;
-use crate::table::{HotChunk, Table, held_bytes};
+use crate::table::Table;
 use crate::wal::log::{Contents, Ledger, Remembered};
 use crate::wal::{replay, salvage, segment};
+
+pub mod bucket;
+mod take;
+
+use self::take::{Holes, Take};
 
 /// Where a log ended, for the lane that goes on with it.
 #[derive(Debug)]
@@ -61,12 +66,22 @@ fn known_to_tables(shared: &Shared, writer: &str) -> (u64, HashMap<TableId, u64>
     for table in shared.tables.all() {
         let state = &table.published().state;
         last_seq = last_seq.max(state.last_seq(writer));
+        if table.kind == Kind::Latency {
+            // Durations get in before their rows: where the log is lost between, its numbers go on behind both.
+            last_seq = last_seq.max(folded(state, writer));
+        }
         let next = state.last_seq(&rows_app(writer));
         if next > 0 {
             next_rows.insert(table.id.clone(), next);
         }
     }
     (last_seq, next_rows)
+}
+
+fn folded(state: &State, writer: &str) -> u64 {
+    let of_writer = |app: &str| app.strip_prefix(writer).is_some_and(|rest| rest.starts_with('/'));
+    let seqs = state.txns.iter().filter(|(app, _)| of_writer(app)).map(|(_, seq)| *seq);
+    seqs.max().and_then(|seq| u64::try_from(seq).ok()).unwrap_or(0)
 }
 
 /// The name of lane `index`'s log.
@@ -151,15 +166,20 @@ pub fn salvage(shared: &Shared, wal: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Replays every log: chunks that no table holds go to the hot buffer and are measured again.
+/// Replays every log on the disk; returns the declared keys they remember. Chunks that no table holds go to the hot buffer and are measured again.
 ///
 /// # Errors
 /// `Kind::Corrupt` naming segment and offset; `Kind::Unavailable` when files cannot be read.
-pub fn replay_logs(shared: &Shared, wal: &Path, measure: Measure, progress: impl Fn(Recovery)) -> Result<()> {
+pub fn replay_logs(
+    shared: &Shared,
+    wal: &Path,
+    measure: Measure,
+    recovery: &mut Recovery,
+    progress: &impl Fn(Recovery),
+) -> Result<Vec<Remembered>> {
     let failed = |error| Error::new(ErrorKind::Unavailable, "log cannot be read").with_source(error);
     let disk = &*shared.disk;
     let lanes = lanes(disk, wal)?;
-    let mut recovery = Recovery::default();
     for lane in &lanes {
         let folder = wal.join(lane.to_string());
         for number in segment::list(disk, &folder).map_err(failed)? {
@@ -169,10 +189,27 @@ pub fn replay_logs(shared: &Shared, wal: &Path, measure: Measure, progress: impl
     let mut keys: Vec<Remembered> = Vec::new();
     for lane in lanes {
         let folder = wal.join(lane.to_string());
-        let tail = replay_log(shared, lane, &folder, measure, &mut keys, &mut recovery, &progress)?;
+        let tail = replay_log(shared, lane, &folder, measure, &mut keys, recovery, progress)?;
         shared.ledgers.lock().expect("no panic happens under this lock").push(Arc::clone(&tail.ledger));
         shared.tails.lock().expect("no panic happens under this lock").insert(lane, tail);
     }
+    Ok(keys)
+}
+
+/// Reads every log of this node, those on its disk and the one in the bucket: what no table holds is in the hot buffer
+/// then, and declared keys stand.
+///
+/// # Errors
+/// As [`replay_logs`] and [`bucket::take_over`].
+pub async fn replay_all(
+    shared: &Shared,
+    wal: &Path,
+    measure: Measure,
+    progress: impl Fn(Recovery),
+) -> Result<()> {
+    let mut recovery = Recovery::default();
+    let mut keys = replay_logs(shared, wal, measure, &mut recovery, &progress)?;
+    keys.extend(bucket::take_over(shared, measure, &mut recovery, &progress).await?);
     // They age anew from here: by how much is known to no clock.
     let now_ns = shared.steady_ns();
     shared.keys.remember(now_ns, keys.into_iter().map(|(tenant, _, key)| (tenant, now_ns, key)));
@@ -192,18 +229,19 @@ fn replay_log(
     let disk = &*shared.disk;
     let gaps = salvage::known(disk, folder)?;
     let writer: Arc<str> = writer_name(&shared.node, lane).into();
-    let (known_seq, mut next_rows) = known_to_tables(shared, &writer);
+    let holes = if gaps.is_empty() { Holes::Expected } else { Holes::Named };
+    let mut take = Take::new(shared, Arc::clone(&writer), measure, holes);
     let mut segments: HashMap<u64, Contents> = HashMap::new();
     for number in segment::list(disk, folder).map_err(failed)? {
         segments.insert(number, Contents::default());
     }
-    let mut keys: Vec<Remembered> = Vec::new();
     let mut last_number = 0;
     let summary = replay::replay(disk, folder, &gaps, |place, header, payload| {
         let number = place.segment;
         if number != last_number {
             last_number = number;
-            recovery.bytes_done += shared.options.wal_segment_bytes.min(recovery.bytes_total);
+            recovery.bytes_done =
+                (recovery.bytes_done + shared.options.wal_segment_bytes).min(recovery.bytes_total);
             progress(*recovery);
         }
         if payload.is_empty() {
@@ -211,38 +249,7 @@ fn replay_log(
         }
         let (meta, batch) = replay::decode(place, header, payload)?;
         segments.entry(number).or_default().note(header.seq, &meta);
-        let next = next_rows.entry(meta.table.clone()).or_default();
-        if !gaps.is_empty() && meta.first_seq > *next && *next > 0 {
-            // What a gap took, in the coordinates of the evidence.
-            let (table, first, last) = (&meta.table, *next, meta.first_seq - 1);
-            tracing::error!(lane, %table, first, last, "rows of this log were lost with a part of it");
-        }
-        *next = (*next).max(meta.first_seq + meta.row_count);
-        if let Some(idempotency) = &meta.idempotency {
-            let key = (meta.table.tenant.clone(), meta.appended_ns, Arc::new(idempotency.clone()));
-            keys.push(key);
-        }
-        let table = shared.table(&meta.table, meta.kind)?;
-        let is_in = header.seq <= table.published().state.last_seq(&writer);
-        if is_in && !faults::has(Bug::SkipTransactionCheck) {
-            return Ok(());
-        }
-        let batch = table.fit(batch);
-        let measurement = Arc::new(measure(meta.kind, &batch));
-        let bytes = held_bytes(&batch, &measurement);
-        recovery.chunks += 1;
-        recovery.rows += meta.row_count;
-        shared.hot_bytes.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-        table.push(Arc::new(HotChunk {
-            writer: Arc::clone(&writer),
-            seq: header.seq,
-            first_seq: meta.first_seq,
-            measurement,
-            batch,
-            appended_ns: meta.appended_ns,
-            bytes,
-        }));
-        Ok(())
+        take.frame(header.seq, meta, batch, recovery)
     })?;
     if let Some((number, at)) = summary.torn {
         tracing::warn!(
@@ -259,7 +266,7 @@ fn replay_log(
     let beside = idempotency::read_beside(disk, folder).map_err(failed)?;
     idempotency::gather_beside(disk, folder, &beside, shared.options.idempotency_keys_max).map_err(failed)?;
     known_keys.extend(beside);
-    known_keys.extend(keys);
+    known_keys.extend(take.keys);
     let ledger = Ledger::new(
         Arc::clone(&shared.disk),
         folder.to_owned(),
@@ -272,8 +279,8 @@ fn replay_log(
     Ok(Tail {
         ledger: Arc::new(ledger),
         last_segment: summary.last_segment,
-        last_seq: summary.last_seq.max(known_seq),
+        last_seq: summary.last_seq.max(take.last_seq),
         epoch: summary.epoch,
-        next_rows,
+        next_rows: take.next_rows,
     })
 }

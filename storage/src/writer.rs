@@ -3,6 +3,7 @@
 //! Everything here runs on the lane's own thread. A request gathers its frame and waits; when the lane has
 //! decoded everything its sockets had ready, one task writes all frames, syncs once, makes the chunks readable
 //! and wakes the waiters. Between the socket and the synced reply nothing is handed to another thread.
+//! What is to outlive the machine goes to the node's log in the bucket instead (`bucket_log.rs`).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,13 +18,15 @@ use tokio::sync::{Notify, oneshot};
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
+use crate::options::WalPlace;
+use crate::principal::Acknowledgement;
 use crate::record::{Clean, TableId, Tenant};
 use crate::table::{HotChunk, Table, held_bytes};
 use crate::wal::frame::Meta;
 use crate::wal::log::{Failure, Log, Remembered};
 
 /// How long a client should wait when a budget is full. Chosen: a seal takes about this long.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// How long the log may stay without a mark behind its last synced frame (F13).
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -86,12 +89,29 @@ struct LaneState {
     is_poisoned: bool,
 }
 
+/// A chunk that is on its way into a log.
 #[derive(Debug)]
-struct Waiting {
-    table: Arc<Table>,
-    chunk: Arc<HotChunk>,
-    key: Option<Remembered>,
-    done: oneshot::Sender<Result<()>>,
+pub(crate) struct Waiting {
+    /// The table that it belongs to.
+    pub table: Arc<Table>,
+    /// The chunk.
+    pub chunk: Arc<HotChunk>,
+    /// The key that it came under.
+    pub key: Option<Remembered>,
+    /// Who waits for it.
+    pub done: oneshot::Sender<Result<()>>,
+}
+
+impl Waiting {
+    /// Tells the waiter now; a second time it is told nothing.
+    pub fn acknowledge(&mut self) {
+        let _ = std::mem::replace(&mut self.done, oneshot::channel().0).send(Ok(()));
+    }
+
+    /// Tells the waiter that nobody knows, or that nothing was kept.
+    pub fn refuse(self, error: Error) {
+        let _ = self.done.send(Err(error));
+    }
 }
 
 impl Writer {
@@ -103,45 +123,45 @@ impl Writer {
         Self { lane }
     }
 
-    /// Appends a chunk to the log and waits until it is on disk.
+    /// Appends a chunk and waits until it survives what `level` says: `Durable` a crash of this machine, `Object` its
+    /// loss, `Buffered` nothing, and does not wait.
     ///
-    /// Concurrent callers share one sync. The chunk is readable before this returns. Invariant A1 rests on
-    /// this function. Dropping the future does not undo the append.
+    /// Concurrent callers share one sync, or one object. The chunk is readable before this returns, where it waits.
+    /// Invariant A1 rests on this function. Dropping the future does not undo the append.
     ///
     /// # Errors
-    /// `Kind::Busy` when a budget is full and `Kind::Conflict` when the dataset holds another kind of rows:
-    /// nothing was written. `Kind::Poisoned` when a write or sync failed: whether it was written is unknown
-    /// until the process has replayed its log.
+    /// `Kind::Busy` when a budget is full, or the bucket away that the level needs, and `Kind::Conflict` when the
+    /// dataset holds another kind of rows: nothing was written. `Kind::Poisoned` when a write or sync failed and
+    /// `Kind::Fenced` when another process took the log over: whether it was written is unknown until a process has
+    /// read the log.
+    pub async fn append_at(
+        &self,
+        level: Acknowledgement,
+        table: &TableId,
+        chunk: Clean,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Receipt> {
+        if let Some(retry_after) = self.pressure() {
+            return Err(Error::new(ErrorKind::Busy { retry_after }, "a storage budget is full"));
+        }
+        let (receipt, done) = self.gather(level, table, chunk, idempotency)?;
+        if level != Acknowledgement::Buffered {
+            done.await.map_err(|_| Error::new(ErrorKind::Poisoned, "the log stopped before the sync"))??;
+        }
+        Ok(receipt)
+    }
+
+    /// Appends a chunk at the level `Durable`.
+    ///
+    /// # Errors
+    /// As [`Self::append_at`].
     pub async fn append(
         &self,
         table: &TableId,
         chunk: Clean,
         idempotency: Option<Idempotency>,
     ) -> Result<Receipt> {
-        if let Some(retry_after) = self.pressure() {
-            return Err(Error::new(ErrorKind::Busy { retry_after }, "a storage budget is full"));
-        }
-        let (receipt, done) = self.gather(table, chunk, idempotency)?;
-        done.await.map_err(|_| Error::new(ErrorKind::Poisoned, "the log stopped before the sync"))??;
-        Ok(receipt)
-    }
-
-    /// Appends a chunk without waiting for the sync; it is readable, and durable, a moment later.
-    ///
-    /// For credentials that opted into `buffered`: the reply claims no durability (A1).
-    ///
-    /// # Errors
-    /// As [`Self::append`], but for what only a sync can tell.
-    pub fn append_buffered(
-        &self,
-        table: &TableId,
-        chunk: Clean,
-        idempotency: Option<Idempotency>,
-    ) -> Result<Receipt> {
-        if let Some(retry_after) = self.pressure() {
-            return Err(Error::new(ErrorKind::Busy { retry_after }, "a storage budget is full"));
-        }
-        Ok(self.gather(table, chunk, idempotency)?.0)
+        self.append_at(Acknowledgement::Durable, table, chunk, idempotency).await
     }
 
     /// The event time before which the dataset takes nothing, by its retention; `None` = every time is taken.
@@ -152,6 +172,7 @@ impl Writer {
 
     fn gather(
         &self,
+        level: Acknowledgement,
         id: &TableId,
         chunk: Clean,
         idempotency: Option<Idempotency>,
@@ -161,11 +182,25 @@ impl Writer {
         let table = shared.table(id, kind)?;
         let batch = table.fit(batch);
         let appended_ns = shared.steady_ns();
+        let row_count = batch.num_rows() as u64;
+        if level == Acknowledgement::Object || shared.options.wal_place == WalPlace::Bucket {
+            let meta = Meta {
+                table: id.clone(),
+                kind,
+                first_seq: 0,
+                row_count,
+                scrub_version,
+                appended_ns,
+                idempotency,
+            };
+            let (first_seq, done) = shared.bucket_log().gather(table, meta, batch, measurement)?;
+            let writer = Arc::clone(shared.bucket_log().writer());
+            return Ok((Receipt { writer, first_seq, row_count }, done));
+        }
         let mut state = self.lane.state.borrow_mut();
         if state.is_poisoned {
             return Err(Error::new(ErrorKind::Poisoned, "the log is poisoned by a failed sync"));
         }
-        let row_count = batch.num_rows() as u64;
         let first_seq = state.next_rows.get(id).copied().unwrap_or(0);
         let key = idempotency
             .as_ref()
@@ -236,9 +271,7 @@ fn commit(lane: &Lane) {
     }
     let mut waiting = std::mem::take(&mut state.waiting);
     if faults::has(Bug::AcknowledgeBeforeSync) {
-        for waiting in &mut waiting {
-            let _ = std::mem::replace(&mut waiting.done, oneshot::channel().0).send(Ok(()));
-        }
+        waiting.iter_mut().for_each(Waiting::acknowledge);
     }
     let result = state.log.commit();
     lane.shared.stats.syncs.fetch_add(1, Ordering::Relaxed);
@@ -246,15 +279,7 @@ fn commit(lane: &Lane) {
     match result {
         Ok(()) => {
             faults::step("ack.before_readable");
-            // Readable first, acknowledged after (A3 before A1's reply).
-            let now_ns = lane.shared.steady_ns();
-            lane.shared.keys.remember(now_ns, waiting.iter().filter_map(|waiting| waiting.key.clone()));
-            for waiting in waiting {
-                lane.shared.hot_bytes.fetch_add(waiting.chunk.bytes, Ordering::Relaxed);
-                waiting.table.push(waiting.chunk);
-                // A waiter that left lost its reply, not its chunk.
-                let _ = waiting.done.send(Ok(()));
-            }
+            admit(&lane.shared, waiting);
         }
         Err(Failure::Full(error)) => {
             state.log.abandon();
@@ -266,7 +291,7 @@ fn commit(lane: &Lane) {
                     lane.shared.keys.release(tenant, &idempotency.key);
                 }
                 let busy = ErrorKind::Busy { retry_after: RETRY_AFTER };
-                let _ = waiting.done.send(Err(Error::new(busy, "no room for another log segment")));
+                waiting.refuse(Error::new(busy, "no room for another log segment"));
             }
         }
         Err(Failure::Poisoned(error)) => {
@@ -274,10 +299,22 @@ fn commit(lane: &Lane) {
             // process ends; the replay finds out.
             state.is_poisoned = true;
             for waiting in waiting {
-                let _ = waiting.done.send(Err(Error::new(ErrorKind::Poisoned, "the log did not sync")));
+                waiting.refuse(Error::new(ErrorKind::Poisoned, "the log did not sync"));
             }
             lane.shared.poison(&error);
         }
+    }
+}
+
+/// Makes chunks readable whose frames are where their level wants them, then tells their waiters (A3 before A1's reply).
+pub(crate) fn admit(shared: &Shared, admitted: Vec<Waiting>) {
+    let now_ns = shared.steady_ns();
+    shared.keys.remember(now_ns, admitted.iter().filter_map(|waiting| waiting.key.clone()));
+    for waiting in admitted {
+        shared.hot_bytes.fetch_add(waiting.chunk.bytes, Ordering::Relaxed);
+        waiting.table.push(waiting.chunk);
+        // A waiter that left lost its reply, not its chunk.
+        let _ = waiting.done.send(Ok(()));
     }
 }
 

@@ -41,14 +41,12 @@ pub(super) async fn create(call: &Call) -> Result<Answer, Refusal> {
         return Err(Refusal::new(403, "forbidden", "an operator's key is made by an operator"));
     }
     let acknowledgement = match wish.acknowledgement.as_deref() {
-        None | Some("durable") => Acknowledgement::Durable,
-        Some("buffered") => Acknowledgement::Buffered,
-        Some(_) => {
-            return Err(Refusal::new(
-                400,
-                "invalid_acknowledgement",
-                "acknowledgement must be durable or buffered",
-            ));
+        None => Acknowledgement::Durable,
+        Some(name) => {
+            Acknowledgement::ALL.into_iter().find(|level| level.as_str() == name).ok_or_else(|| {
+                let detail = "acknowledgement must be durable, object or buffered";
+                Refusal::new(400, "invalid_acknowledgement", detail)
+            })?
         }
     };
     let now_ns = Clock::now_ns();
@@ -119,7 +117,7 @@ fn shown(key: &KeyRecord) -> Value {
         "role": key.main_role(),
         "roles": key.roles,
         "tenant": key.tenant,
-        "acknowledgement": if key.is_buffered { "buffered" } else { "durable" },
+        "acknowledgement": key.acknowledgement().as_str(),
         "created_at": rfc3339(key.created_ns),
         "expires_at": key.expires_ns.map(rfc3339),
     })

@@ -27,6 +27,10 @@ enum Command {
         /// operator runs the system
         #[arg(long, value_parser = ["ingest", "analyst", "auditor", "admin", "operator"])]
         role: String,
+        /// When its writes are answered: durable once a crash of the machine leaves them, object once its loss does,
+        /// buffered (202) before either
+        #[arg(long, value_parser = ["durable", "object", "buffered"], default_value = "durable")]
+        acknowledgement: String,
         /// The tenant it belongs to, where an operator makes it
         #[arg(long)]
         tenant: Option<String>,
@@ -45,8 +49,8 @@ pub fn run(args: Args) -> ExitCode {
     remote::run(async move {
         let mut session = args.remote.client()?.session();
         match &args.command {
-            Command::Create { name, role, tenant } => {
-                let mut body = json!({ "name": name, "role": role });
+            Command::Create { name, role, acknowledgement, tenant } => {
+                let mut body = json!({ "name": name, "role": role, "acknowledgement": acknowledgement });
                 if let Some(tenant) = tenant {
                     body["tenant"] = json!(tenant);
                 }

@@ -260,6 +260,7 @@ impl State {
             hash: hex::encode(self.identity.hash(&text)),
             is_opaque: !matches!(key::parse(&text), Some(key::Form::Ours { .. })),
             is_buffered: wish.acknowledgement == Acknowledgement::Buffered,
+            is_object: wish.acknowledgement == Acknowledgement::Object,
             created_ns: now_ns,
             expires_ns,
             revoked_ns: None,

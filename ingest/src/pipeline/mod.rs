@@ -145,12 +145,8 @@ impl Lane {
         });
         // From here on the key is the append's: it lasts although this future may be dropped (F1, F19).
         let key = reservation.key.take();
-        let appended = if is_buffered(head) {
-            self.writer.append_buffered(&table, clean, idempotency)
-        } else {
-            self.writer.append(&table, clean, idempotency).await
-        };
-        match appended {
+        let level = head.principal.acknowledgement;
+        match self.writer.append_at(level, &table, clean, idempotency).await {
             Ok(receipt) => {
                 account.accept();
                 if accepted.wants_receipt {
@@ -192,7 +188,7 @@ fn append_refused(error: &storage::Error) -> Refusal {
     match error.kind() {
         ErrorKind::Busy { retry_after } => {
             let seconds = u32::try_from(retry_after.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
-            Refusal::retry(503, "pressure", "a disk or memory budget is full", seconds)
+            Refusal::retry(503, "pressure", error.context(), seconds)
         }
         ErrorKind::Conflict => Refusal::new(400, "dataset_kind", "the dataset holds another kind of records"),
         ErrorKind::Invalid => Refusal::new(400, "invalid", error.context()),

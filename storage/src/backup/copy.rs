@@ -20,6 +20,7 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::options::Options;
 use crate::record::{Dataset, TableId, Tenant};
 use crate::store::{self, sync_folder, unavailable};
+use crate::wal::bucket::ROOT;
 use crate::wal::frame::{HEADER_BYTES, Header};
 use crate::wal::{replay, salvage, segment};
 
@@ -156,6 +157,11 @@ impl Copy<'_> {
         let listed: Vec<_> =
             self.store.list(Some(&ObjectPath::from("system"))).try_collect().await.map_err(unavailable)?;
         for object in listed {
+            // A bucket keeps its logs itself. A folder's are copied before the tables: what is trimmed meanwhile is in
+            // those.
+            if self.manifest.is_bucket && object.location.as_ref().starts_with(ROOT) {
+                continue;
+            }
             let bytes = match self.store.get(&object.location).await {
                 Ok(result) => result.bytes().await.map_err(unavailable)?,
                 Err(object_store::Error::NotFound { .. }) => continue,

@@ -17,6 +17,8 @@
 //! name among writers and an empty log, and keeps the declared keys. Rows appended from then on carry new writers' names
 //! and numbers: nothing is counted twice with what the old folder went on to write, and nothing is fenced by it (F39).
 //!
+//! The logs in the object store (`system/wal/`) are copied first of all; what is trimmed of them later is in the tables.
+//!
 //! With a bucket the tables are in the bucket, and a backup holds state, log and keys alone.
 
 mod copy;

@@ -21,7 +21,6 @@ use crate::options::Options;
 use crate::recovery;
 use crate::store::{self, sync_folder, unavailable};
 use crate::wal::log::Remembered;
-use crate::wal::{replay, salvage};
 
 /// The file that says that a folder is not whole yet.
 const UNFINISHED: &str = "restoring";
@@ -94,10 +93,16 @@ pub async fn restore(
     let log_rows = storage.levels().hot_rows;
     storage.flush().await?;
     let tables = storage.versions();
+    let keys = storage.shared.keys.standing();
     storage.close().await;
+    if !manifest.is_bucket {
+        // Everything of it is in the tables, and nobody else has this store.
+        recovery::bucket::remove(&storage.shared).await?;
+    }
     drop(storage);
 
-    let (node, keys) = begin_epoch(&data.join("wal"))?;
+    let node = begin_epoch(&data.join("wal"), &keys)?;
+    let keys = keys.len() as u64;
     fs::remove_file(data.join(UNFINISHED)).and_then(|()| sync_folder(&data)).map_err(unwritten)?;
     Ok(Restored { tables, log_rows, keys, state_objects, node, manifest })
 }
@@ -163,30 +168,12 @@ async fn put_state(from: &Path, file: &FileCopy, options: &Options) -> Result<bo
 }
 
 /// Replaces a log that is in the tables, whole, by an empty one under a new name that knows the same declared keys.
-fn begin_epoch(wal: &Path) -> Result<(Arc<str>, u64)> {
-    let mut keys: Vec<Remembered> = Vec::new();
-    for entry in fs::read_dir(wal).map_err(unread)? {
-        let lane = entry.map_err(unread)?.path();
-        if !lane.is_dir() {
-            continue;
-        }
-        keys.extend(idempotency::read_beside(&LocalDisk, &lane).map_err(unread)?);
-        replay::replay(&LocalDisk, &lane, &salvage::known(&LocalDisk, &lane)?, |place, header, payload| {
-            if !payload.is_empty() {
-                let (meta, _) = replay::decode(place, header, payload)?;
-                let key = meta.idempotency.map(Arc::new);
-                keys.extend(key.map(|key| (meta.table.tenant, meta.appended_ns, key)));
-            }
-            Ok(())
-        })?;
-    }
-    keys.sort_by_key(|(_, at_ns, _)| *at_ns);
+fn begin_epoch(wal: &Path, keys: &[Remembered]) -> Result<Arc<str>> {
     fs::remove_dir_all(wal).map_err(unwritten)?;
     let lane = wal.join("0");
     fs::create_dir_all(&lane).map_err(unwritten)?;
     // Segments count from 1: what stands beside segment 0 is never trimmed over.
-    idempotency::keep_beside(&LocalDisk, &lane, 0, &keys).map_err(unwritten)?;
+    idempotency::keep_beside(&LocalDisk, &lane, 0, keys).map_err(unwritten)?;
     sync_folder(&lane).and_then(|()| sync_folder(wal)).map_err(unwritten)?;
-    let node = recovery::node(&LocalDisk, wal)?;
-    Ok((node, keys.len() as u64))
+    recovery::node(&LocalDisk, wal)
 }

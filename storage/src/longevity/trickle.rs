@@ -21,6 +21,7 @@ use crate::keeper;
 use crate::latency::{Measurement, Recorder};
 use crate::options::Options;
 use crate::policies::Rules;
+use crate::principal::Acknowledgement;
 use crate::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant, Value};
 use crate::seal::plan::Budget;
 use crate::sweep::run::sweep;
@@ -140,7 +141,10 @@ fn thousands_of_tables_trickle() {
             for second in 0..3_600 {
                 for (table, kind) in tables.iter().skip((second % EVERY_S) as usize).step_by(EVERY_S as usize)
                 {
-                    writer.append_buffered(table, row(*kind, appended), None).unwrap();
+                    writer
+                        .append_at(Acknowledgement::Buffered, table, row(*kind, appended), None)
+                        .await
+                        .unwrap();
                     appended += 1;
                 }
                 tokio::task::yield_now().await;

@@ -1,5 +1,6 @@
 //! Bugs that are planted on purpose: a suite that does not notice them proves nothing.
 
+use super::bucket_log::two_processes;
 use super::disk::DiskOdds;
 use super::failpoints::Action;
 use super::world::{Script, play};
@@ -33,6 +34,11 @@ fn every_planted_bug_is_caught() {
             }
             Bug::CompactionDropsRow => {
                 noticed(bug, |seed| Script { keeps_house: true, ..Script::power_cuts(seed) })
+            }
+            Bug::AcknowledgeBeforePut | Bug::TrimObjectEarly => noticed(bug, Script::bucket_log),
+            // Only two processes at once can notice these.
+            Bug::TrustTakenObject | Bug::OpenWithoutFence => {
+                (0..400).find_map(|seed| Some((seed, two_processes(seed, Some(bug)).err()?)))
             }
             _ => noticed(bug, Script::power_cuts),
         };

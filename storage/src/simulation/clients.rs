@@ -9,6 +9,7 @@ use super::oracle::Ledger;
 use super::random::Random;
 use crate::error::Kind as ErrorKind;
 use crate::latency::Recorder;
+use crate::principal::Acknowledgement;
 use crate::record::{Clean, Draft, Field, Kind, TableId};
 use crate::writer::{Idempotency, Known, Writer};
 
@@ -37,6 +38,8 @@ pub struct Client {
     pause_ms: u64,
     /// How often it was told to come back later.
     pub refused: u64,
+    /// What it asks for.
+    pub level: Acknowledgement,
 }
 
 /// The rows of a request, with their latency.
@@ -60,7 +63,17 @@ impl Client {
     /// A client that writes to `tables`.
     pub fn new(number: u64, seed: u64, tables: Vec<TableId>, pause_ms: u64) -> Self {
         let random = Random::new(seed.wrapping_mul(31).wrapping_add(number));
-        Self { number, random, next: 0, tables, open: None, done: Vec::new(), pause_ms, refused: 0 }
+        Self {
+            number,
+            random,
+            next: 0,
+            tables,
+            open: None,
+            done: Vec::new(),
+            pause_ms,
+            refused: 0,
+            level: Acknowledgement::Durable,
+        }
     }
 
     fn request(&mut self) -> Request {
@@ -108,7 +121,8 @@ pub async fn send(client: Rc<RefCell<Client>>, writer: Writer, ledger: Rc<RefCel
         if !is_again && request.key.is_some() {
             client.borrow_mut().open = Some(request.clone());
         }
-        let outcome = try_send(&writer, &request).await;
+        let level = client.borrow().level;
+        let outcome = try_send(&writer, level, &request).await;
         match outcome {
             Outcome::Done => {
                 let mut ledger = ledger.borrow_mut();
@@ -139,7 +153,7 @@ enum Outcome {
     Unknown,
 }
 
-async fn try_send(writer: &Writer, request: &Request) -> Outcome {
+async fn try_send(writer: &Writer, level: Acknowledgement, request: &Request) -> Outcome {
     let tenant = &request.table.tenant;
     let idempotency = request.key.as_ref().map(|key| Idempotency {
         key: key.as_str().into(),
@@ -155,7 +169,7 @@ async fn try_send(writer: &Writer, request: &Request) -> Outcome {
             Known::Mismatch => panic!("one key, one payload"),
         }
     }
-    match writer.append(&request.table, chunk(request), idempotency.clone()).await {
+    match writer.append_at(level, &request.table, chunk(request), idempotency.clone()).await {
         Ok(_) => Outcome::Done,
         Err(error) => {
             if let Some(idempotency) = &idempotency {

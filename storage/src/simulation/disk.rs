@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tokio::sync::Notify;
+
 use super::random::Random;
 use crate::disk::{Disk, DiskFile};
 
@@ -54,6 +56,8 @@ struct State {
     pending: Vec<Entry>,
     folders: BTreeSet<PathBuf>,
     is_off: bool,
+    /// Told when the power goes.
+    off: Arc<Notify>,
     ops: u64,
     off_at: Option<u64>,
     injected: u64,
@@ -106,6 +110,7 @@ impl State {
         self.ops += 1;
         if self.off_at.is_some_and(|at| self.ops >= at) {
             self.is_off = true;
+            self.off.notify_waiters();
         }
         if self.is_off { Err(dead()) } else { Ok(()) }
     }
@@ -157,6 +162,7 @@ impl SimDisk {
             pending: Vec::new(),
             folders: BTreeSet::from([data.to_owned()]),
             is_off: false,
+            off: Arc::default(),
             ops: 0,
             off_at: None,
             injected: 0,
@@ -187,7 +193,18 @@ impl SimDisk {
 
     /// Takes the power away.
     pub fn power_off(&self) {
-        self.state().is_off = true;
+        let mut state = self.state();
+        state.is_off = true;
+        state.off.notify_waiters();
+    }
+
+    /// Returns once the power is off.
+    pub async fn off(&self) {
+        let off = Arc::clone(&self.state().off);
+        let told = off.notified();
+        if !self.is_off() {
+            told.await;
+        }
     }
 
     /// Whether the power is off.

@@ -76,15 +76,10 @@ impl Running {
         });
         failpoints::arm(Some(fault), kill);
         let disk = Arc::clone(&self.disk);
-        let off = async move {
-            while !disk.is_off() {
-                tokio::time::sleep(Duration::from_secs(60)).await;
-            }
-        };
         tokio::select! {
             // What it says is the fault's; whether anything was lost shows after.
             _ = AssertUnwindSafe(self.tidy_up(&storage)).catch_unwind() => {}
-            () = off => {}
+            () = disk.off() => {}
         }
         failpoints::arm(None, Rc::new(|| ()));
         self.disk.restart();

@@ -13,6 +13,7 @@
     reason = "the oracle reads a store in memory, which never waits: nobody else runs meanwhile"
 )]
 
+mod bucket_log;
 mod bugs;
 mod clients;
 pub mod clock;

@@ -20,13 +20,15 @@ use super::operator;
 use super::oracle::{Ledger, Oracle};
 use super::random::Random;
 use super::store::{FaultyStore, Odds};
+use crate::bucket_log;
 use crate::caretaker;
 use crate::deployment::{Storage, World};
 use crate::error::Kind as ErrorKind;
 use crate::faults::Bug;
 use crate::keeper;
 use crate::latency::{Measurement, Recorder};
-use crate::options::Options;
+use crate::options::{Options, WalPlace};
+use crate::principal::Acknowledgement;
 use crate::record::{Dataset, Kind, TableId, Tenant};
 
 /// What a world is to go through.
@@ -52,6 +54,35 @@ pub struct Script {
     pub operator: bool,
     /// Whether bits of synced bytes rot between two lives.
     pub rot: bool,
+    /// Where clients want their writes.
+    pub log: LogScript,
+}
+
+/// Where clients want their writes, and what of the machine may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogScript {
+    /// On the machine's disk.
+    Disk,
+    /// Half of them in the bucket.
+    Mixed,
+    /// All of them in the bucket; the machine is lost between some lives.
+    Object,
+    /// The node has no log on its disk; the machine is lost between some lives.
+    Bucket,
+}
+
+impl LogScript {
+    fn loses_machine(self) -> bool {
+        matches!(self, Self::Object | Self::Bucket)
+    }
+
+    fn level(self, client: u64) -> Acknowledgement {
+        match self {
+            Self::Object => Acknowledgement::Object,
+            Self::Mixed if client % 2 == 0 => Acknowledgement::Object,
+            _ => Acknowledgement::Durable,
+        }
+    }
 }
 
 impl Script {
@@ -69,7 +100,15 @@ impl Script {
             keeps_house: false,
             operator: false,
             rot: false,
+            log: LogScript::Disk,
         }
+    }
+
+    /// The same with a log in the bucket, as the seed chooses.
+    pub fn bucket_log(seed: u64) -> Self {
+        let logs = [LogScript::Mixed, LogScript::Object, LogScript::Bucket];
+        let log = logs[usize::try_from(seed / 5 % 3).expect("below three")];
+        Self { log, ..Self::power_cuts(seed) }
     }
 }
 
@@ -147,15 +186,22 @@ async fn live(script: Script) -> Result<Report, String> {
     clock::start();
     let data = PathBuf::from("/data");
     // In some worlds clients rest long enough for heartbeats.
-    let pause_ms = if script.seed % 5 == 4 { 1_800 } else { 80 };
+    let pause_ms = match script.seed % 5 {
+        4 if script.log == LogScript::Disk => 1_800,
+        4 => 8_000,
+        _ => 80,
+    };
+    let client = |number| {
+        let mut client = Client::new(number, script.seed, tables(), pause_ms);
+        client.level = script.log.level(number);
+        Rc::new(RefCell::new(client))
+    };
     let mut running = Running {
         random: Random::new(script.seed),
         disk: SimDisk::new(script.seed, &data),
         objects: Arc::new(InMemory::new()),
         ledger: Rc::default(),
-        clients: (0..4)
-            .map(|number| Rc::new(RefCell::new(Client::new(number, script.seed, tables(), pause_ms))))
-            .collect(),
+        clients: (0..4).map(client).collect(),
         oracle: Oracle::default(),
         report: Report::default(),
         script,
@@ -181,6 +227,8 @@ impl Running {
     pub(super) fn options(&self) -> Options {
         Options {
             data: "/data".into(),
+            node: (self.script.log != LogScript::Disk).then(|| "sim".into()),
+            wal_place: if self.script.log == LogScript::Bucket { WalPlace::Bucket } else { WalPlace::Disk },
             wal_segment_bytes: 64 << 10,
             wal_bytes_max: 2 << 20,
             // Some worlds seal all the time, some hardly ever.
@@ -210,14 +258,9 @@ impl Running {
             let world = World { disk: Arc::clone(&self.disk) as _, store, now: clock::now };
             let opened = Storage::recover(self.options(), world, None, measure, |_| ());
             let disk = Arc::clone(&self.disk);
-            let off = async move {
-                while !disk.is_off() {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            };
             let opened = tokio::select! {
                 opened = AssertUnwindSafe(opened).catch_unwind() => opened,
-                () = off => return Ok(None),
+                () = disk.off() => return Ok(None),
             };
             match opened {
                 Ok(Ok(storage)) => return Ok(Some(storage)),
@@ -269,6 +312,10 @@ impl Running {
         } else {
             self.disk.restart();
         }
+        if self.script.log.loses_machine() && self.random.happens(400) {
+            self.report.injected += self.disk.injected();
+            self.disk = SimDisk::new(self.random.next(), &PathBuf::from("/data"));
+        }
         Ok(())
     }
 
@@ -288,6 +335,8 @@ impl Running {
         let housekeeping = stopped.clone();
         tasks.push(tokio::task::spawn_local(async move { keeper::run(&shared, &mut stopped).await }));
         let shared = storage.shared();
+        tasks.push(tokio::task::spawn_local(async move { bucket_log::run(&shared).await }));
+        let shared = storage.shared();
         if self.script.keeps_house {
             tasks.push(tokio::task::spawn_local(async move {
                 loop {
@@ -302,15 +351,25 @@ impl Running {
             let operating = operator::operate(Arc::clone(storage), random, tables(), Rc::clone(&self.ledger));
             tasks.push(tokio::task::spawn_local(operating));
         }
-        let longest = if self.script.seed % 5 == 4 { 20_000 } else { 1_500 };
+        let longest = match self.script.seed % 5 {
+            4 if self.script.log == LogScript::Disk => 20_000,
+            // Long enough for what was trimmed to be deleted.
+            4 => 200_000,
+            _ => 1_500,
+        };
         let lasts = Duration::from_millis(100 + self.random.below(longest));
         let end = tokio::time::Instant::now() + lasts;
         let mut next_check = tokio::time::Instant::now() + Duration::from_millis(self.random.below(1_500));
-        while !self.disk.is_off() && tokio::time::Instant::now() < end && !storage.is_poisoned() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            if tokio::time::Instant::now() >= next_check {
-                next_check += Duration::from_millis(1 + self.random.below(1_500));
-                self.oracle.check(storage, &self.objects, &self.ledger.borrow()).await?;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.disk.off() => break,
+                () = storage.poisoned() => break,
+                () = tokio::time::sleep_until(end) => break,
+                () = tokio::time::sleep_until(next_check) => {
+                    next_check += Duration::from_millis(1 + self.random.below(1_500.max(longest / 20)));
+                    self.oracle.check(storage, &self.objects, &self.ledger.borrow()).await?;
+                }
             }
         }
         drop(stop);

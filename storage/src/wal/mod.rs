@@ -2,7 +2,9 @@
 //!
 //! A lane decodes everything its sockets had ready, then appends once, syncs once and answers all. `frame`
 //! is the codec, `segment` the file, `log` the group commit, `replay` the way back, `salvage` the way on after damage.
+//! `bucket` is the same for a node whose disk is not trusted.
 
+pub mod bucket;
 pub mod frame;
 pub mod log;
 pub mod replay;

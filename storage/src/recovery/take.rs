@@ -1,0 +1,100 @@
+//! Taking a frame that was read back: into the hot buffer, unless a table holds it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::RecordBatch;
+
+use super::known_to_tables;
+use crate::deployment::{Recovery, Shared};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::faults::{self, Bug};
+use crate::latency::Measure;
+use crate::record::TableId;
+use crate::table::{HotChunk, held_bytes};
+use crate::wal::frame::Meta;
+use crate::wal::log::Remembered;
+
+/// What rows mean that a log should have before the next and does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holes {
+    /// What an earlier frame told was right: nothing is said.
+    Expected,
+    /// They were lost, and that is known: they are named.
+    Named,
+    /// The log is damaged.
+    Refused,
+}
+
+/// A log that is being read back.
+pub struct Take<'a> {
+    shared: &'a Shared,
+    writer: Arc<str>,
+    measure: Measure,
+    holes: Holes,
+    /// The next row's number in each table.
+    pub next_rows: HashMap<TableId, u64>,
+    /// The last frame that is in a table, or was taken.
+    pub last_seq: u64,
+    /// Declared keys of its frames.
+    pub keys: Vec<Remembered>,
+}
+
+impl<'a> Take<'a> {
+    /// Begins with what the tables know of the log.
+    pub fn new(shared: &'a Shared, writer: Arc<str>, measure: Measure, holes: Holes) -> Self {
+        let (last_seq, next_rows) = known_to_tables(shared, &writer);
+        Self { shared, writer, measure, holes, next_rows, last_seq, keys: Vec::new() }
+    }
+
+    /// Takes a frame; they come in the order of the log.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` where rows are missing before it and that is refused.
+    pub fn frame(&mut self, seq: u64, meta: Meta, batch: RecordBatch, recovery: &mut Recovery) -> Result<()> {
+        let shared = self.shared;
+        let next = self.next_rows.entry(meta.table.clone()).or_default();
+        if meta.first_seq > *next && self.holes != Holes::Expected {
+            let (table, first, last, writer) = (&meta.table, *next, meta.first_seq - 1, &self.writer);
+            if self.holes == Holes::Refused {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!(
+                        "log {writer} is damaged: rows {first} to {last} of table {table} were acknowledged and are \
+                         neither in the table nor in the log; to go on without them, start with --salvage"
+                    ),
+                ));
+            }
+            // In the coordinates of the evidence.
+            tracing::error!(%writer, %table, first, last, "rows of this log were lost with a part of it");
+        }
+        *next = (*next).max(meta.first_seq + meta.row_count);
+        self.last_seq = self.last_seq.max(seq);
+        if let Some(idempotency) = &meta.idempotency {
+            let key = (meta.table.tenant.clone(), meta.appended_ns, Arc::new(idempotency.clone()));
+            self.keys.push(key);
+        }
+        let table = shared.table(&meta.table, meta.kind)?;
+        let is_in = seq <= table.published().state.last_seq(&self.writer);
+        if is_in && !faults::has(Bug::SkipTransactionCheck) {
+            return Ok(());
+        }
+        let batch = table.fit(batch);
+        let measurement = Arc::new((self.measure)(meta.kind, &batch));
+        let bytes = held_bytes(&batch, &measurement);
+        recovery.chunks += 1;
+        recovery.rows += meta.row_count;
+        shared.hot_bytes.fetch_add(bytes, Ordering::Relaxed);
+        table.push(Arc::new(HotChunk {
+            writer: Arc::clone(&self.writer),
+            seq,
+            first_seq: meta.first_seq,
+            measurement,
+            batch,
+            appended_ns: meta.appended_ns,
+            bytes,
+        }));
+        Ok(())
+    }
+}
