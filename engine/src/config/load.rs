@@ -109,7 +109,7 @@ fn known() -> Table {
     if let Some(storage) = known.get_mut("storage").and_then(Value::as_table_mut) {
         // The folder is set by `data` alone.
         storage.remove("data");
-        for name in ["store_url", "store_ca"] {
+        for name in ["store_url", "store_ca", "node"] {
             storage.insert(name.into(), Value::String(String::new()));
         }
     }
