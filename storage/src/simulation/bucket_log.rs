@@ -32,7 +32,7 @@ fn a_log_on_the_bucket_has_one_process() {
         Some(seed) => seed..seed + 1,
         None => {
             let from = number("FLOODMARK_SEED_FROM").unwrap_or(0);
-            from..from + number("FLOODMARK_SEEDS").unwrap_or(100)
+            from..from + number("FLOODMARK_SEEDS").unwrap_or(30)
         }
     };
     let count = seeds.end - seeds.start;

@@ -86,7 +86,7 @@ fn a_failing_store_loses_nothing_acknowledged() {
 /// the store fails in every way meanwhile.
 #[test]
 fn what_was_acknowledged_as_in_the_bucket_outlives_the_machine() {
-    let total = play_all("log in the bucket", 120, |seed| Script {
+    let total = play_all("log in the bucket", 40, |seed| Script {
         store: u16::try_from(seed % 8 * 6).expect("below fifty"),
         keeps_house: seed % 4 == 0,
         ..Script::bucket_log(seed)

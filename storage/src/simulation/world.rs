@@ -224,6 +224,11 @@ async fn live(script: Script) -> Result<Report, String> {
 }
 
 impl Running {
+    /// Whether lives are long enough for what was trimmed of a log in the bucket to be deleted.
+    fn is_long(&self) -> bool {
+        self.script.log != LogScript::Disk && self.script.seed % 5 == 4
+    }
+
     pub(super) fn options(&self) -> Options {
         Options {
             data: "/data".into(),
@@ -232,8 +237,13 @@ impl Running {
             wal_segment_bytes: 64 << 10,
             wal_bytes_max: 2 << 20,
             // Some worlds seal all the time, some hardly ever.
-            seal_age_ms: [150, 600, 2_500][usize::try_from(self.script.seed % 3).expect("below three")],
-            seal_rows: 60,
+            seal_age_ms: match self.script.seed % 3 {
+                0 if self.is_long() => 150_000,
+                0 => 150,
+                1 => 600,
+                _ => 2_500,
+            },
+            seal_rows: if self.is_long() { 120 } else { 60 },
             checkpoint_commits: 3,
             compact_files_min: 3,
             compact_quiet_ms: 400,
@@ -352,9 +362,8 @@ impl Running {
             tasks.push(tokio::task::spawn_local(operating));
         }
         let longest = match self.script.seed % 5 {
-            4 if self.script.log == LogScript::Disk => 20_000,
-            // Long enough for what was trimmed to be deleted.
-            4 => 200_000,
+            _ if self.is_long() => 200_000,
+            4 => 20_000,
             _ => 1_500,
         };
         let lasts = Duration::from_millis(100 + self.random.below(longest));
