@@ -249,7 +249,7 @@ fn replay_log(
         }
         let (meta, batch) = replay::decode(place, header, payload)?;
         segments.entry(number).or_default().note(header.seq, &meta);
-        take.frame(header.seq, meta, batch, recovery)
+        take.frame(header.seq, &meta, batch, recovery)
     })?;
     if let Some((number, at)) = summary.torn {
         tracing::warn!(

@@ -187,7 +187,7 @@ impl<'a> Reading<'a> {
             contents.note(header.seq, &meta);
             if header.seq > self.last_read {
                 self.last_read = header.seq;
-                self.take.frame(header.seq, meta, batch, recovery)?;
+                self.take.frame(header.seq, &meta, batch, recovery)?;
             }
         }
         if !frames.is_empty() {

@@ -52,7 +52,13 @@ impl<'a> Take<'a> {
     ///
     /// # Errors
     /// `Kind::Corrupt` where rows are missing before it and that is refused.
-    pub fn frame(&mut self, seq: u64, meta: Meta, batch: RecordBatch, recovery: &mut Recovery) -> Result<()> {
+    pub fn frame(
+        &mut self,
+        seq: u64,
+        meta: &Meta,
+        batch: RecordBatch,
+        recovery: &mut Recovery,
+    ) -> Result<()> {
         let shared = self.shared;
         let next = self.next_rows.entry(meta.table.clone()).or_default();
         if meta.first_seq > *next && self.holes != Holes::Expected {

@@ -83,7 +83,7 @@ async fn start(
     let options = Options {
         data: "/data".into(),
         node: Some("sim".into()),
-        wal_place: if seed % 2 == 0 { WalPlace::Bucket } else { WalPlace::Disk },
+        wal_place: if seed.is_multiple_of(2) { WalPlace::Bucket } else { WalPlace::Disk },
         wal_segment_bytes: 64 << 10,
         wal_bytes_max: 2 << 20,
         seal_age_ms: [150, 2_500][usize::try_from(seed / 2 % 2).expect("below two")],

@@ -39,7 +39,7 @@ fn every_planted_bug_is_caught() {
                 noticed(bug, |seed| Script { store: 40, ..Script::bucket_log(seed) })
             }
             // Lives that are long enough for what was trimmed to be deleted.
-            Bug::TrimObjectEarly => noticed(bug, |seed| Script::bucket_log(5 * seed + 4)),
+            Bug::TrimObjectEarly => noticed(bug, |seed| Script::bucket_log(20 * seed + 4)),
             // Only two processes at once can notice these.
             Bug::TrustTakenObject | Bug::OpenWithoutFence => {
                 (0..400).find_map(|seed| Some((seed, two_processes(seed, Some(bug)).err()?)))

@@ -79,7 +79,7 @@ impl LogScript {
     fn level(self, client: u64) -> Acknowledgement {
         match self {
             Self::Object => Acknowledgement::Object,
-            Self::Mixed if client % 2 == 0 => Acknowledgement::Object,
+            Self::Mixed if client.is_multiple_of(2) => Acknowledgement::Object,
             _ => Acknowledgement::Durable,
         }
     }
@@ -102,6 +102,11 @@ impl Script {
             rot: false,
             log: LogScript::Disk,
         }
+    }
+
+    /// Whether clients rest long enough for heartbeats, and lives last longer: such worlds cost ten times as much.
+    fn is_slow(&self) -> bool {
+        self.seed % 20 == 4
     }
 
     /// The same with a log in the bucket, as the seed chooses.
@@ -186,10 +191,10 @@ async fn live(script: Script) -> Result<Report, String> {
     clock::start();
     let data = PathBuf::from("/data");
     // In some worlds clients rest long enough for heartbeats.
-    let pause_ms = match script.seed % 5 {
-        4 if script.log == LogScript::Disk => 1_800,
-        4 => 8_000,
-        _ => 80,
+    let pause_ms = match (script.is_slow(), script.log) {
+        (true, LogScript::Disk) => 1_800,
+        (true, _) => 8_000,
+        (false, _) => 80,
     };
     let client = |number| {
         let mut client = Client::new(number, script.seed, tables(), pause_ms);
@@ -226,7 +231,7 @@ async fn live(script: Script) -> Result<Report, String> {
 impl Running {
     /// Whether lives are long enough for what was trimmed of a log in the bucket to be deleted.
     fn is_long(&self) -> bool {
-        self.script.log != LogScript::Disk && self.script.seed % 5 == 4
+        self.script.log != LogScript::Disk && self.script.is_slow()
     }
 
     pub(super) fn options(&self) -> Options {
@@ -361,10 +366,10 @@ impl Running {
             let operating = operator::operate(Arc::clone(storage), random, tables(), Rc::clone(&self.ledger));
             tasks.push(tokio::task::spawn_local(operating));
         }
-        let longest = match self.script.seed % 5 {
-            _ if self.is_long() => 200_000,
-            4 => 20_000,
-            _ => 1_500,
+        let longest = match (self.script.is_slow(), self.is_long()) {
+            (_, true) => 200_000,
+            (true, false) => 20_000,
+            (false, false) => 1_500,
         };
         let lasts = Duration::from_millis(100 + self.random.below(longest));
         let end = tokio::time::Instant::now() + lasts;
