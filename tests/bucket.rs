@@ -152,13 +152,36 @@ fn a_bucket_that_hangs_stops_neither_ingest_nor_readiness() {
     ]);
     send(&server, 0, 100);
     server.flush();
+    let (code, made) =
+        server.command(&["key", "create", "precious", "--role", "ingest", "--acknowledgement", "object"]);
+    assert_eq!(code, Some(0), "{made}");
+    let precious = made["key"].as_str().unwrap().to_owned();
     door.is_shut.store(true, Ordering::SeqCst);
+    let headers = [("Content-Type", "application/x-ndjson")];
+    let put = |line: &str| server.send(&precious, "POST", "/api/v1/events", &headers, line.as_bytes());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| put("{\"event_type\":\"b\",\"n\":200}\n"));
+        // The bucket counts as away after five seconds.
+        std::thread::sleep(Duration::from_secs(7));
+        let refused = put("{\"event_type\":\"b\",\"n\":201}\n");
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert!(refused.header("retry-after").is_some());
+        hanging(&server);
+        door.is_shut.store(false, Ordering::SeqCst);
+        assert_eq!(waiting.join().unwrap().status, 200, "what waited is taken once the bucket is back");
+    });
+    server.flush();
+    check(&server, 201, "after the bucket came back");
+}
+
+/// What a server whose bucket hangs still does.
+fn hanging(server: &Server) {
     let begun = Instant::now();
     let ready = server.get("/readyz");
     assert!(begun.elapsed() < Duration::from_secs(5), "readiness took {:?}", begun.elapsed());
     assert!(ready.text().contains("object_store"), "{}", ready.text());
     assert_ne!(ready.json()["checks"]["object_store"]["status"], "ok", "{}", ready.text());
-    send(&server, 100, 200);
+    send(server, 100, 200);
     // Sealed rows cannot be read now, which is no damage.
     let query = br#"{"query": "SELECT count(n) AS rows FROM events"}"#;
     let asked = server.post("/api/v1/sql", "application/json", query);
@@ -172,7 +195,4 @@ fn a_bucket_that_hangs_stops_neither_ingest_nor_readiness() {
     let flushed = server.post("/api/v1/system/flush", "application/json", b"");
     assert_ne!(flushed.status, 200, "flushed into a bucket that hangs");
     assert!(begun.elapsed() < Duration::from_secs(15), "the flush took {:?}", begun.elapsed());
-    door.is_shut.store(false, Ordering::SeqCst);
-    server.flush();
-    check(&server, 200, "after the bucket came back");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use tokio::time::Instant;
 
 use super::object::{self, Head};
 use super::path;
@@ -115,26 +116,36 @@ impl Putter {
             writer: &self.writer,
         };
         let bytes = object::encode(&head, frames);
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let mut pause = PAUSE.0;
         for attempt in 1.. {
-            match self.attempt(&bytes).await {
+            match self.watched(&bytes, begun).await {
                 Ok(put) => {
                     self.is_away.store(false, Ordering::Relaxed);
                     self.next += 1;
                     return Ok(put);
                 }
                 Err(error) if tries.is_some_and(|tries| attempt >= tries) => return Err(error),
-                Err(error) => {
-                    if begun.elapsed() >= SLOW && !self.is_away.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(%error, "the bucket does not take the log: writes that need it wait");
-                    }
-                }
+                Err(error) => tracing::warn!(%error, "an object of the log is put again"),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
         unreachable!("the loop ends by returning")
+    }
+
+    /// One put; the bucket counts as away once all of them together take too long.
+    async fn watched(&self, bytes: &Bytes, begun: Instant) -> Result<Put> {
+        let mut attempt = std::pin::pin!(self.attempt(bytes));
+        tokio::select! {
+            biased;
+            put = &mut attempt => return put,
+            () = tokio::time::sleep_until(begun + SLOW) => {}
+        }
+        if !self.is_away.swap(true, Ordering::Relaxed) {
+            tracing::warn!("the bucket does not take the log: writes that need it are told to come back");
+        }
+        attempt.await
     }
 
     /// One put. What its answer leaves open, the object itself says: a name is used once, for these bytes or for
