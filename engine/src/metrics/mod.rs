@@ -303,7 +303,7 @@ fn storage(out: &mut Exposition, storage: &storage::Storage) {
         ("floodmark_wal_syncs", "Syncs of all logs.", &stats.syncs),
         ("floodmark_wal_synced_frames", "Frames that syncs made durable.", &stats.synced_frames),
         ("floodmark_wal_trimmed_segments", "Log segments trimmed.", &stats.trimmed_segments),
-        ("floodmark_log_objects", "Objects put into logs in the bucket.", &stats.log_objects),
+        ("floodmark_log_objects", "Objects put into the log in the bucket.", &stats.log_objects),
         ("floodmark_log_object_bytes", "Bytes of frames in those objects.", &stats.log_object_bytes),
         ("floodmark_seals", "Seals that committed.", &stats.seals),
         ("floodmark_sealed_rows", "Rows that seals committed.", &stats.sealed_rows),
@@ -340,7 +340,7 @@ fn storage(out: &mut Exposition, storage: &storage::Storage) {
         ("floodmark_wal_bytes", "Bytes that log segments take on the disk.", levels.wal_bytes),
         (
             "floodmark_log_bucket_bytes",
-            "Bytes of frames in this node's logs in the bucket that are in no table yet.",
+            "Bytes of frames in this node's log in the bucket that are in no table yet.",
             levels.bucket_bytes,
         ),
         ("floodmark_hot_bytes", "Bytes of chunks that wait to be sealed.", levels.hot_bytes),
