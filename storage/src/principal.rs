@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::record::Tenant;
 
 /// What a credential may do; deny by default, a key may hold several.
@@ -76,7 +78,8 @@ impl Roles {
 }
 
 /// When a write is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Acknowledgement {
     /// After the sync of the log on the node's disk (200, 204); on a node whose log is in the bucket as `Object`.
     #[default]

@@ -117,7 +117,7 @@ fn shown(key: &KeyRecord) -> Value {
         "role": key.main_role(),
         "roles": key.roles,
         "tenant": key.tenant,
-        "acknowledgement": key.acknowledgement().as_str(),
+        "acknowledgement": key.acknowledgement.as_str(),
         "created_at": rfc3339(key.created_ns),
         "expires_at": key.expires_ns.map(rfc3339),
     })

@@ -25,12 +25,9 @@ pub struct KeyRecord {
     /// Whether the key has a form that is not ours.
     #[serde(default)]
     pub is_opaque: bool,
-    /// Whether its writes are answered before they are synced.
+    /// When its writes are answered.
     #[serde(default)]
-    pub is_buffered: bool,
-    /// Whether its writes are answered once they are in the log in the bucket.
-    #[serde(default)]
-    pub is_object: bool,
+    pub acknowledgement: Acknowledgement,
     /// Nanoseconds since 1970 UTC.
     pub created_ns: i64,
     /// Nanoseconds since 1970 UTC; `None` = never.
@@ -62,16 +59,6 @@ impl KeyRecord {
             .as_str()
     }
 
-    /// When its writes are answered.
-    #[must_use]
-    pub fn acknowledgement(&self) -> Acknowledgement {
-        match (self.is_buffered, self.is_object) {
-            (true, _) => Acknowledgement::Buffered,
-            (false, true) => Acknowledgement::Object,
-            (false, false) => Acknowledgement::Durable,
-        }
-    }
-
     /// The key as the directory knows it; `None` once it is revoked or where the record cannot be read.
     #[must_use]
     pub fn entry(&self) -> Option<Entry> {
@@ -80,14 +67,13 @@ impl KeyRecord {
             storage::record::SYSTEM_TENANT => Tenant::system(),
             text => Tenant::parse(text).ok()?,
         };
-        let acknowledgement = self.acknowledgement();
         self.revoked_ns.is_none().then(|| Entry {
             id: self.id.as_str().into(),
             hash,
             is_opaque: self.is_opaque,
             tenant,
             roles: self.roles(),
-            acknowledgement,
+            acknowledgement: self.acknowledgement,
             expires_ns: self.expires_ns,
         })
     }
