@@ -73,10 +73,9 @@ impl Storage {
             if state.version <= state.checkpoint {
                 continue;
             }
-            match log.checkpoint(&state).await {
+            match log.checkpoint(&mut state).await {
                 Ok(()) => {
                     count += 1;
-                    state.checkpoint = state.version;
                     self.shared.publish(&table, state);
                 }
                 Err(error) => failed = failed.or(Some(error)),

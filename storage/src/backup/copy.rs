@@ -265,10 +265,10 @@ impl Copy<'_> {
             fs::remove_file(self.out.join(&path)).map_err(unwritten)?;
             self.manifest.files.retain(|file| file.path != path);
         }
-        state.tombstones.clear();
+        state.forget_tombstones();
         let root = self.out.join("store");
         let beside = Options { data: self.out.to_owned(), ..Options::default() };
-        TableLog::new(store::open(&beside)?, id.prefix()).checkpoint(&state).await?;
+        TableLog::new(store::open(&beside)?, id.prefix()).checkpoint(&mut state).await?;
         let known: HashSet<String> = self.manifest.files.iter().map(|file| file.path.clone()).collect();
         for path in files_below(&root.join(id.prefix())).map_err(unread)? {
             let name = path.strip_prefix(self.out).expect("it lies below").to_string_lossy().into_owned();

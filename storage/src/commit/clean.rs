@@ -80,7 +80,7 @@ impl TableLog {
             .collect();
         let last = checkpoint::read_last(&*self.store, &self.path("_last_checkpoint")).await?;
         let plain: Vec<Entry> = entries.iter().map(|(entry, _)| *entry).collect();
-        let Some(base) = last.and_then(|verified| base(&plain, verified, kept)) else { return Ok(0) };
+        let Some(base) = last.and_then(|verified| base(&plain, verified.version, kept)) else { return Ok(0) };
         let behind: Vec<&Path> = entries
             .iter()
             .filter(|(entry, _)| is_behind(entry.object, base))

@@ -22,6 +22,13 @@ const ATTEMPTS_MAX: usize = 3;
 /// Commits that are asked for at once. Chosen: hides a bucket's latency, and twenty are the most by default.
 const AT_ONCE: usize = 8;
 
+/// When the tombstones of a checkpoint are read.
+#[derive(Clone, Copy, Debug)]
+enum Tombstones {
+    Now,
+    Later,
+}
+
 /// Which versions a log folder holds.
 #[derive(Debug, Default)]
 struct Listed {
@@ -51,24 +58,72 @@ impl Object {
 impl TableLog {
     /// Reads the table as it is now: a checkpoint, and every commit after it.
     ///
+    /// The tombstones in the checkpoint are left there: whoever needs them reads them then.
+    ///
     /// # Errors
     /// `Kind::Unavailable` when the store does not answer, `Kind::Corrupt` when the log has a hole or a line
     /// that cannot be, from wherever it is read.
     pub async fn load(&self) -> Result<State> {
+        self.load_with(Tombstones::Later).await
+    }
+
+    /// Reads the table as it is now, tombstones and all.
+    ///
+    /// # Errors
+    /// As [`TableLog::load`].
+    pub(super) async fn load_whole(&self) -> Result<State> {
+        self.load_with(Tombstones::Now).await
+    }
+
+    /// Reads the tombstones that `state` left in its checkpoint, if any.
+    ///
+    /// # Errors
+    /// As [`TableLog::load`]; `state` is what it was.
+    pub(super) async fn read_tombstones(&self, state: &mut State) -> Result<()> {
+        let Some(version) = state.tombstones_in else { return Ok(()) };
+        match checkpoint::read(&*self.store, &self.checkpoint_path(version), version).await {
+            Ok(checkpoint) => state.bury(checkpoint),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                // Cleaned up behind a later one, or damaged where the open did not look.
+                tracing::warn!(table = self.root, %error, "the table is read anew");
+                let mut loaded = self.load_whole().await?;
+                if loaded.version < state.version {
+                    // A listing that lags. To go back would be to forget what this process saw committed.
+                    let context = format!("table {} is listed as it was: try again", self.root);
+                    return Err(Error::new(ErrorKind::Unavailable, context).with_source(error));
+                }
+                loaded.adopt(state);
+                *state = loaded;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn load_with(&self, tombstones: Tombstones) -> Result<State> {
         let mut attempt = 1;
         loop {
-            match self.load_once().await {
+            match self.load_once(tombstones).await {
                 Err(error) if error.kind() == ErrorKind::Corrupt && attempt < ATTEMPTS_MAX => attempt += 1,
                 done => return done,
             }
         }
     }
 
-    async fn load_once(&self) -> Result<State> {
+    async fn load_once(&self, tombstones: Tombstones) -> Result<State> {
         let last = self.path("_last_checkpoint");
-        if let Some(version) = checkpoint::read_last(&*self.store, &last).await? {
-            let listed = self.list(Some(version)).await?;
-            match self.roll_from(version, &listed).await {
+        if let Some(pointer) = checkpoint::read_last(&*self.store, &last).await? {
+            let listed = self.list(Some(pointer.version)).await?;
+            let path = self.checkpoint_path(pointer.version);
+            let start = match tombstones {
+                Tombstones::Later => checkpoint::read_live(&*self.store, &path, &pointer).await,
+                Tombstones::Now => checkpoint::read(&*self.store, &path, pointer.version).await,
+            };
+            let rolled = match start {
+                Ok(start) => self.roll(start, &listed).await,
+                Err(error) => Err(error),
+            };
+            match rolled {
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     tracing::warn!(table = self.root, %error, "the table is read from elsewhere in its log");
                 }
@@ -130,6 +185,8 @@ impl TableLog {
             let bytes = bytes.ok_or_else(|| self.hole(version))?;
             state.apply(version, action::from_bytes(&bytes)?)?;
         }
+        // A listing may lag behind, a look at a name does not.
+        self.catch_up(&mut state).await?;
         Ok(state)
     }
 

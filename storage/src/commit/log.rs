@@ -155,6 +155,8 @@ impl TableLog {
     /// is in the table or the next attempt will find it there.
     pub async fn commit(&self, state: State, change: &Change) -> Result<Committed> {
         let mut state = self.past_holes(state, change.now_ms).await?;
+        // A file of this change may be dead already.
+        self.read_tombstones(&mut state).await?;
         let mut is_newest = false;
         for _ in 0..ATTEMPTS_MAX {
             let is_blind = faults::has(Bug::SkipCommitGuard);
@@ -214,12 +216,13 @@ impl TableLog {
         ))
     }
 
-    /// The table as it is now, from what this process knew of it.
+    /// The table as it is now, tombstones and all, from what this process knew of it.
     ///
     /// # Errors
     /// As [`TableLog::load`].
     pub async fn refresh(&self, state: State, now_ms: i64) -> Result<State> {
         let mut state = self.past_holes(state, now_ms).await?;
+        self.read_tombstones(&mut state).await?;
         self.catch_up(&mut state).await?;
         state.seen_ms = Some(now_ms);
         Ok(state)
@@ -236,16 +239,16 @@ impl TableLog {
             return Ok(state);
         }
         let last = checkpoint::read_last(&*self.store, &self.path("_last_checkpoint")).await?;
-        if last.is_none_or(|last| state.version.is_some_and(|at| at >= last)) {
+        if last.is_none_or(|last| state.version.is_some_and(|at| at >= last.version)) {
             return Ok(state);
         }
-        let mut loaded = self.load().await?;
+        let mut loaded = self.load_whole().await?;
         loaded.adopt(&state);
         Ok(loaded)
     }
 
     /// Applies every commit behind the state's version.
-    async fn catch_up(&self, state: &mut State) -> Result<()> {
+    pub(super) async fn catch_up(&self, state: &mut State) -> Result<()> {
         faults::reach("commit.catch_up").await?;
         loop {
             let next = state.version.map_or(0, |at| at + 1);
@@ -299,14 +302,17 @@ impl TableLog {
         Ok(lines)
     }
 
-    /// Writes a checkpoint of `state`, so that opening the table does not read every commit.
+    /// Writes a checkpoint of `state`, so that opening the table does not read every commit; `state` says so then.
     ///
     /// # Errors
     /// `Kind::Unavailable` when the store does not take it, `Kind::Corrupt` when it does not read back: the table
     /// is as good without.
-    pub async fn checkpoint(&self, state: &State) -> Result<()> {
+    pub async fn checkpoint(&self, state: &mut State) -> Result<()> {
+        self.read_tombstones(state).await?;
         let Some(version) = state.version else { return Ok(()) };
         let path = self.checkpoint_path(version);
-        checkpoint::write(&*self.store, &path, &self.path("_last_checkpoint"), version, state).await
+        checkpoint::write(&*self.store, &path, &self.path("_last_checkpoint"), version, state).await?;
+        state.checkpoint = Some(version);
+        Ok(())
     }
 }

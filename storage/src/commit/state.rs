@@ -25,7 +25,7 @@ pub struct State {
     pub version: Option<i64>,
     /// Live files by path.
     pub files: HashMap<String, Arc<DataFile>>,
-    /// Files that are live no more, by path, until they are gone from the store.
+    /// Files that are live no more, by path, until they are gone from the store. Without those of `tombstones_in`.
     pub tombstones: HashMap<String, Tombstone>,
     /// How far each application's transactions are in the table.
     pub txns: HashMap<String, i64>,
@@ -33,6 +33,8 @@ pub struct State {
     pub(super) metadata: Option<MetaData>,
     /// The last commit that a checkpoint covers.
     pub checkpoint: Option<i64>,
+    /// The version whose checkpoint has tombstones that were not read yet.
+    pub(super) tombstones_in: Option<i64>,
     /// When this process last knew that `version` was the newest, milliseconds since 1970 UTC.
     pub(super) seen_ms: Option<i64>,
 }
@@ -48,8 +50,39 @@ impl State {
             txns: HashMap::new(),
             metadata: None,
             checkpoint: None,
+            tombstones_in: None,
             seen_ms: None,
         }
+    }
+
+    /// Whether every tombstone was read. Until then `tombstones` has those alone that came since.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.tombstones_in.is_none()
+    }
+
+    /// Takes the tombstones of the checkpoint that it was opened from. A file that is live since is not dead.
+    pub(super) fn bury(&mut self, checkpoint: Self) {
+        for (path, tombstone) in checkpoint.tombstones {
+            if !self.files.contains_key(&path) {
+                self.tombstones.entry(path).or_insert(tombstone);
+            }
+        }
+        self.tombstones_in = None;
+    }
+
+    /// Forgets every file that is live no more, those that were not read as well.
+    pub fn forget_tombstones(&mut self) {
+        self.tombstones.clear();
+        self.tombstones_in = None;
+    }
+
+    /// Whether both have the same tombstones.
+    pub(super) fn buries_the_same(&self, other: &Self) -> bool {
+        let is_known = |(path, tombstone): (&String, &Tombstone)| {
+            other.tombstones.get(path).is_some_and(|known| known.removed_ms == tombstone.removed_ms)
+        };
+        self.tombstones.len() == other.tombstones.len() && self.tombstones.iter().all(is_known)
     }
 
     /// Whether both are the same table at the same version. Tombstones aside: they go as files are swept.

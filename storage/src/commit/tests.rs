@@ -1,95 +1,24 @@
 //! A table's log over its life: cheap to open, short, and right when parts of it are lost or others write too.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use async_trait::async_trait;
 use futures::TryStreamExt;
-use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
-};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 
 use super::{Change, Kept, Operation, State, TableLog};
 use crate::fixture::run;
+use crate::longevity::counting::Counting;
 use crate::options::Options;
 use crate::reader::DataFile;
 use crate::record::Kind;
 use crate::record::fit::Columns;
+use crate::simulation::store::{Fault, FaultyStore, Odds};
 
-const ROOT: &str = "tenant/acme/events";
-
-/// Counts what is asked of a store.
-#[derive(Debug)]
-struct Counting {
-    inner: Arc<dyn ObjectStore>,
-    gets: AtomicU64,
-    lists: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl fmt::Display for Counting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Counting")
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Counting {
-    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> StoreResult<PutResult> {
-        self.inner.put_opts(at, payload, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        at: &Path,
-        options: PutMultipartOptions,
-    ) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(at, options).await
-    }
-
-    async fn get_opts(&self, at: &Path, options: GetOptions) -> StoreResult<GetResult> {
-        self.gets.fetch_add(1, Relaxed);
-        let found = self.inner.get_opts(at, options).await?;
-        self.bytes.fetch_add(found.meta.size, Relaxed);
-        Ok(found)
-    }
-
-    fn delete_stream(
-        &self,
-        paths: BoxStream<'static, StoreResult<Path>>,
-    ) -> BoxStream<'static, StoreResult<Path>> {
-        self.inner.delete_stream(paths)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        self.lists.fetch_add(1, Relaxed);
-        self.inner.list(prefix)
-    }
-
-    fn list_with_offset(
-        &self,
-        prefix: Option<&Path>,
-        offset: &Path,
-    ) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        self.lists.fetch_add(1, Relaxed);
-        self.inner.list_with_offset(prefix, offset)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        self.lists.fetch_add(1, Relaxed);
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
+pub(super) const ROOT: &str = "tenant/acme/events";
 
 /// What opening a table costs.
 #[derive(Clone, Copy, Debug)]
@@ -100,15 +29,13 @@ struct Cost {
 }
 
 async fn open_cost(store: &Arc<dyn ObjectStore>) -> (State, Cost) {
-    let inner = Arc::clone(store);
-    let zero = AtomicU64::default;
-    let counting = Arc::new(Counting { inner, gets: zero(), lists: zero(), bytes: zero() });
+    let counting = Counting::new(Arc::clone(store));
     let log = TableLog::new(Arc::clone(&counting) as Arc<dyn ObjectStore>, ROOT.into());
     let begun = Instant::now();
     let state = log.load().await.unwrap();
     let seconds = begun.elapsed().as_secs_f64();
-    let requests = counting.gets.load(Relaxed) + counting.lists.load(Relaxed);
-    (state, Cost { requests, bytes: counting.bytes.load(Relaxed), seconds })
+    let asked = counting.take();
+    (state, Cost { requests: asked.all(), bytes: asked.bytes_got, seconds })
 }
 
 fn file(n: i64) -> DataFile {
@@ -126,7 +53,7 @@ fn file(n: i64) -> DataFile {
     }
 }
 
-fn change(n: i64, removes: Vec<String>) -> Change {
+pub(super) fn change(n: i64, removes: Vec<String>) -> Change {
     Change {
         operation: if removes.is_empty() { Operation::Append } else { Operation::Compact },
         kind: Kind::Events,
@@ -139,25 +66,21 @@ fn change(n: i64, removes: Vec<String>) -> Change {
     }
 }
 
-fn log(store: &Arc<dyn ObjectStore>) -> TableLog {
+pub(super) fn log(store: &Arc<dyn ObjectStore>) -> TableLog {
     TableLog::new(Arc::clone(store), ROOT.into())
 }
 
-/// Goes on until `commits` are in, as a table lives: every ninth commit compacts, tombstones are swept, every
-/// twentieth writes a checkpoint.
-async fn grow(store: &Arc<dyn ObjectStore>, mut state: State, commits: i64) -> State {
+/// Goes on until `commits` are in, as a table lives within a day: every ninth commit compacts, every twentieth writes
+/// a checkpoint, and nothing is old enough to be swept.
+pub(super) async fn grow(store: &Arc<dyn ObjectStore>, mut state: State, commits: i64) -> State {
     let log = log(store);
     for n in state.version.map_or(0, |at| at + 1)..commits {
         let removes = if n % 9 == 8 { state.files.keys().cloned().collect() } else { Vec::new() };
         let committed = log.commit(state, &change(n, removes)).await.unwrap();
         assert!(committed.is_in);
         state = committed.state;
-        if n % 50 == 49 {
-            state.tombstones.clear();
-        }
         if n - state.checkpoint.unwrap_or(-1) >= 20 {
-            log.checkpoint(&state).await.unwrap();
-            state.checkpoint = state.version;
+            log.checkpoint(&mut state).await.unwrap();
         }
     }
     state
@@ -297,6 +220,20 @@ fn a_writer_that_slept_finds_the_head() {
     });
 }
 
+/// What was put a moment ago and a listing does not show yet is in the table all the same.
+#[tokio::test(start_paused = true)]
+async fn an_open_sees_past_a_listing_that_lags() {
+    for commits in [0, 7, 40, 66] {
+        let store =
+            FaultyStore::new(Arc::new(InMemory::new()), 1, Odds::none().with(Fault::StaleList, 1_000));
+        let store: Arc<dyn ObjectStore> = store;
+        let grown = grow(&store, State::empty(), commits).await;
+        assert!(listed(&store).await.len() < usize::try_from(commits).unwrap().max(1), "it does not lag");
+        let opened = log(&store).load().await.unwrap();
+        assert!(opened.holds_the_same(&grown), "{:?} of {:?}", opened.version, grown.version);
+    }
+}
+
 /// A pointer leads only to what was read back, and never goes back.
 #[test]
 fn the_pointer_never_goes_back() {
@@ -305,7 +242,7 @@ fn the_pointer_never_goes_back() {
         let early = grow(&store, State::empty(), 25).await;
         grow(&store, early.clone(), 65).await;
         let log = log(&store);
-        log.checkpoint(&early).await.unwrap();
+        log.checkpoint(&mut early.clone()).await.unwrap();
         let bytes = store.get(&log.path("_last_checkpoint")).await.unwrap().bytes().await.unwrap();
         let pointer: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(pointer["version"], 59);

@@ -102,7 +102,7 @@ impl ObjectStore for Counting {
         if is_head { &self.heads } else { &self.gets }.fetch_add(1, Relaxed);
         let found = self.inner.get_opts(at, options).await?;
         if !is_head {
-            self.bytes_got.fetch_add(found.meta.size, Relaxed);
+            self.bytes_got.fetch_add(found.range.end - found.range.start, Relaxed);
         }
         Ok(found)
     }

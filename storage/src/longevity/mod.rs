@@ -2,7 +2,7 @@
 //!
 //! Small sizes run with the other tests; the environment asks for the full ones (docs/PERFORMANCE.md).
 
-mod counting;
+pub(crate) mod counting;
 mod hot;
 mod ten_thousand;
 mod trickle;

@@ -54,8 +54,9 @@ async fn at_rest(shared: &Shared) {
     while caretaker::round(shared, &stopped).await {}
 }
 
-/// `commits` seals of `rows_each` rows, with merges and sweeps as a deployment has them, and two quiet days after.
-async fn grow(data: &Path, commits: u64, rows_each: u64) {
+/// `commits` seals of `rows_each` rows, with merges and sweeps as a deployment has them, and three quiet days after;
+/// returns what an open and a read of all cost before those.
+async fn grow(data: &Path, commits: u64, rows_each: u64) -> Cost {
     let (_, shared) = open(data).await;
     shared.policies.replace(Rules::default());
     let table = shared.table(&id(), Kind::Events).unwrap();
@@ -83,11 +84,13 @@ async fn grow(data: &Path, commits: u64, rows_each: u64) {
             sweep(&shared, None, at()).await;
         }
     }
+    let busy = cost(data).await;
     for _ in 0..3 {
         pass(DAY_NS);
         at_rest(&shared).await;
         sweep(&shared, None, at()).await;
     }
+    busy
 }
 
 /// Requests and time of an open, and of reading every row.
@@ -140,15 +143,16 @@ fn thousands_of_commits_open_and_read_as_ten() {
     let commits = size("FLOODMARK_COMMITS", 300);
     run(async move || {
         let (few, many) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        grow(few.path(), 10, commits / 10).await;
+        let busy_ten = grow(few.path(), 10, commits / 10).await;
         let ten = cost(few.path()).await;
         let begun = Instant::now();
-        grow(many.path(), commits, 1).await;
+        let busy_all = grow(many.path(), commits, 1).await;
         let grown = begun.elapsed();
         let all = cost(many.path()).await;
         let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
         let whole =
             |cost: &Cost| (cost.open.all() + cost.read.all(), cost.open.bytes_got + cost.read.bytes_got);
+        println!("before the quiet days: at 10 commits {busy_ten:?}, at {commits} {busy_all:?}");
         println!("at 10 commits: {ten:?}, objects {:?}", objects(few.path()).await);
         println!(
             "at {commits} commits, grown in {grown:?}: {all:?}, objects {:?}",

@@ -329,8 +329,7 @@ async fn checkpoint_if_due(tools: &Tools, log: &TableLog, state: &mut State) {
     if since < i64::try_from(tools.options.checkpoint_commits).unwrap_or(i64::MAX) {
         return;
     }
-    match log.checkpoint(state).await {
-        Ok(()) => state.checkpoint = state.version,
-        Err(error) => tracing::warn!(%error, "checkpoint was not written"),
+    if let Err(error) = log.checkpoint(state).await {
+        tracing::warn!(%error, "checkpoint was not written");
     }
 }

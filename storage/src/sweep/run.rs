@@ -108,10 +108,12 @@ async fn sweep_table(
     let now_ms = (shared.now)().div_euclid(1_000_000);
     let going = {
         let log = table.log.lock().await;
-        let state = log.refresh(table.published().state.clone(), now_ms).await?;
+        let known = table.published().state.clone();
+        let (version, is_whole) = (known.version, known.is_whole());
+        let state = log.refresh(known, now_ms).await?;
         let going = plan(&state, &listed, seen, ages);
         // Others' commits are heard of here, where this process makes none.
-        if state.version != table.published().state.version {
+        if state.version != version || !is_whole {
             shared.publish(table, state);
         }
         going

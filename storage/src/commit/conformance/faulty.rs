@@ -138,7 +138,9 @@ impl Writer<'_> {
             match self.below(4) {
                 0 | 1 => self.compact().await,
                 // A checkpoint is a convenience: the table is as good without.
-                2 => drop(timeout(Duration::from_secs(60), log(self.store).checkpoint(&self.state)).await),
+                2 => {
+                    drop(timeout(Duration::from_secs(60), log(self.store).checkpoint(&mut self.state)).await);
+                }
                 _ => {}
             }
         }

@@ -205,7 +205,7 @@ pub async fn checkpoints_keep_up_with_appends(store: Store) {
         for number in 1..=APPENDS {
             state = log.commit(state, &append(name, number, file())).await.unwrap().state;
             if number % 3 == 0 {
-                log.checkpoint(&state).await.unwrap();
+                log.checkpoint(&mut state).await.unwrap();
             }
         }
     };
@@ -229,7 +229,7 @@ pub async fn checkpoints_keep_up_with_appends(store: Store) {
     assert_eq!((loaded.version, paths(&loaded)), (replayed.version, paths(&replayed)));
     assert_eq!(loaded.txns, replayed.txns);
     store.put(&pointer, PutPayload::from(bytes)).await.unwrap();
-    let state = log(&store).load().await.unwrap();
-    log(&store).checkpoint(&state).await.unwrap();
+    let mut state = log(&store).load().await.unwrap();
+    log(&store).checkpoint(&mut state).await.unwrap();
     assert_eq!(log(&store).load().await.unwrap().checkpoint, state.version, "the pointer was not replaced");
 }
