@@ -34,6 +34,7 @@ async fn conforms(store: Arc<dyn ObjectStore>) {
     tables::of_two_that_remove_a_file_one_comes_in(part("removes")).await;
     tables::a_change_that_landed_late_is_not_taken_for_refused(part("late")).await;
     tables::checkpoints_keep_up_with_appends(part("checkpoints")).await;
+    tables::an_open_leaves_what_is_dead(part("dead")).await;
     let all = store.list(Some(&run)).map_ok(|object| object.location).boxed();
     store.delete_stream(all).try_collect::<Vec<_>>().await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 const WRITERS: usize = 16;
 
@@ -63,6 +63,13 @@ pub async fn requests_do_what_we_use_them_for(store: Store) {
     assert_eq!(range, vec![2_u8; 10]);
     let ranges = store.get_ranges(&path, &[0..3, 40..50]).await.unwrap();
     assert_eq!(ranges.iter().map(|range| range.len()).collect::<Vec<_>>(), [3, 10]);
+    // A part says how long the whole is: an open that reads a checkpoint's end needs to know.
+    let options = GetOptions { range: Some((30..50).into()), ..GetOptions::default() };
+    let part = store.get_opts(&path, options).await.unwrap();
+    assert_eq!((part.meta.size, part.range.clone()), (50, 30..50));
+    assert_eq!(part.bytes().await.unwrap(), vec![2_u8; 20]);
+    let options = GetOptions { range: Some((60..70).into()), ..GetOptions::default() };
+    assert!(store.get_opts(&path, options).await.is_err(), "a part behind the end is none");
     store.put(&path, PutPayload::default()).await.unwrap();
     assert_eq!(store.head(&path).await.unwrap().size, 0, "an empty object is an object");
 

@@ -196,6 +196,23 @@ pub async fn a_change_that_landed_late_is_not_taken_for_refused(store: Store) {
     assert_eq!(commits(&store).await.len(), 3);
 }
 
+/// An open leaves what is dead in the checkpoint, and the next commit finds it there.
+pub async fn an_open_leaves_what_is_dead(store: Store) {
+    let log = log(&store);
+    let (first, second) = (file(), file());
+    let state = log.commit(State::empty(), &append("a", 1, first.clone())).await.unwrap().state;
+    let state = log.commit(state, &append("a", 2, second.clone())).await.unwrap().state;
+    let change = compact(vec![first.path.clone(), second.path.clone()], file());
+    let mut state = log.commit(state, &change).await.unwrap().state;
+    log.checkpoint(&mut state).await.unwrap();
+    let opened = log.load().await.unwrap();
+    assert!(!opened.is_whole() && opened.tombstones.is_empty(), "the whole checkpoint was read");
+    assert_eq!(paths(&opened), paths(&state));
+    let next = log.commit(opened, &append("a", 3, file())).await.unwrap().state;
+    assert!(next.is_whole() && next.tombstones.len() == 2);
+    assert!(next.tombstones.contains_key(&first.path) && next.tombstones.contains_key(&second.path));
+}
+
 /// Opening from a checkpoint gives what opening from all commits gives, whoever appends meanwhile.
 pub async fn checkpoints_keep_up_with_appends(store: Store) {
     const APPENDS: i64 = 12;
