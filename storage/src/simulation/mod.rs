@@ -26,4 +26,4 @@ mod outage;
 pub mod random;
 pub mod store;
 mod tests;
-mod world;
+pub mod world;
