@@ -138,7 +138,11 @@ impl TableLog {
                 done => return done,
             }
         }
-        self.roll(State::empty(), &listed).await.map_err(|error| broken.unwrap_or(error))
+        match self.roll(State::empty(), &listed).await {
+            // The damage that sent us here says more than the hole behind it.
+            Err(error) if error.kind() == ErrorKind::Corrupt => Err(broken.unwrap_or(error)),
+            done => done,
+        }
     }
 
     async fn roll_from(&self, version: i64, listed: &Listed) -> Result<State> {

@@ -171,6 +171,28 @@ fn a_table_opens_without_its_checkpoint() {
     });
 }
 
+/// A store that fails on the long way is a store that fails, and no damage: whoever reads tries again.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_fails_on_the_long_way_is_not_damage() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let grown = grow(&store, State::empty(), 25).await;
+    store.put(&log(&store).checkpoint_path(19), PutPayload::from("PAR1")).await.unwrap();
+    store.delete(&log(&store).path("_last_checkpoint")).await.unwrap();
+    let mut read = 0;
+    for seed in 0..60 {
+        let odds = Odds::none().with(Fault::FailRead, 30);
+        let faulty: Arc<dyn ObjectStore> = FaultyStore::new(Arc::clone(&store), seed, odds);
+        match log(&faulty).load().await {
+            Ok(state) => {
+                assert!(state.holds_the_same(&grown));
+                read += 1;
+            }
+            Err(error) => assert_eq!(error.kind(), crate::ErrorKind::Unavailable, "seed {seed}: {error}"),
+        }
+    }
+    assert!((1..60).contains(&read), "{read} of 60 were read");
+}
+
 /// F24: what is cleaned up is missed by nobody, and the pointer's damage is borne afterwards too.
 #[test]
 fn a_cleaned_log_still_bears_a_damaged_checkpoint() {
