@@ -246,6 +246,18 @@ def merged(server):
     raise AssertionError("nothing was merged")
 
 
+def checkpointed(server):
+    """Has a checkpoint written that names what the merges left dead, so that the readers begin there."""
+    job = json.loads(server.call("POST", "/api/v1/jobs", json.dumps({"kind": "checkpoint"}).encode())[1])
+    for _ in range(100):
+        status = server.json("/api/v1/jobs/" + job["id"])["status"]
+        if status == "succeeded":
+            return
+        assert status in ("queued", "running"), status
+        time.sleep(0.1)
+    raise AssertionError("no checkpoint was written")
+
+
 def foreign_readers(data, expected):
     """deltalake, polars and DuckDB count and sum as SQL did, while the engine is not running."""
     import deltalake
@@ -262,6 +274,11 @@ def foreign_readers(data, expected):
         assert by_polars.height == rows, (dataset, by_polars.height, rows)
         assert polars_sum == total, (dataset, polars_sum, total)
         assert by_duckdb == (rows, total), (dataset, by_duckdb, rows, total)
+        if dataset == "events":
+            pointer = json.loads(pathlib.Path(root, "_delta_log/_last_checkpoint").read_text())
+            path = pathlib.Path(root, f"_delta_log/{pointer['version']:020}.checkpoint.parquet")
+            dead = polars.read_parquet(path).select(polars.col("remove").struct.field("path").is_not_null().sum()).item()
+            assert pointer["version"] == table.version() and dead > 0, (pointer, table.version(), dead)
         removes = sum(action["operation"] == "OPTIMIZE" for action in table.history())
         assert removes > 0 or dataset != "events", "no commit of events replaced files"
         print(f"deltalake, polars, duckdb: {dataset} version {table.version()}, {rows} rows, sums equal")
@@ -285,6 +302,7 @@ def main():
                 server.call("POST", "/api/v1/events", event)
                 server.call("POST", "/api/v1/system/flush", b"")
             merged(server)
+            checkpointed(server)
             expected = {}
             for dataset in ["events", "spans", "logs"]:
                 row = server.sql(f"SELECT count(*) AS c, sum(time_ns % 1000) AS s FROM {dataset}")[0]
