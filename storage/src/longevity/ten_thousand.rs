@@ -54,13 +54,26 @@ async fn at_rest(shared: &Shared) {
     while caretaker::round(shared, &stopped).await {}
 }
 
-/// `commits` seals of `rows_each` rows, with merges and sweeps as a deployment has them, and three quiet days after;
-/// returns what an open and a read of all cost before those.
-async fn grow(data: &Path, commits: u64, rows_each: u64) -> Cost {
+/// What a life of a table came to.
+#[derive(Debug)]
+struct Grown {
+    /// An open, and a read of all, right after the last commit.
+    busy: Cost,
+    /// Time that merging took.
+    merging: Duration,
+    /// Time that all of it took.
+    all: Duration,
+    /// How often each byte was written.
+    amplification: f64,
+}
+
+/// `commits` seals of `rows_each` rows, with merges and sweeps as a deployment has them, and three quiet days after.
+async fn grow(data: &Path, commits: u64, rows_each: u64) -> Grown {
     let (_, shared) = open(data).await;
     shared.policies.replace(Rules::default());
     let table = shared.table(&id(), Kind::Events).unwrap();
     let begun = Instant::now();
+    let mut merging = Duration::ZERO;
     let mut hour = 0;
     let first_ns = now();
     // The clocks go together, or ages are not believed.
@@ -78,19 +91,22 @@ async fn grow(data: &Path, commits: u64, rows_each: u64) -> Cost {
         let (sealed, freed) = seal(&shared.tools(), &table, None, now()).await.unwrap();
         assert_eq!(sealed, rows_each);
         shared.hot_bytes.fetch_sub(freed, Ordering::Relaxed);
+        let before = Instant::now();
         at_rest(&shared).await;
+        merging += before.elapsed();
         if (now() - first_ns) / (3_600 * SECOND_NS) > hour {
             hour += 1;
             sweep(&shared, None, at()).await;
         }
     }
+    let all = begun.elapsed();
     let busy = cost(data).await;
     for _ in 0..3 {
         pass(DAY_NS);
         at_rest(&shared).await;
         sweep(&shared, None, at()).await;
     }
-    busy
+    Grown { busy, merging, all, amplification: shared.stats.write_amplification() }
 }
 
 /// Requests and time of an open, and of reading every row.
@@ -143,21 +159,22 @@ fn thousands_of_commits_open_and_read_as_ten() {
     let commits = size("FLOODMARK_COMMITS", 300);
     run(async move || {
         let (few, many) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let busy_ten = grow(few.path(), 10, commits / 10).await;
+        let grown_ten = grow(few.path(), 10, commits / 10).await;
         let ten = cost(few.path()).await;
-        let begun = Instant::now();
-        let busy_all = grow(many.path(), commits, 1).await;
-        let grown = begun.elapsed();
+        let grown = grow(many.path(), commits, 1).await;
         let all = cost(many.path()).await;
         let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
         let whole =
             |cost: &Cost| (cost.open.all() + cost.read.all(), cost.open.bytes_got + cost.read.bytes_got);
-        println!("before the quiet days: at 10 commits {busy_ten:?}, at {commits} {busy_all:?}");
-        println!("at 10 commits: {ten:?}, objects {:?}", objects(few.path()).await);
+        println!("before the quiet days: at 10 commits {:?}, at {commits} {:?}", grown_ten.busy, grown.busy);
         println!(
-            "at {commits} commits, grown in {grown:?}: {all:?}, objects {:?}",
-            objects(many.path()).await
+            "{commits} commits in {:?}: merging {:.1} % of it, bytes written {:.2} times",
+            grown.all,
+            grown.merging.as_secs_f64() / grown.all.as_secs_f64() * 100.0,
+            grown.amplification
         );
+        println!("at 10 commits: {ten:?}, objects {:?}", objects(few.path()).await);
+        println!("at {commits} commits: {all:?}, objects {:?}", objects(many.path()).await);
         println!(
             "times: requests {:.2}, bytes {:.2}, time to open {:.2}, to read {:.2}, both {:.2}",
             whole(&all).0 as f64 / whole(&ten).0 as f64,
