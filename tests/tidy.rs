@@ -121,7 +121,11 @@ const ALONE: &[(&str, &str, &[&str])] = &[
     ),
     ("make a principal (T1)", "Principal {", &["engine/src/identity/", "storage/src/principal.rs"]),
     ("read the wall clock", "SystemTime::now", &["engine/src/clock.rs"]),
-    ("know Parquet's writer", "ArrowWriter", &["storage/src/segment/", "storage/src/commit/checkpoint/codec.rs"]),
+    (
+        "know Parquet's writer",
+        "ArrowWriter",
+        &["storage/src/segment/", "storage/src/commit/checkpoint/codec.rs"],
+    ),
     ("know Delta's log", "_delta_log", &["storage/src/commit/"]),
     ("leave the process", "process::exit(", &["engine/src/"]),
 ];
