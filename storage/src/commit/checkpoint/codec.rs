@@ -16,11 +16,16 @@ use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 
 use super::tail::Tail;
 use crate::commit::action::{self, Add, Line, Protocol, Remove, Txn};
 use crate::commit::state::State;
 use crate::error::{Error, Kind as ErrorKind, Result};
+
+/// The columns of text that grows with the table.
+const COMPRESSED: [&[&str]; 4] =
+    [&["metaData", "schemaString"], &["add", "path"], &["add", "stats"], &["remove", "path"]];
 
 /// A checkpoint as it is put.
 #[derive(Debug)]
@@ -83,12 +88,16 @@ pub fn encode(state: &State) -> Result<Encoded> {
         reader.collect::<Result<_, _>>().map_err(|error| bug(error.into()))
     };
     // A checkpoint's row groups are read whole: statistics, page offsets and Arrow's own copy of the schema would
-    // be most of a small one.
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+    // be most of a small one. Nearly all bytes are in few columns; to set a decompressor up for each of the others
+    // would be most of an open.
+    let mut properties = WriterProperties::builder()
         .set_statistics_enabled(EnabledStatistics::None)
-        .set_offset_index_disabled(true)
-        .build();
+        .set_offset_index_disabled(true);
+    for column in COMPRESSED {
+        let path = ColumnPath::from(column.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>());
+        properties = properties.set_column_compression(path, Compression::ZSTD(ZstdLevel::default()));
+    }
+    let properties = properties.build();
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new_with_options(&mut bytes, Arc::clone(&schema), options)
