@@ -25,6 +25,7 @@ pub mod latency;
 mod life;
 #[cfg(test)]
 mod longevity;
+pub mod memory;
 mod options;
 mod policies;
 mod principal;

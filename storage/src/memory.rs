@@ -1,0 +1,290 @@
+//! One cap on the memory of the serving process, shared out to pools and, within a pool, to tenants (B1, X2).
+//!
+//! Whoever is about to allocate by what a client sent takes a [`Charge`] first and drops it with the bytes. A pool
+//! never lends more than its part of the cap, so no pool takes another's room: sealing goes on while ingest is
+//! refused. Within a pool a tenant may hold at most [`GENEROSITY`] times what would still be free afterwards. One
+//! heavy tenant alone gets three quarters, two get three sevenths each, and there is always room for one more: the
+//! heavy one is refused first, and nobody has to count who is active.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+
+use crate::record::Tenant;
+
+/// What a tenant may hold of a pool for each byte that stays free. Chosen: a single tenant has three quarters.
+const GENEROSITY: u64 = 3;
+
+/// A part of the cap with one use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// Connections, request heads, bodies as they arrive, replies that wait for their client.
+    Edge,
+    /// A body while it is worked on: inflated text, columns, the frame for the log.
+    Decode,
+    /// Acknowledged rows and what was measured in them, until a table holds them.
+    Hot,
+    /// Seals: rows side by side, sorted, encoded, read back.
+    Seal,
+    /// Merges, and expiry at the edge of a file.
+    Merge,
+    /// Typed reads: decoded columns, rendered pages.
+    Read,
+    /// What is remembered between requests: declared keys, attribute names, completeness, failures.
+    Kept,
+}
+
+impl Pool {
+    /// Every pool.
+    pub const ALL: [Self; 7] =
+        [Self::Edge, Self::Decode, Self::Hot, Self::Seal, Self::Merge, Self::Read, Self::Kept];
+
+    /// The pool's name in metrics and errors.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Decode => "decode",
+            Self::Hot => "hot",
+            Self::Seal => "seal",
+            Self::Merge => "merge",
+            Self::Read => "read",
+            Self::Kept => "kept",
+        }
+    }
+
+    /// The pool's part of the cap, in hundredths. Chosen so that a body at the limits of one request is still taken
+    /// at the default cap; together they are the whole.
+    const fn percent(self) -> u64 {
+        match self {
+            Self::Edge => 16,
+            Self::Decode => 28,
+            Self::Hot => 26,
+            Self::Seal => 13,
+            Self::Merge => 8,
+            Self::Read => 7,
+            Self::Kept => 2,
+        }
+    }
+}
+
+/// Why bytes were not lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Short {
+    /// One tenant alone may never hold so much of this pool: refuse for good (413).
+    Never {
+        /// The most that one tenant may hold, in bytes.
+        alone_max: u64,
+    },
+    /// The tenant holds its share of a pool that is scarce: refuse it, the others go on (503 `share_exceeded`).
+    Share,
+    /// The pool is lent out: refuse whoever asks (503 `pressure`).
+    Whole,
+}
+
+/// The cap, and who holds what of it.
+pub struct Memory {
+    memory_max: u64,
+    base_bytes: u64,
+    pools: [PoolUse; Pool::ALL.len()],
+    tenants: DashMap<Tenant, Arc<TenantUse>>,
+}
+
+#[derive(Default)]
+struct PoolUse {
+    max: u64,
+    used: AtomicU64,
+    refused_share: AtomicU64,
+    refused_whole: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct TenantUse {
+    used: [AtomicU64; Pool::ALL.len()],
+}
+
+impl Memory {
+    /// A cap of `memory_max` bytes, of which the process holds `base_bytes` whatever is sent.
+    #[must_use]
+    pub fn new(memory_max: u64, base_bytes: u64) -> Arc<Self> {
+        let lent = memory_max.saturating_sub(base_bytes);
+        let pools = Pool::ALL.map(|pool| PoolUse { max: lent / 100 * pool.percent(), ..PoolUse::default() });
+        Arc::new(Self { memory_max, base_bytes, pools, tenants: DashMap::new() })
+    }
+
+    /// Lends `bytes` of a pool, or says why not. What concerns no tenant (a head before its key was read, a merge)
+    /// has no share.
+    ///
+    /// Take it before the bytes exist; it is given back when the charge is dropped.
+    ///
+    /// # Errors
+    /// [`Short`]: nothing was lent.
+    pub fn take(self: &Arc<Self>, pool: Pool, tenant: Option<&Tenant>, bytes: u64) -> Result<Charge, Short> {
+        let mut charge = self.empty(pool, tenant);
+        charge.grow(bytes)?;
+        Ok(charge)
+    }
+
+    /// Counts `bytes` that exist already and cannot be refused, such as rows that the log brings back. The pool may
+    /// be over its part afterwards; then it lends nothing until they are gone.
+    #[must_use]
+    pub fn count(self: &Arc<Self>, pool: Pool, tenant: Option<&Tenant>, bytes: u64) -> Charge {
+        let mut charge = self.empty(pool, tenant);
+        charge.add(bytes);
+        self.pools[pool as usize].used.fetch_add(bytes, Ordering::Relaxed);
+        charge
+    }
+
+    fn empty(self: &Arc<Self>, pool: Pool, tenant: Option<&Tenant>) -> Charge {
+        let tenant = tenant.map(|tenant| match self.tenants.get(tenant) {
+            Some(known) => Arc::clone(&known),
+            None => Arc::clone(&self.tenants.entry(tenant.clone()).or_default()),
+        });
+        Charge { memory: Arc::clone(self), pool, tenant, bytes: 0 }
+    }
+
+    /// The cap, in bytes.
+    #[must_use]
+    pub fn memory_max(&self) -> u64 {
+        self.memory_max
+    }
+
+    /// What the process holds whatever is sent, in bytes.
+    #[must_use]
+    pub fn base_bytes(&self) -> u64 {
+        self.base_bytes
+    }
+
+    /// Bytes that a pool lends at most.
+    #[must_use]
+    pub fn max(&self, pool: Pool) -> u64 {
+        self.pools[pool as usize].max
+    }
+
+    /// Bytes that one tenant may hold of a pool that is otherwise empty.
+    #[must_use]
+    pub fn alone_max(&self, pool: Pool) -> u64 {
+        self.max(pool) / (GENEROSITY + 1) * GENEROSITY
+    }
+
+    /// Bytes that a pool has lent.
+    #[must_use]
+    pub fn used(&self, pool: Pool) -> u64 {
+        self.pools[pool as usize].used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that a tenant holds of a pool.
+    #[must_use]
+    pub fn used_by(&self, pool: Pool, tenant: &Tenant) -> u64 {
+        self.tenants.get(tenant).map_or(0, |held| held.used[pool as usize].load(Ordering::Relaxed))
+    }
+
+    /// Bytes of all pools and of the process itself.
+    #[must_use]
+    pub fn used_in_all(&self) -> u64 {
+        self.base_bytes + Pool::ALL.into_iter().map(|pool| self.used(pool)).sum::<u64>()
+    }
+
+    /// How often a pool refused a tenant over its share, and how often everybody.
+    #[must_use]
+    pub fn refused(&self, pool: Pool) -> (u64, u64) {
+        let pool = &self.pools[pool as usize];
+        (pool.refused_share.load(Ordering::Relaxed), pool.refused_whole.load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("memory_max", &self.memory_max).finish_non_exhaustive()
+    }
+}
+
+/// Bytes that are lent; dropping it gives them back.
+pub struct Charge {
+    memory: Arc<Memory>,
+    pool: Pool,
+    tenant: Option<Arc<TenantUse>>,
+    bytes: u64,
+}
+
+impl Charge {
+    /// Lends `bytes` more.
+    ///
+    /// # Errors
+    /// [`Short`]: the charge is as it was.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), Short> {
+        let pool = &self.memory.pools[self.pool as usize];
+        let held = self.tenant.as_ref().map(|tenant| tenant.used[self.pool as usize].load(Ordering::Relaxed));
+        let mut short = Short::Whole;
+        let lent = pool.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            let after = used.checked_add(bytes)?;
+            let free = pool.max.checked_sub(after);
+            match (free, held) {
+                (None, _) => {
+                    short = Short::Whole;
+                    None
+                }
+                (Some(free), Some(held)) if held.saturating_add(bytes) > free.saturating_mul(GENEROSITY) => {
+                    short = Short::Share;
+                    None
+                }
+                (Some(_), _) => Some(after),
+            }
+        });
+        if lent.is_ok() {
+            self.add(bytes);
+            return Ok(());
+        }
+        let alone_max = if self.tenant.is_some() { self.memory.alone_max(self.pool) } else { pool.max };
+        if self.bytes.saturating_add(bytes) > alone_max {
+            return Err(Short::Never { alone_max });
+        }
+        // A pool that is lent out to one tenant is that tenant's doing.
+        if held.is_some_and(|held| held.saturating_add(bytes) > alone_max / 2) {
+            short = Short::Share;
+        }
+        let counter = if short == Short::Share { &pool.refused_share } else { &pool.refused_whole };
+        counter.fetch_add(1, Ordering::Relaxed);
+        Err(short)
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if let Some(tenant) = &self.tenant {
+            tenant.used[self.pool as usize].fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives back what is above `bytes`.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.bytes -= less;
+        if let Some(tenant) = &self.tenant {
+            tenant.used[self.pool as usize].fetch_sub(less, Ordering::Relaxed);
+        }
+        self.memory.pools[self.pool as usize].used.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// Bytes that are lent.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+impl fmt::Debug for Charge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Charge({}, {} bytes)", self.pool.as_str(), self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;
