@@ -30,9 +30,6 @@ pub struct Options {
     /// Whether this start goes on over damage in the log, naming what it leaves out.
     #[serde(skip)]
     pub salvage: bool,
-    /// Memory of the process, in bytes: the cap that pools are parts of. The engine sets it from its own `memory_max`.
-    #[serde(skip)]
-    pub memory_max: u64,
     /// URL of the object store (`s3://bucket/prefix`, `az://…`, `gs://…`); `None` = `data/store`.
     pub store_url: Option<String>,
     /// PEM file of the authorities that sign the certificate of the bucket's server, beside those that the
@@ -106,7 +103,6 @@ impl Default for Options {
             memory_max: 350 << 20,
             data: PathBuf::from("floodmark-data"),
             salvage: false,
-            memory_max: 350_000_000,
             store_url: None,
             store_ca: None,
             store_connect_timeout_ms: 5_000,
