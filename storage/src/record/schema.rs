@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef, TimeUnit};
 
 use super::kind::{Field, Kind, Type};
+use super::sparse;
 
 /// The column for what has no column of its own: one JSON object a row.
 pub const OVERFLOW: &str = "_overflow";
@@ -40,7 +41,8 @@ pub fn is_chunk(kind: Kind, batch: &RecordBatch) -> bool {
         let expected = match known {
             Some(known) => Some(known.r#type()),
             None if field.name() == OVERFLOW => Some(Type::Json),
-            None => type_of(field),
+            // An attribute's column, and it alone, may be run-end encoded.
+            None => return type_of(field).is_some(),
         };
         expected.is_some_and(|r#type| arrow_field(field.name(), r#type).data_type() == field.data_type())
     };
@@ -68,10 +70,16 @@ pub fn arrow_field(name: &str, r#type: Type) -> ArrowField {
     }
 }
 
-/// The type of an Arrow field that [`arrow_field`] made; `None` for any other.
+/// The field of an attribute's column in a chunk: as [`arrow_field`], run-end encoded where its array is.
+#[must_use]
+pub fn chunk_field(name: &str, r#type: Type, array: &dyn Array) -> ArrowField {
+    arrow_field(name, r#type).with_data_type(array.data_type().clone())
+}
+
+/// The type of an Arrow field that [`arrow_field`] or [`chunk_field`] made; `None` for any other.
 #[must_use]
 pub fn type_of(field: &ArrowField) -> Option<Type> {
-    Some(match field.data_type() {
+    Some(match sparse::values_type(field.data_type()).unwrap_or(field.data_type()) {
         DataType::Utf8 if field.metadata().get(TYPE_KEY).is_some_and(|value| value == "json") => Type::Json,
         DataType::Utf8 => Type::Text,
         DataType::Int64 => Type::Int,

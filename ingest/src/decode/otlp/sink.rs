@@ -65,10 +65,10 @@ pub(super) struct Sink<'s, 'c> {
 }
 
 /// Runs a walk over a body, and leaves no row behind where the body is refused.
-pub(super) fn fill<'c>(
+pub(super) async fn fill<'c>(
     ctx: &mut Context<'c>,
     draft: &mut Draft,
-    walk: impl FnOnce(&mut Sink<'_, 'c>) -> Refusing<()>,
+    walk: impl AsyncFnOnce(&mut Sink<'_, 'c>) -> Refusing<()>,
 ) -> Result<Decoded, Refused> {
     let mut sink = Sink {
         notes: Notes::new(ctx.limits),
@@ -86,7 +86,7 @@ pub(super) fn fill<'c>(
         attribute_count: 0,
         expanded_bytes: 0,
     };
-    match walk(&mut sink) {
+    match walk(&mut sink).await {
         Ok(()) => {
             if sink.seen == 0 && sink.notes.has_unknown {
                 sink.decoded.warn("no_records");
@@ -153,6 +153,17 @@ impl Sink<'_, '_> {
         }
         self.draft.end_row();
         self.decoded.accepted += 1;
+    }
+
+    /// Bytes that the open group writes into each of its rows.
+    pub(super) fn shared_bytes(&self) -> usize {
+        self.group.source.len() + self.group.resource.len() + self.group.scope.len()
+    }
+
+    /// What the rows and the buffers of this body hold, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let texts = [&self.group.resource, &self.group.scope, &self.nested, &self.events, &self.links];
+        self.draft.held_bytes() + texts.iter().map(|text| text.held_bytes()).sum::<usize>()
     }
 
     /// Writes a text field of the open row.

@@ -42,6 +42,10 @@ impl JsonText {
         self.out.len()
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.out.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.out.is_empty()
     }
