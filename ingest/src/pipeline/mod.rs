@@ -243,6 +243,8 @@ fn is_buffered(head: &Head<'_>) -> bool {
 }
 
 #[cfg(test)]
+mod budget_tests;
+#[cfg(test)]
 mod lane_tests;
 #[cfg(test)]
 mod tests;

@@ -94,7 +94,9 @@ fn refused(short: Short) -> Refused {
     match short {
         Short::Never { alone_max } => Refused::too_large(
             "body_too_large",
-            format!("the body takes more memory than one tenant may hold, {alone_max} bytes: send it in parts"),
+            format!(
+                "the body takes more memory than one tenant may hold, {alone_max} bytes: send it in parts"
+            ),
         ),
         Short::Share => Refused::busy(
             "share_exceeded",

@@ -19,6 +19,7 @@ use arrow::datatypes::Schema;
 use super::column::{Column, Scalar, TextColumn};
 use super::kind::{Field, Kind, Type};
 use super::schema;
+use super::sparse::Run;
 use overflow::Overflow;
 
 pub use attribute::AttributeColumn;
@@ -96,6 +97,8 @@ pub struct Draft {
     row_count: usize,
     in_row: bool,
     fixed: Vec<Column>,
+    /// The rows of each entry of a fixed column whose entries are shared by rows; empty of every other.
+    runs: Vec<Vec<Run>>,
     positions: [u8; Field::ALL.len()],
     attributes: Vec<AttributeColumn>,
     by_key: HashMap<Box<str>, u32>,
@@ -125,6 +128,7 @@ impl Draft {
             row_count: 0,
             in_row: false,
             fixed: kind.fields().iter().map(|field| Column::new(field.r#type())).collect(),
+            runs: kind.fields().iter().map(|_| Vec::new()).collect(),
             positions,
             attributes: Vec::new(),
             by_key: HashMap::new(),
@@ -174,9 +178,7 @@ impl Draft {
     /// Takes the open row back: nothing of it stays.
     pub fn abort_row(&mut self) {
         let row = self.row_count;
-        for column in &mut self.fixed {
-            column.truncate(row);
-        }
+        self.take_fixed_back();
         // Only columns of this chunk: a body of rejected records must not pay for keys of others.
         for index in &self.used {
             self.attributes[*index as usize].take_back(row);
@@ -295,7 +297,8 @@ impl Draft {
         let fixed: usize = self.fixed.iter().map(Column::held_bytes).sum();
         let used = self.used.iter().map(|index| self.attributes[*index as usize].held_bytes());
         let keys = self.attributes.len().saturating_sub(self.keys_before) * KEY_BYTES;
-        fixed + used.sum::<usize>() + keys + self.overflow.held_bytes()
+        let runs: usize = self.runs.iter().map(|runs| runs.capacity() * size_of::<Run>()).sum();
+        fixed + runs + used.sum::<usize>() + keys + self.overflow.held_bytes()
     }
 
     /// Closes the draft: its columns become a batch, and the draft is empty, ready for the next chunk.
@@ -307,11 +310,16 @@ impl Draft {
         self.move_rare_columns();
         let mut fields = Vec::new();
         let mut arrays = Vec::new();
-        for (field, column) in self.kind.fields().iter().zip(&mut self.fixed) {
-            if !column.is_empty() {
-                fields.push(schema::arrow_field(field.name(), field.r#type()));
-                arrays.push(column.take(field.r#type(), len));
+        for ((field, column), runs) in self.kind.fields().iter().zip(&mut self.fixed).zip(&mut self.runs) {
+            if column.is_empty() {
+                continue;
             }
+            let array = match std::mem::take(runs) {
+                runs if runs.is_empty() => column.take(field.r#type(), len),
+                runs => shared::take(column, *field, &runs, len),
+            };
+            fields.push(schema::chunk_field(field.name(), field.r#type(), &*array));
+            arrays.push(array);
         }
         for attribute in self.attributes.iter_mut().filter(|attribute| attribute.used) {
             let name = schema::attribute_column_name(self.kind, &attribute.key);
@@ -335,8 +343,9 @@ impl Draft {
         self.row_count = 0;
         self.in_row = false;
         self.next = 0;
-        for column in &mut self.fixed {
+        for (column, runs) in self.fixed.iter_mut().zip(&mut self.runs) {
             column.truncate(0);
+            runs.clear();
         }
         for index in self.used.drain(..) {
             self.attributes[index as usize].end();
@@ -354,5 +363,6 @@ mod attribute;
 mod keys;
 mod moves;
 mod overflow;
+mod shared;
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,9 @@ impl Entries {
                 out.extend_from_slice(before.and_then(inside).unwrap_or_default());
                 while let Some(entry) = entries.next_if(is_of_row) {
                     let skipped_comma = usize::from(out.len() == start);
-                    out.extend_from_slice(&self.text[entry.start as usize + skipped_comma..entry.end as usize]);
+                    out.extend_from_slice(
+                        &self.text[entry.start as usize + skipped_comma..entry.end as usize],
+                    );
                 }
                 out.push(b'}');
             });

@@ -123,9 +123,8 @@ impl Columns {
             });
         }
         let old = batch.column_by_name(schema::OVERFLOW).map(|column| column.as_string::<i32>());
-        let joined = moved.join(len, |row| {
-            old.filter(|old| old.is_valid(row)).map(|old| old.value(row).as_bytes())
-        });
+        let joined =
+            moved.join(len, |row| old.filter(|old| old.is_valid(row)).map(|old| old.value(row).as_bytes()));
         let mut fields = Vec::new();
         let mut arrays: Vec<ArrayRef> = Vec::new();
         for (at, field) in batch.schema_ref().fields().iter().enumerate() {
@@ -229,18 +228,13 @@ pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> 
         .expect("a fitted chunk has the table's types")
 }
 
-/// Bytes that [`to_rows`] takes beyond what the chunk holds: its sparse columns written out, and the coordinates.
+/// Bytes that [`to_rows`] takes beyond what the chunk holds: its encoded columns written out, and the coordinates.
 /// Whoever writes a chunk out takes so much from a budget before.
 #[must_use]
 pub fn written_out_bytes(batch: &RecordBatch) -> usize {
-    // A cell of eight bytes and its bit, of which text takes half, beside the values themselves.
-    const CELL_BYTES: usize = 9;
     // `time`, `observed_time`, `seq`, and `writer` with its offset.
     const COORDINATE_BYTES: usize = 64;
-    let len = batch.num_rows();
-    let sparse = batch.columns().iter().filter(|column| sparse::values_type(column.data_type()).is_some());
-    let bytes: usize = sparse.map(|column| len * CELL_BYTES + column.get_array_memory_size()).sum();
-    bytes + len * COORDINATE_BYTES
+    batch.columns().iter().map(sparse::plain_bytes).sum::<usize>() + batch.num_rows() * COORDINATE_BYTES
 }
 
 #[cfg(test)]

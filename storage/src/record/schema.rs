@@ -41,10 +41,16 @@ pub fn is_chunk(kind: Kind, batch: &RecordBatch) -> bool {
         let expected = match known {
             Some(known) => Some(known.r#type()),
             None if field.name() == OVERFLOW => Some(Type::Json),
-            // An attribute's column, and it alone, may be run-end encoded.
             None => return type_of(field).is_some(),
         };
-        expected.is_some_and(|r#type| arrow_field(field.name(), r#type).data_type() == field.data_type())
+        // Attributes' columns, and those that records of one resource or scope share, may be run-end encoded.
+        let found = match known {
+            Some(Field::Source | Field::Resource | Field::Scope | Field::ScopeName | Field::ScopeVersion) => {
+                sparse::values_type(field.data_type()).unwrap_or(field.data_type())
+            }
+            _ => field.data_type(),
+        };
+        expected.is_some_and(|r#type| arrow_field(field.name(), r#type).data_type() == found)
     };
     let has_times = ["time_ns", "observed_time_ns"]
         .iter()

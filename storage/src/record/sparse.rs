@@ -1,14 +1,15 @@
 //! Columns that few rows of a chunk fill, in memory and in the log: run-end encoded, so that a column costs what
 //! its values cost and not what the chunk's rows would.
 //!
-//! Only attribute columns of chunks are ever encoded so, with run ends of 32 bits; rows of a table are plain.
+//! Only columns of attributes, and those that a resource's or scope's records share, are ever encoded so, with run
+//! ends of 32 bits; rows of a table are plain.
 
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Int32Array, RecordBatch, RecordBatchOptions, RunArray, UInt32Array,
 };
-use arrow::datatypes::{DataType, Field, Int32Type};
+use arrow::datatypes::{DataType, Int32Type};
 
 /// The values of an encoded column; `None` for a plain one.
 #[must_use]
@@ -21,24 +22,32 @@ pub fn values_type(r#type: &DataType) -> Option<&DataType> {
     }
 }
 
-/// The encoded column of `len` rows whose `rows`, rising, hold `values`, and the others nothing.
-pub(super) fn encode(rows: &[u32], values: &ArrayRef, len: usize) -> ArrayRef {
-    let end = |row: usize| i32::try_from(row).expect("rows of a chunk are bounded far below 2^31");
-    let mut ends = Vec::with_capacity(2 * rows.len() + 1);
-    let mut picks: Vec<Option<u32>> = Vec::with_capacity(2 * rows.len() + 1);
+/// Rows that hold the same value: from `start` to before `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub start: u32,
+    pub end: u32,
+}
+
+/// The encoded column of `len` rows in which each of `runs`, rising, holds its value of `values`, and other rows
+/// nothing.
+pub(super) fn encode(runs: &[Run], values: &ArrayRef, len: usize) -> ArrayRef {
+    let short = |row: u32| i32::try_from(row).expect("rows of a chunk are bounded far below 2^31");
+    let len = u32::try_from(len).expect("rows of a chunk are bounded far below 2^31");
+    let mut ends = Vec::with_capacity(2 * runs.len() + 1);
+    let mut picks: Vec<Option<u32>> = Vec::with_capacity(2 * runs.len() + 1);
     let mut next = 0;
-    for (entry, row) in (0..).zip(rows) {
-        let row = *row as usize;
-        if row > next {
-            ends.push(end(row));
+    for (entry, run) in (0..).zip(runs) {
+        if run.start > next {
+            ends.push(short(run.start));
             picks.push(None);
         }
-        ends.push(end(row + 1));
+        ends.push(short(run.end));
         picks.push(Some(entry));
-        next = row + 1;
+        next = run.end;
     }
     if next < len {
-        ends.push(end(len));
+        ends.push(short(len));
         picks.push(None);
     }
     let ends = Int32Array::from(ends);
@@ -47,11 +56,11 @@ pub(super) fn encode(rows: &[u32], values: &ArrayRef, len: usize) -> ArrayRef {
     Arc::new(RunArray::<Int32Type>::try_new(&ends, &values).expect("each run has an end and a value"))
 }
 
-/// The plain column of `len` rows whose `rows`, rising, hold `values`.
-pub(super) fn spread(rows: &[u32], values: &ArrayRef, len: usize) -> ArrayRef {
+/// As [`encode`], row by row.
+pub(super) fn spread(runs: &[Run], values: &ArrayRef, len: usize) -> ArrayRef {
     let mut picks = vec![None; len];
-    for (entry, row) in (0..).zip(rows) {
-        picks[*row as usize] = Some(entry);
+    for (entry, run) in (0..).zip(runs) {
+        picks[run.start as usize..run.end as usize].fill(Some(entry));
     }
     pick(values, picks)
 }
@@ -95,19 +104,22 @@ fn join_column(arrays: &[&ArrayRef]) -> ArrayRef {
     if values_type(arrays[0].data_type()).is_none() {
         return concat(&arrays.iter().map(|array| &***array).collect::<Vec<_>>());
     }
-    let (mut rows, mut picks, mut all) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut rows_before, mut values_before) = (0, 0);
+    let short = |at: usize| u32::try_from(at).expect("rows of a chunk are bounded far below 2^32");
+    let (mut runs, mut picks, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut row, mut values_before) = (0, 0);
     for array in arrays {
-        each_value(array, |row, _, at| {
-            rows.push(u32::try_from(rows_before + row).expect("rows of a chunk are bounded far below 2^32"));
-            picks.push(u32::try_from(values_before + at).ok());
-        });
-        let values = array.as_run::<Int32Type>().values();
-        rows_before += array.len();
-        values_before += values.len();
-        all.push(&**values);
+        let encoded = array.as_run::<Int32Type>();
+        for (value, count) in runs_of(encoded) {
+            if encoded.values().is_valid(value as usize) {
+                runs.push(Run { start: short(row), end: short(row + count) });
+                picks.push(Some(short(values_before) + value));
+            }
+            row += count;
+        }
+        values_before += encoded.values().len();
+        all.push(&**encoded.values());
     }
-    encode(&rows, &pick(&concat(&all), picks), rows_before)
+    encode(&runs, &pick(&concat(&all), picks), row)
 }
 
 /// Calls for each row that holds a value, with the array to read it from and its place there.
@@ -149,11 +161,20 @@ pub fn value_count(array: &ArrayRef) -> usize {
     count
 }
 
-/// The type of a column that holds values of `values`, encoded.
+/// Bytes that [`plain`] makes of an encoded column; 0 of a plain one.
 #[must_use]
-pub fn encoded_type(values: &DataType) -> DataType {
-    let ends = Field::new("run_ends", DataType::Int32, false);
-    DataType::RunEndEncoded(Arc::new(ends), Arc::new(Field::new("values", values.clone(), true)))
+pub fn plain_bytes(array: &ArrayRef) -> usize {
+    // A cell of eight bytes and its bit; of text, an offset.
+    const CELL_BYTES: usize = 9;
+    let Some(runs) = array.as_run_opt::<Int32Type>() else { return 0 };
+    let values = runs.values();
+    let text_bytes = |at: usize| match values.data_type() {
+        DataType::Utf8 => values.as_string::<i32>().value(at).len(),
+        DataType::Binary => values.as_binary::<i32>().value(at).len(),
+        _ => 0,
+    };
+    let text: usize = runs_of(runs).map(|(value, count)| count * text_bytes(value as usize)).sum();
+    runs.len() * CELL_BYTES + text
 }
 
 fn pick(values: &ArrayRef, picks: Vec<Option<u32>>) -> ArrayRef {

@@ -24,8 +24,8 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::record::{schema, sparse};
 use crate::record::{Dataset, Kind, TableId, Tenant};
+use crate::record::{schema, sparse};
 use crate::writer::Idempotency;
 
 /// Bytes of a header.

@@ -21,6 +21,10 @@ use super::{Context, Decoded, Refused};
 use known::Table;
 use record::Reader;
 
+/// How many times `line_bytes_max` one record of a JSON document may take. Chosen: white space and escapes, which the
+/// columns do not have, at their most.
+const RECORD_LINES_MAX: usize = 4;
+
 /// Why a record is not stored.
 #[derive(Debug)]
 struct Reject {
@@ -159,6 +163,7 @@ async fn document(
     let text = simdutf8::basic::from_utf8(body).expect("the parser took it as UTF-8");
     let mut records: Vec<Range<usize>> = Vec::new();
     let mut slice = 0;
+    let limits = ctx.limits;
     if json.peek().map_err(refused)? == Type::Array {
         json.array().map_err(refused)?;
         while json.element().map_err(refused)? {
@@ -190,7 +195,13 @@ async fn document(
     let mut reader = Reader::new(table, ctx, draft);
     for record in records {
         let bytes = record.len();
-        let outcome = reader.record(&text[record]);
+        let bytes_max = limits.line_bytes_max.saturating_mul(RECORD_LINES_MAX);
+        let outcome = if bytes > bytes_max {
+            let detail = format!("record of {bytes} bytes exceeds {RECORD_LINES_MAX} times line_bytes_max");
+            Err(Reject::new("line_too_long", detail))
+        } else {
+            reader.record(&text[record])
+        };
         note(&mut decoded, None, outcome);
         if pace.record(bytes) {
             pace.rest(reader.held_bytes()).await?;

@@ -4,7 +4,7 @@ use arrow::array::ArrayRef;
 
 use crate::record::column::{Column, Scalar};
 use crate::record::kind::Type;
-use crate::record::sparse;
+use crate::record::sparse::{self, Run};
 
 /// Rows that a column may span for each value it holds before it keeps its rows beside its values instead of
 /// padding. Chosen: at four, a padded row costs no more than the row's number would.
@@ -129,7 +129,11 @@ impl AttributeColumn {
             return self.column.take(self.r#type, len);
         }
         let entries = self.column.len();
-        let rows = rows.unwrap_or_else(|| (0..entries).map(short).collect());
+        let run = |start: u32| Run { start, end: start + 1 };
+        let rows: Vec<Run> = match rows {
+            Some(rows) => rows.into_iter().map(run).collect(),
+            None => (0..entries).map(|row| run(short(row))).collect(),
+        };
         let values = self.column.take(self.r#type, entries);
         if is_sparse { sparse::encode(&rows, &values, len) } else { sparse::spread(&rows, &values, len) }
     }

@@ -3,7 +3,7 @@ use arrow::datatypes::Int64Type;
 
 use super::keys::{NEW_KEYS_MAX, REMEMBERED_KEYS_MAX};
 use super::{Draft, Taken, Value};
-use crate::record::{Field, Kind};
+use crate::record::{Field, Kind, schema, sparse};
 
 fn row(draft: &mut Draft, write: impl FnOnce(&mut Draft)) {
     draft.begin_row();
@@ -109,8 +109,7 @@ fn distinct_keys_beyond_the_bound_are_not_remembered() {
     assert_eq!(batch.num_rows(), keys);
     let overflow = batch.column_by_name("_overflow").unwrap().as_string::<i32>();
     assert_eq!(overflow.value(keys - 1), format!("{{\"key{}\":7}}", keys - 1));
-    let values: usize =
-        batch.columns().iter().skip(1).map(|column| crate::record::sparse::value_count(column)).sum();
+    let values: usize = batch.columns().iter().skip(1).map(|column| sparse::value_count(column)).sum();
     assert_eq!(values, keys, "every value is in a column or in _overflow");
 }
 
@@ -167,10 +166,7 @@ fn renamed_and_masked_columns_join_the_overflow_in_one_pass() {
     draft.mask_attribute("k2", &[(1_999, "[card]")]);
     let overflow = draft.overflow_mut();
     assert_eq!(overflow.get(0), Some(&br#"{"not a column":0,"a":0}"#[..]));
-    assert_eq!(
-        overflow.get(1_999),
-        Some(&br#"{"not a column":1999,"a":0,"r":1.5,"k2":"[card]"}"#[..])
-    );
+    assert_eq!(overflow.get(1_999), Some(&br#"{"not a column":1999,"a":0,"r":1.5,"k2":"[card]"}"#[..]));
     let batch = draft.take();
     assert!(batch.column_by_name("rare").is_none() && batch.column_by_name("k0").is_none());
     assert!(batch.column_by_name("k2").unwrap().is_null(1_999));
@@ -192,7 +188,7 @@ fn a_value_of_a_sparse_column_is_masked_in_its_row() {
     let batch = draft.take();
     let overflow = batch.column_by_name("_overflow").unwrap().as_string::<i32>();
     assert_eq!(overflow.value(900), r#"{"card":"[card]"}"#);
-    let card = crate::record::sparse::plain(batch.column_by_name("card").unwrap());
+    let card = sparse::plain(batch.column_by_name("card").unwrap());
     assert_eq!(card.len() - card.null_count(), 1);
     assert_eq!(card.as_primitive::<Int64Type>().value(10), 10);
 }
@@ -212,7 +208,7 @@ fn a_row_taken_back_leaves_a_sparse_column_as_it_was() {
         draft.abort_row();
     }
     let batch = draft.take();
-    let values = crate::record::sparse::plain(batch.column_by_name("k").unwrap());
+    let values = sparse::plain(batch.column_by_name("k").unwrap());
     let values = values.as_primitive::<Int64Type>();
     assert_eq!((values.value(0), values.value(200), values.value(400)), (1, 201, 401));
     assert_eq!(values.len() - values.null_count(), 3);
@@ -235,4 +231,37 @@ fn held_bytes_grow_with_what_is_held() {
     assert!(draft.held_bytes() - before >= NEW_KEYS_MAX * 400, "{}", draft.held_bytes() - before);
     draft.reset();
     assert!(draft.held_bytes() < 3 << 20);
+}
+
+/// A value that rows share is held, logged and kept once, whatever the rows are; a row taken back leaves no trace.
+#[test]
+fn a_value_that_rows_share_is_kept_once() {
+    let (long, other) = ("r".repeat(1_000), "o".repeat(1_000));
+    let mut draft = Draft::new(Kind::Logs);
+    for at in 0..10_000 {
+        let value = if at < 6_000 { &long } else { &other };
+        row(&mut draft, |d| {
+            if at != 3_000 {
+                d.set_shared(Field::Resource, value.as_bytes());
+            }
+            d.set_shared(Field::ScopeName, b"lib");
+        });
+        draft.begin_row();
+        draft.set_shared(Field::Resource, b"gone");
+        draft.abort_row();
+    }
+    assert!(draft.held_bytes() < 10_000 * 200, "{}", draft.held_bytes());
+    let batch = draft.take();
+    assert!(
+        schema::chunk_field("", crate::record::Type::Json, batch.column_by_name("resource").unwrap())
+            .data_type()
+            .is_run_ends_type()
+    );
+    assert!(!batch.column_by_name("scope_name").unwrap().data_type().is_run_ends_type());
+    assert!(batch.get_array_memory_size() < 10_000 * 50);
+    let resource = sparse::plain(batch.column_by_name("resource").unwrap());
+    let resource = resource.as_string::<i32>();
+    assert_eq!((resource.value(0), resource.value(5_999), resource.value(6_000)), (&*long, &*long, &*other));
+    assert!(resource.is_null(3_000) && resource.null_count() == 1);
+    assert_eq!(batch.column_by_name("scope_name").unwrap().as_string::<i32>().value(9_999), "lib");
 }

@@ -2,7 +2,9 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 
 use super::{Columns, Coordinates, to_rows, written_out_bytes};
-use crate::record::{ATTRIBUTE_COLUMNS_MAX, Draft, Field, Kind, SPARSE_CELLS_MAX, Type, Value, schema, sparse};
+use crate::record::{
+    ATTRIBUTE_COLUMNS_MAX, Draft, Field, Kind, SPARSE_CELLS_MAX, Type, Value, schema, sparse,
+};
 
 const AT: Coordinates<'_> = Coordinates { writer: "w", first_seq: 5 };
 

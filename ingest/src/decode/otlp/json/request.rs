@@ -59,12 +59,7 @@ pub(crate) async fn paced(
     fill(ctx, draft, async |sink| request(body, sink, signal, pace).await).await
 }
 
-async fn request(
-    body: &[u8],
-    sink: &mut Sink<'_, '_>,
-    signal: &Signal,
-    pace: &mut Pace<'_>,
-) -> Refusing<()> {
+async fn request(body: &[u8], sink: &mut Sink<'_, '_>, signal: &Signal, pace: &mut Pace<'_>) -> Refusing<()> {
     if body.is_empty() {
         return Ok(());
     }
@@ -108,7 +103,7 @@ async fn resource_group<'t>(
                         )?,
                         "droppedAttributesCount" => dropped = uint32(json)?,
                         // Entity references name attributes that stand beside them.
-                        _ => skip(json)?,
+                        _ => skip(json, sink.notes.limits)?,
                     }
                 }
             }

@@ -52,12 +52,7 @@ pub(crate) async fn logs(
     fill(ctx, draft, async |sink| request(body, sink, log::log, pace).await).await
 }
 
-async fn request(
-    body: &[u8],
-    sink: &mut Sink<'_, '_>,
-    record: Record,
-    pace: &mut Pace<'_>,
-) -> Refusing<()> {
+async fn request(body: &[u8], sink: &mut Sink<'_, '_>, record: Record, pace: &mut Pace<'_>) -> Refusing<()> {
     let mut fields = Reader::new(body);
     while let Some((number, payload)) = fields.next()? {
         match number {
