@@ -20,6 +20,7 @@ use crate::writer::{Idempotency, Known};
 #[derive(Debug)]
 pub struct Keys {
     keys_max: usize,
+    bytes_max: u64,
     kept_ns: i64,
     tenants: Mutex<HashMap<Tenant, TenantKeys>>,
 }
@@ -28,6 +29,17 @@ pub struct Keys {
 struct TenantKeys {
     entries: HashMap<Box<str>, Entry>,
     by_age: VecDeque<(i64, Box<str>)>,
+    /// Bytes of those that stand.
+    bytes: u64,
+}
+
+/// Bytes that a key takes beside its text and its reply: its places in both collections, its counters, and what the
+/// allocator rounds up. Chosen from the sizes of what it is made of.
+const KEY_BYTES: u64 = 256;
+
+/// What a key that stands takes in memory: its text stands in three places.
+fn held_bytes(idempotency: &Idempotency) -> u64 {
+    KEY_BYTES + 3 * idempotency.key.len() as u64 + idempotency.reply.len() as u64
 }
 
 #[derive(Debug)]
@@ -37,11 +49,14 @@ enum Entry {
 }
 
 impl Keys {
-    /// Remembers at most `keys_max` keys a tenant, each for `hours`.
-    pub fn new(keys_max: usize, hours: u64) -> Self {
+    /// Remembers at most `keys_max` keys a tenant, which take at most `bytes_max`, each for `hours`.
+    ///
+    /// A tenant's keys never make room for another's.
+    pub fn new(keys_max: usize, bytes_max: u64, hours: u64) -> Self {
         let hours = i64::try_from(hours).unwrap_or(i64::MAX);
         Self {
             keys_max,
+            bytes_max,
             kept_ns: hours.saturating_mul(3_600_000_000_000),
             tenants: Mutex::new(HashMap::new()),
         }
@@ -93,14 +108,23 @@ impl Keys {
         for (tenant, at_ns, idempotency) in remembered {
             let keys = tenants.entry(tenant).or_default();
             keys.by_age.push_back((at_ns, idempotency.key.clone()));
-            keys.entries.insert(idempotency.key.clone(), Entry::Done(idempotency));
+            keys.bytes += held_bytes(&idempotency);
+            if let Some(Entry::Done(before)) =
+                keys.entries.insert(idempotency.key.clone(), Entry::Done(idempotency))
+            {
+                keys.bytes -= held_bytes(&before);
+            }
             while let Some((oldest_ns, _)) = keys.by_age.front() {
                 let is_old = now_ns.saturating_sub(*oldest_ns) > self.kept_ns;
-                if !is_old && keys.by_age.len() <= self.keys_max {
+                // The newest stands whatever it takes: it was just acknowledged.
+                let is_within = keys.by_age.len() <= self.keys_max && keys.bytes <= self.bytes_max;
+                if !is_old && (is_within || keys.by_age.len() == 1) {
                     break;
                 }
-                if let Some((_, key)) = keys.by_age.pop_front() {
-                    keys.entries.remove(&key);
+                if let Some((_, key)) = keys.by_age.pop_front()
+                    && let Some(Entry::Done(forgotten)) = keys.entries.remove(&key)
+                {
+                    keys.bytes -= held_bytes(&forgotten);
                 }
             }
         }
@@ -233,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_key_is_reserved_then_stands_then_ages_out() {
-        let keys = Keys::new(2, 1);
+        let keys = Keys::new(2, 1 << 20, 1);
         let tenant = Tenant::parse("acme").unwrap();
         assert_eq!(keys.reserve(&tenant, "a", [7; 16]), Known::New);
         assert_eq!(keys.reserve(&tenant, "a", [7; 16]), Known::InFlight);
@@ -246,6 +270,34 @@ mod tests {
         assert_eq!(keys.reserve(&tenant, "a", [8; 16]), Known::New, "the oldest over the bound is forgotten");
         keys.remember(4_000_000_000_000, [(tenant.clone(), 4_000_000_000_000, done("d"))]);
         assert_eq!(keys.reserve(&tenant, "c", [8; 16]), Known::New, "an hour is over");
+    }
+
+    #[test]
+    fn large_replies_push_out_the_tenants_own_oldest_keys_alone() {
+        let large = |key: &str, bytes: usize| {
+            let reply = vec![b'x'; bytes].into();
+            Arc::new(Idempotency { key: key.into(), fingerprint: [7; 16], status: 200, reply })
+        };
+        let keys = Keys::new(100_000, 64 << 10, 1);
+        let (heavy, small) = (Tenant::parse("heavy").unwrap(), Tenant::parse("small").unwrap());
+        keys.remember(0, [(small.clone(), 0, large("s", 10))]);
+        for number in 0..100 {
+            keys.remember(0, [(heavy.clone(), 0, large(&format!("h{number}"), 8 << 10))]);
+        }
+        let bytes = |tenant: &Tenant| -> u64 {
+            let standing = keys.standing();
+            let own = standing.iter().filter(|(of, ..)| of == tenant);
+            own.map(|(_, _, key)| super::held_bytes(key)).sum()
+        };
+        assert!((48 << 10..=64 << 10).contains(&bytes(&heavy)), "{}", bytes(&heavy));
+        assert_eq!(bytes(&heavy), keys.tenants()[&heavy].bytes);
+        assert!(matches!(keys.reserve(&small, "s", [7; 16]), Known::Replayed(_)));
+        assert!(matches!(keys.reserve(&heavy, "h99", [7; 16]), Known::Replayed(_)));
+        // One that takes more than all may is the only one then.
+        keys.remember(0, [(heavy.clone(), 0, large("all", 1 << 20))]);
+        assert!(matches!(keys.reserve(&heavy, "all", [7; 16]), Known::Replayed(_)));
+        keys.remember(0, [(heavy.clone(), 0, large("next", 10))]);
+        assert!(bytes(&heavy) < 1 << 10, "the large one is the oldest, and goes");
     }
 
     #[test]
