@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::{StreamExt, stream};
 use object_store::ObjectStore;
@@ -335,7 +336,8 @@ fn replay_log(
     }
     faults::io("replay.before_settle").map_err(failed)?;
     summary.settle(disk, folder).map_err(failed)?;
-    let beside = idempotency::read_beside(disk, folder).map_err(failed)?;
+    let (beside, broken) = idempotency::read_beside(disk, folder).map_err(failed)?;
+    shared.stats.broken_keys.fetch_add(broken, Ordering::Relaxed);
     let gathered = faults::io("replay.before_keys").and_then(|()| {
         idempotency::gather_beside(disk, folder, &beside, shared.options.idempotency_keys_max)
     });
