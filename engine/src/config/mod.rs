@@ -107,6 +107,9 @@ pub struct Settings {
     pub query: QuerySettings,
     /// When jobs run by themselves.
     pub jobs: jobs::Settings,
+    /// Whether this start takes over records of tenants and keys that have no proof of origin.
+    #[serde(skip)]
+    pub adopt_state: bool,
 }
 
 impl Default for Settings {
@@ -128,6 +131,7 @@ impl Default for Settings {
             ingest: ingest::Limits::default(),
             query: QuerySettings::default(),
             jobs: jobs::Settings::default(),
+            adopt_state: false,
         }
     }
 }

@@ -203,6 +203,9 @@ impl Drop for Reservation<'_> {
     }
 }
 
+/// Seconds until a client asks again for a table that only a newer build may write.
+const NEWER_RETRY_AFTER_S: u32 = 60;
+
 /// What an append that stored nothing means to the sender.
 fn append_refused(error: &storage::Error) -> Refusal {
     match error.kind() {
@@ -212,6 +215,9 @@ fn append_refused(error: &storage::Error) -> Refusal {
         }
         ErrorKind::Conflict => Refusal::new(400, "dataset_kind", "the dataset holds another kind of records"),
         ErrorKind::Invalid => Refusal::new(400, "invalid", error.context()),
+        ErrorKind::Full => Refusal::new(422, "too_many_datasets", error.context()),
+        // Whoever rolled back rolls forward again: what waits until then is not lost.
+        ErrorKind::Newer => Refusal::retry(503, "newer_table", error.context(), NEWER_RETRY_AFTER_S),
         ErrorKind::Unavailable | ErrorKind::Poisoned | ErrorKind::Fenced => {
             Refusal::retry(503, "unavailable", "the log does not take writes", RETRY_AFTER_S)
         }

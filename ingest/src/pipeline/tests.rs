@@ -289,6 +289,8 @@ fn failed_appends_tell_what_to_do() {
         (ErrorKind::Fenced, 503, "unavailable"),
         (ErrorKind::Conflict, 400, "dataset_kind"),
         (ErrorKind::Invalid, 400, "invalid"),
+        (ErrorKind::Full, 422, "too_many_datasets"),
+        (ErrorKind::Newer, 503, "newer_table"),
         (ErrorKind::Bug, 503, "internal"),
     ] {
         let refusal = append_refused(&storage::Error::new(kind, "why"));

@@ -36,6 +36,11 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// Notes a frame of a newer build: it is in no table that this one trims by.
+    pub fn note_newer(&mut self, seq: u64, table: &TableId) {
+        self.last_seq.insert(table.clone(), seq);
+    }
+
     /// Notes one frame.
     pub fn note(&mut self, seq: u64, meta: &Meta) {
         self.last_seq.insert(meta.table.clone(), seq);
@@ -211,6 +216,7 @@ impl Log {
 
     fn header(&self, seq: u64) -> Header {
         Header {
+            version: frame::VERSION,
             segment: self.segment_for_next(),
             seq,
             epoch: self.epoch,
