@@ -12,7 +12,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch,
     RecordBatchOptions, StringArray, StringBuilder,
 };
-use arrow::datatypes::{Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 
 use super::draft::{ATTRIBUTE_COLUMNS_MAX, Value};
 use super::json_text;
@@ -186,8 +186,8 @@ pub struct Coordinates<'a> {
     pub first_seq: u64,
 }
 
-/// Turns a logged chunk into rows of the table's schema: adds `time`, `observed_time`, `writer`, `seq`, and
-/// nulls for the columns it does not have.
+/// Turns a logged chunk into rows of the table's schema, or of some of its columns: adds `time`, `observed_time`,
+/// `writer`, `seq`, and nulls for the columns it does not have. Those of one type share one array of nulls.
 #[must_use]
 pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> RecordBatch {
     let len = batch.num_rows();
@@ -195,6 +195,14 @@ pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> 
         let ns = batch.column_by_name(name).expect("every chunk has its times").as_primitive::<Int64Type>();
         let us: Int64Array = ns.unary(|ns| ns.div_euclid(1_000));
         Arc::new(us.reinterpret_cast::<arrow::datatypes::TimestampMicrosecondType>().with_timezone("UTC"))
+    };
+    let mut nulls: Vec<ArrayRef> = Vec::new();
+    let mut null = |r#type: &DataType| match nulls.iter().find(|array| array.data_type() == r#type) {
+        Some(array) => Arc::clone(array),
+        None => {
+            nulls.push(arrow::array::new_null_array(r#type, len));
+            Arc::clone(nulls.last().expect("it was just put there"))
+        }
     };
     let arrays = schema
         .fields()
@@ -212,7 +220,7 @@ pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> 
                 }
                 name => match batch.column_by_name(name) {
                     Some(column) => Arc::clone(column),
-                    None => arrow::array::new_null_array(field.data_type(), len),
+                    None => null(field.data_type()),
                 },
             }
         })
