@@ -14,7 +14,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use serde_json::Value as Json;
 use storage::latency::Measurement;
-use storage::reader::{DataFile, LatencySnapshot, Snapshot};
+use storage::reader::{DataFile, HotRows, LatencySnapshot, Snapshot};
 use storage::record::fit::{Columns, Coordinates, to_rows};
 use storage::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant};
 use storage::{Acknowledgement, Principal, Role, Roles};
@@ -73,10 +73,9 @@ impl Fixture {
             if *sealed == Sealed::Yes {
                 files.push(self.file(&table, files.len(), &to_rows(&batch, columns.schema(), at)).await);
             } else {
-                hot.push((batch, at));
+                hot.push(HotRows::new(batch, at.writer, at.first_seq));
             }
         }
-        let hot = hot.into_iter().map(|(batch, at)| to_rows(&batch, columns.schema(), at)).collect();
         let schema = Arc::clone(columns.schema());
         self.snapshots.push(Snapshot { table, kind, version: Some(1), schema, files, hot });
     }
@@ -101,6 +100,7 @@ impl Fixture {
                 Some((low, arrow::compute::max_string(sources).unwrap().to_owned()))
             },
             digest: None,
+            blocks: None,
             stats: String::new(),
         };
         let location = Path::parse(format!("{}/{path}", table.prefix())).unwrap();

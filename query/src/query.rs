@@ -188,7 +188,7 @@ fn open(storage: &Storage, request: &Request) -> Result<View, Refusal> {
         let named = endpoints::sql::check(&request.body)?.tables;
         return Ok(View::open(storage, &request.principal, |name, _| named.contains(name)));
     }
-    Ok(View::open(storage, &request.principal, |_, kind| endpoint.reads(kind)))
+    Ok(View::open(storage, &request.principal, endpoint.reads(request.query.as_deref())?))
 }
 
 /// Answers a request from what it may see.

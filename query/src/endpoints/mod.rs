@@ -55,17 +55,36 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Whether it reads tables of that kind; SQL says by name which it reads.
-    #[must_use]
-    pub fn reads(self, kind: Kind) -> bool {
+    /// Which tables it reads, by name and kind; SQL says by itself which it reads. A list reads the one dataset that
+    /// it is asked for.
+    ///
+    /// # Errors
+    /// 400 for a query string that is none.
+    pub fn reads(self, query: Option<&str>) -> Result<impl Fn(&str, Kind) -> bool, Refusal> {
+        let built_in = match self {
+            Self::Events => Some(Kind::Events),
+            Self::Logs => Some(Kind::Logs),
+            Self::Traces => Some(Kind::Spans),
+            Self::AuditTraces => Some(Kind::Audit),
+            _ => None,
+        };
+        let one = match built_in {
+            Some(kind) => {
+                let asked = Params::parse(query)?.take("dataset");
+                Some(asked.unwrap_or_else(|| kind.as_str().to_owned()))
+            }
+            None => None,
+        };
+        Ok(move |name: &str, kind| one.as_deref().map_or_else(|| self.reads_kind(kind), |one| one == name))
+    }
+
+    fn reads_kind(self, kind: Kind) -> bool {
         match self {
-            Self::Events => matches!(kind, Kind::Events | Kind::System),
-            Self::Logs => kind == Kind::Logs,
-            Self::Traces | Self::Trace => kind == Kind::Spans,
+            Self::Events | Self::Logs | Self::Traces | Self::AuditTraces => false,
+            Self::Trace => kind == Kind::Spans,
             Self::Correlation => matches!(kind, Kind::Events | Kind::Spans | Kind::Logs | Kind::Audit),
             Self::Services => matches!(kind, Kind::Events | Kind::Spans | Kind::Logs),
             Self::Latency => kind == Kind::Latency,
-            Self::AuditTraces => kind == Kind::Audit,
             Self::Sql => true,
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod attr;
 pub mod guard;
+mod hot;
 pub mod session;
 pub mod table;
 pub mod work;

@@ -11,7 +11,6 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{DataFusionError, Result, ScalarValue, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -22,6 +21,7 @@ use datafusion::physical_plan::union::UnionExec;
 use object_store::path::Path;
 use storage::reader::{DataFile, Snapshot};
 
+use super::hot::HotSource;
 use crate::prune::{Bounds, files};
 
 /// A table at one version with its hot chunks (Q1).
@@ -93,9 +93,7 @@ fn row_count(file: &DataFile) -> usize {
 /// Rows in the table, before any condition.
 #[must_use]
 pub fn rows(snapshot: &Snapshot) -> u64 {
-    let sealed: u64 = snapshot.files.iter().map(|file| file.rows).sum();
-    let hot: usize = snapshot.hot.iter().map(arrow::array::RecordBatch::num_rows).sum();
-    sealed + hot as u64
+    snapshot.sealed_rows() + snapshot.hot_rows()
 }
 
 impl fmt::Debug for Table {
@@ -132,12 +130,8 @@ impl TableProvider for Table {
             inputs.push(self.file_scan(&files, session, projection, limit)?);
         }
         if !self.snapshot.hot.is_empty() {
-            let source = MemorySourceConfig::try_new(
-                std::slice::from_ref(&self.snapshot.hot),
-                Arc::clone(&self.snapshot.schema),
-                projection.cloned(),
-            )?
-            .with_limit(limit);
+            let wanted = datafusion::common::project_schema(&self.snapshot.schema, projection)?;
+            let source = HotSource::new(Arc::clone(&self.snapshot), wanted, limit);
             inputs.push(DataSourceExec::from_data_source(source));
         }
         if inputs.len() > 1 {

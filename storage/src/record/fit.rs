@@ -181,9 +181,9 @@ pub struct Coordinates<'a> {
     pub first_seq: u64,
 }
 
-/// Turns a logged chunk into rows of the table's schema: adds `time`, `observed_time`, `writer`, `seq`, and
-/// nulls for the columns it does not have. A sparse column is written out; one that `schema` does not name costs
-/// nothing.
+/// Turns a logged chunk into rows of the table's schema, or of some of its columns: adds `time`, `observed_time`,
+/// `writer`, `seq`, and nulls for the columns it does not have. A sparse column is written out; one that `schema`
+/// does not name costs nothing.
 #[must_use]
 pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> RecordBatch {
     let len = batch.num_rows();
