@@ -14,6 +14,7 @@ mod harness;
 mod isolation;
 mod kill;
 mod latency;
+mod old_data;
 mod payloads;
 mod retention;
 mod salvage;

@@ -14,12 +14,13 @@ use crate::bucket_log::{self, BucketLog};
 use crate::caretaker;
 use crate::clock_trust::ClockTrust;
 use crate::commit::{State, TableLog};
-use crate::compact::run::Memory;
+use crate::compact::run::Compaction;
 use crate::disk::{Disk, LocalDisk};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::idempotency::Keys;
 use crate::keeper;
 use crate::latency::Measure;
+use crate::memory::{BASE_BYTES, Memory};
 use crate::options::Options;
 use crate::policies::Policies;
 use crate::reader::{LatencySnapshot, Snapshot};
@@ -129,7 +130,9 @@ pub struct Shared {
     /// The name that this node's log in the bucket lies under.
     pub(crate) bucket_node: Arc<str>,
     pub(crate) stats: Arc<Stats>,
-    pub(crate) compaction: Memory,
+    pub(crate) compaction: Compaction,
+    /// The one budget of the process's memory (B1, X2).
+    pub(crate) memory: Arc<Memory>,
     pub(crate) tails: Mutex<HashMap<usize, recovery::Tail>>,
     pub(crate) policies: Policies,
     pub(crate) clock: ClockTrust,
@@ -176,6 +179,7 @@ impl Shared {
         let node = recovery::node(&*disk, &wal)?;
         let bucket_node = options.node.as_deref().map_or_else(|| Arc::clone(&node), Arc::from);
         let options = Arc::new(options);
+        let memory = Memory::new(options.memory_max, BASE_BYTES);
         let shared = Arc::new(Self {
             started: (now(), tokio::time::Instant::now()),
             keys: Keys::new(options.idempotency_keys_max, options.idempotency_hours),
@@ -194,7 +198,8 @@ impl Shared {
             bucket_node,
             node,
             stats: Arc::default(),
-            compaction: Memory::default(),
+            compaction: Compaction::default(),
+            memory,
             tails: Mutex::new(HashMap::new()),
             policies: Policies::default(),
             // Tokio's clock is the system's, and a paused one in tests.
@@ -408,6 +413,12 @@ impl Storage {
             hot: Vec::new(),
         });
         LatencySnapshot { stored, hot }
+    }
+
+    /// The one budget of the process's memory: whoever allocates by what a client sent takes from it before.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.shared.memory
     }
 
     /// The object store, rooted at the deployment.

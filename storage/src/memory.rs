@@ -14,6 +14,9 @@ use dashmap::DashMap;
 
 use crate::record::Tenant;
 
+/// What the process holds whatever is sent: its code, runtimes, stacks, and what the allocator keeps for itself.
+pub const BASE_BYTES: u64 = 60 << 20;
+
 /// What a tenant may hold of a pool for each byte that stays free. Chosen: a single tenant has three quarters.
 const GENEROSITY: u64 = 3;
 

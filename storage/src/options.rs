@@ -22,6 +22,9 @@ pub enum WalPlace {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// Memory that the process may hold, in bytes: the one cap that every pool is a part of (B1).
+    #[serde(skip)]
+    pub memory_max: u64,
     /// The data folder: the write-ahead log, and the tables where no bucket is configured.
     pub data: PathBuf,
     /// Whether this start goes on over damage in the log, naming what it leaves out.
@@ -97,6 +100,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            memory_max: 350 << 20,
             data: PathBuf::from("floodmark-data"),
             salvage: false,
             store_url: None,

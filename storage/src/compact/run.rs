@@ -29,7 +29,7 @@ const PAUSE_NS: i64 = 15_000_000_000;
 
 /// What compaction remembers between two merges.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct Compaction {
     /// Files that cannot be merged, until the next start.
     set_aside: Mutex<HashSet<(TableId, String)>>,
     /// What the last look at each table found: most tables are the same at the next.
@@ -70,7 +70,7 @@ impl Look {
     }
 }
 
-impl Memory {
+impl Compaction {
     fn is_set_aside(&self, table: &TableId, path: &str) -> bool {
         let set_aside = self.set_aside.lock().expect("no panic happens under this lock");
         !set_aside.is_empty() && set_aside.contains(&(table.clone(), path.to_owned()))
