@@ -6,6 +6,7 @@
     reason = "a test says what it counted and what it skipped"
 )]
 
+mod adversary;
 mod backup;
 mod bad_input;
 mod bucket;

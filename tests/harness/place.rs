@@ -69,12 +69,6 @@ impl MemoryGroup {
     pub fn kills(&self) -> u64 {
         self.field(if self.is_v2 { "memory.events" } else { "memory.oom_control" }, "oom_kill")
     }
-
-    /// The processes in it.
-    pub fn processes(&self) -> Vec<u32> {
-        let text = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
-    }
 }
 
 impl Drop for MemoryGroup {

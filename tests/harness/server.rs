@@ -241,8 +241,7 @@ pub fn floodmark(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// Variables that are not the engine's, without their prefix.
-const OF_THE_TESTS: [&str; 17] = [
-    "ADVERSARY_FOLDER",
+const OF_THE_TESTS: [&str; 16] = [
     "ADVERSARY_SECONDS",
     "ADVERSARY_SEED",
     "AZURE_URL",
