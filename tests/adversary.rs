@@ -88,10 +88,26 @@ impl Bounded {
         }
     }
 
+    /// What reads [`Self::used`], for a thread of its own.
+    pub fn watcher(&self) -> Box<dyn Fn() -> u64 + Send + Sync> {
+        match &self.group {
+            Some(group) => Box::new(group.reader()),
+            None => {
+                let pid = self.server.pid();
+                Box::new(move || resident_of_all(pid).0)
+            }
+        }
+    }
+
+    /// Processes that the kernel ended for memory.
+    pub fn kills(&self) -> u64 {
+        self.group.as_ref().map_or(0, MemoryGroup::kills)
+    }
+
     /// What to say of an end that should not be.
-    fn told(&mut self) -> String {
+    pub fn told(&mut self) -> String {
         let ended = self.server.ended().map_or("runs".to_owned(), |status| status.to_string());
-        let kills = self.group.as_ref().map_or(0, MemoryGroup::kills);
+        let kills = self.kills();
         let log = self.server.log.lock().unwrap();
         let tail: Vec<&str> = log.lines().rev().take(15).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
@@ -245,7 +261,7 @@ fn an_adversary_takes_nobody_elses_service() {
             scene.last_requests()
         );
     }
-    assert_eq!(bounded.group.as_ref().map_or(0, MemoryGroup::kills), 0, "seed {seed}: {}", bounded.told());
+    assert_eq!(bounded.kills(), 0, "seed {seed}: {}", bounded.told());
 
     let left = memory_left(&bounded, idle, if is_long { LEFT_AFTER } else { Duration::from_secs(5) });
     println!(
@@ -272,6 +288,9 @@ fn an_adversary_takes_nobody_elses_service() {
         println!("{when}: {calm_records} and {evil_records} records acknowledged, 0 lost, 0 twice");
     };
     is_in_account(&bounded, "at the end");
+    let log = bounded.server.log.lock().unwrap().clone();
+    let panicked: String =
+        log.lines().filter(|line| line.contains("panicked")).take(10).collect::<Vec<_>>().join("\n");
     bounded.server.kill();
     let begun = Instant::now();
     if let Err(status) = bounded.server.try_restart() {
@@ -281,6 +300,7 @@ fn an_adversary_takes_nobody_elses_service() {
     is_in_account(&bounded, "after kill -9");
     let failures = scene.failures();
     assert!(failures.is_empty(), "seed {seed}: answers that no input may cause:\n{}", failures.join("\n"));
+    assert!(panicked.is_empty(), "seed {seed}: an input reached a panic:\n{panicked}");
 
     let times = attacked.ingest.quantile(0.99).as_secs_f64() / quiet.ingest.quantile(0.99).as_secs_f64();
     println!(

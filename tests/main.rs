@@ -12,6 +12,7 @@ mod bad_input;
 mod bucket;
 mod full_disk;
 mod harness;
+mod hostile;
 mod isolation;
 mod kill;
 mod latency;

@@ -53,7 +53,10 @@ fn ask(scene: &Scene, name: &str, door: &str, key: &str, request: (&str, &str, &
     let authorization = bearer(key);
     let mut all = vec![("Authorization", authorization.as_str()), ("Connection", "close")];
     all.extend_from_slice(headers);
-    let what = format!("{method} {target} {}", String::from_utf8_lossy(&body[..body.len().min(300)]));
+    let what = match std::str::from_utf8(&body[..body.len().min(300)]) {
+        Ok(text) => format!("{method} {target} {text}"),
+        Err(_) => format!("{method} {target}, {} bytes: {door}", body.len()),
+    };
     scene.sends(name, &what);
     let answer = scene.connect().and_then(|mut wire| wire.ask(method, target, &all, body));
     scene.sees(door, &what, &answer);
