@@ -203,3 +203,13 @@ fn room_of_a_large_body_is_given_back() {
 fn gzip_or_zstd(encoding: Encoding, plain: &[u8]) -> Vec<u8> {
     if encoding == Encoding::Gzip { gzip(plain) } else { zstd(plain) }
 }
+
+/// B1: room for a large body grows by steps, not by doubling what is there.
+#[test]
+fn room_grows_by_a_bounded_step() {
+    let large = vec![7; 9 << 20];
+    let limits = Limits { inflate_ratio_max: usize::MAX, ..Limits::default() };
+    let mut inflater = Inflater::default();
+    inflater.inflate(Encoding::Gzip, &gzip(&large), &limits).expect("a good body");
+    assert!(inflater.out.capacity() <= large.len() + super::ROOM_BYTES_MAX, "{}", inflater.out.capacity());
+}

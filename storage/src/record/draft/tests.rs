@@ -262,3 +262,24 @@ fn a_value_that_rows_share_is_kept_once() {
     assert!(resource.is_null(3_000) && resource.null_count() == 1);
     assert_eq!(batch.column_by_name("scope_name").unwrap().as_string::<i32>().value(9_999), "lib");
 }
+
+/// What doubling left behind a long column's last value would be held as long as its chunk is.
+#[test]
+fn a_long_column_gives_its_spare_room_back() {
+    let mut draft = Draft::new(Kind::Events);
+    let rows = 70_000;
+    for _ in 0..rows {
+        row(&mut draft, |_| ());
+    }
+    let bytes = draft.take().get_array_memory_size();
+    assert!(bytes < rows * 9, "{bytes} bytes for {rows} integers");
+}
+
+/// One odd row's overflow text is not kept by the lane.
+#[test]
+fn room_of_a_large_overflow_row_is_given_back() {
+    let mut draft = Draft::new(Kind::Events);
+    row(&mut draft, |d| _ = d.attribute("not a name", Value::Text(&"x".repeat(1 << 20))));
+    let _ = draft.take();
+    assert!(draft.held_bytes() < 128 << 10, "{}", draft.held_bytes());
+}

@@ -6,7 +6,7 @@ use super::message::{Message, any_deep, any_text, good_log, good_span, key_value
 use super::{NOW_NS, decode, decode_within, int, text};
 use crate::decode::Limits;
 use crate::decode::otlp::notes::OBJECT_LINES_MAX;
-use crate::decode::otlp::sink::SPAN_TEXT_BYTES_MAX;
+use crate::decode::otlp::span_text::SPAN_TEXT_BYTES_MAX;
 use crate::decode::otlp::{logs_proto, traces_proto};
 
 /// Sends a span beside a good one: the good one is stored, the other's code is as expected.
@@ -303,6 +303,9 @@ fn text_that_outgrows_its_body_costs_its_record_alone() {
     };
     // 5 MiB of events as text, of 150 KB sent.
     let events = (0..SPAN_TEXT_BYTES_MAX / 55).fold(good_span(), |span, _| span.message(11, &Message::new()));
+    assert!(rejected_as_too_large(events) < 1 << 20);
+    // 2 MiB of events as text, of 60 KB sent: below the bound of one span, above that of such a body.
+    let events = (0..30_000).fold(good_span(), |span, _| span.message(11, &Message::new()));
     assert!(rejected_as_too_large(events) < 1 << 20);
     // An array of empty values.
     let empty = Message::new();
