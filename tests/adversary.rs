@@ -7,11 +7,13 @@
 //! measures is printed beside its goal; in a long run, where times mean something, the goals are asserted.
 //!
 //! `FLOODMARK_STATEMENTS=20000 cargo test --workspace --test it -- statements --nocapture` sends as many generated
-//! statements and looks at when each is answered.
+//! statements and looks at when each is answered. `FLOODMARK_FOOTPRINT=all cargo test --workspace --test it -- footprint
+//! --nocapture` prints what memory each kind of body takes for each of its bytes.
 
 pub mod attack;
 pub mod bodies;
 pub mod calm;
+mod footprint;
 pub mod scene;
 pub mod statements;
 pub mod wire;
