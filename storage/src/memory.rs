@@ -14,6 +14,9 @@ use dashmap::DashMap;
 
 use crate::record::Tenant;
 
+/// What the process holds whatever is sent: its code, runtimes, stacks, and what the allocator keeps for itself.
+pub const BASE_BYTES: u64 = 60 << 20;
+
 /// What a tenant may hold of a pool for each byte that stays free. Chosen: a single tenant has three quarters.
 const GENEROSITY: u64 = 3;
 
@@ -59,8 +62,8 @@ impl Pool {
     /// at the default cap; together they are the whole.
     const fn percent(self) -> u64 {
         match self {
-            Self::Edge => 16,
-            Self::Decode => 28,
+            Self::Edge => 12,
+            Self::Decode => 32,
             Self::Hot => 26,
             Self::Seal => 13,
             Self::Merge => 8,

@@ -29,7 +29,7 @@ const PAUSE_NS: i64 = 15_000_000_000;
 
 /// What compaction remembers between two merges.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct Compaction {
     /// Files that cannot be merged, until the next start.
     set_aside: Mutex<HashSet<(TableId, String)>>,
     /// What the last look at each table found: most tables are the same at the next.
@@ -70,7 +70,7 @@ impl Look {
     }
 }
 
-impl Memory {
+impl Compaction {
     fn is_set_aside(&self, table: &TableId, path: &str) -> bool {
         let set_aside = self.set_aside.lock().expect("no panic happens under this lock");
         !set_aside.is_empty() && set_aside.contains(&(table.clone(), path.to_owned()))
@@ -132,7 +132,7 @@ fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Arc<DataFil
     let now_ms = now_ns / 1_000_000;
     let (mut waiting, mut partition_max) = (0, 0);
     let mut most: Option<(usize, Arc<Table>)> = None;
-    for table in shared.tables.unordered() {
+    for table in shared.tables.all() {
         let version = table.published().state.version;
         let look = memory.looks.lock().expect("no panic happens under this lock").get(&table.id).copied();
         let look = match look.filter(|look| look.holds(version, now_ms)) {
