@@ -19,7 +19,7 @@ pub mod statements;
 pub mod wire;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use attack::Keys;
@@ -27,7 +27,7 @@ use calm::{Account, Service};
 use scene::Scene;
 use wire::Wire;
 
-use crate::harness::place::{MemoryGroup, SmallDisk, free_share, resident_of_all};
+use crate::harness::place::{MemoryGroup, SmallDisk, free_share, resident, resident_of_all};
 use crate::harness::{KEY, Server};
 use crate::kill::random::Random;
 
@@ -66,10 +66,16 @@ pub struct Bounded {
     pub group: Option<MemoryGroup>,
     _disk: Option<SmallDisk>,
     _folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One such server at a time: two that are attacked on one machine would measure each other.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Bounded {
     pub fn start(environment: &[(&str, &str)]) -> Self {
+        // A test that failed before left nothing behind that could be wrong.
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let disk = SmallDisk::mount(DISK_BYTES);
         let group = MemoryGroup::make(MEMORY_BYTES);
@@ -79,7 +85,7 @@ impl Bounded {
             None => format!("ulimit -v {ADDRESS_KIB}"),
         };
         let server = Server::start_within(&root.join("data"), environment, before);
-        Self { server, group, _disk: disk, _folder: folder }
+        Self { server, group, _disk: disk, _folder: folder, _alone: alone }
     }
 
     /// Memory of the server and everything it started, now.
@@ -121,7 +127,7 @@ impl Bounded {
 }
 
 /// The sum of the gauges of memory, where the server has them and answers.
-fn gauge(scene: &Scene) -> Option<u64> {
+pub fn gauge(scene: &Scene) -> Option<u64> {
     let answer = scene
         .connect()
         .and_then(|mut wire| wire.ask("GET", "/metrics", &[("Connection", "close")], b""))
@@ -155,10 +161,10 @@ impl Watch {
             scope.spawn(|| {
                 while is_watched.load(Ordering::Relaxed) {
                     if let Some(gauge) = gauge(scene) {
-                        let (all, child, _) = resident_of_all(pid);
+                        let now = resident(pid);
                         let mut most = gauges.lock().unwrap();
                         if most.is_none_or(|(most, _)| gauge > most) {
-                            *most = Some((gauge, all - child));
+                            *most = Some((gauge, now));
                         }
                     }
                     std::thread::sleep(Duration::from_millis(500));
