@@ -166,8 +166,8 @@ fn one_tenants_jobs_leave_room_for_anothers() {
 #[test]
 fn bombs_are_refused_before_they_are_memory() {
     let mut stage = Stage::new(&[]);
-    let bomb = Body::events(" ".repeat(200 << 20)).gzip();
-    stage.within_megabytes(120, |stage| {
+    let bomb = Body::events(" ".repeat(400 << 20)).gzip();
+    stage.within_megabytes(224, |stage| {
         for _ in 0..5 {
             let answer = stage.send(&bomb);
             is_told(&answer, "a bomb");
