@@ -177,7 +177,7 @@ impl Watch {
                 peak = peak.max(bounded.used());
                 let (_, child, children) = resident_of_all(pid);
                 (largest_child, children_max) = (largest_child.max(child), children_max.max(children));
-                if looks % 10 == 0 {
+                if looks.is_multiple_of(10) {
                     let is_low = free_share(bounded.server.data()) < DISK_SPARED;
                     scene.is_sparing.store(is_low, Ordering::Relaxed);
                 }
@@ -409,7 +409,7 @@ fn answer_all(bounded: &mut Bounded, key: &str, count: u64, seed: u64, time_max:
         scene.is_over.store(true, Ordering::Relaxed);
         is_alive
     });
-    if !is_alive {
+    if !is_alive || bounded.server.ended().is_some() {
         panic!(
             "seed {seed}: the server is dead; {}\nlast requests:\n{}",
             bounded.told(),

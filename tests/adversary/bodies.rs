@@ -33,7 +33,7 @@ thread_local! {
 }
 
 /// One body of that kind, of all that is allowed.
-pub fn greedy((kind, make): (&'static str, fn(&mut Random) -> Body), random: &mut Random) -> Body {
+pub fn greedy((kind, make): Kind, random: &mut Random) -> Body {
     IS_GREEDY.set(true);
     let body = make(random);
     IS_GREEDY.set(false);
@@ -65,8 +65,11 @@ impl Body {
     }
 }
 
+/// A kind's name, and what makes one.
+pub type Kind = (&'static str, fn(&mut Random) -> Body);
+
 /// Every kind of body.
-pub const KINDS: [(&str, fn(&mut Random) -> Body); 34] = [
+pub const KINDS: [Kind; 34] = [
     ("tiny records", tiny_records),
     ("an array of tiny records", array_of_tiny_records),
     ("wide rows", wide_rows),
