@@ -372,6 +372,9 @@ struct Answered {
     statuses: std::collections::BTreeMap<String, u64>,
 }
 
+/// How often a statement is sent again that was refused for its tenant's share.
+const RETRIES: u32 = 20;
+
 /// Sends `count` statements, four at a time.
 fn answer_all(bounded: &mut Bounded, key: &str, count: u64, seed: u64, time_max: Duration) -> Answered {
     let scene = Scene::default();
@@ -392,7 +395,15 @@ fn answer_all(bounded: &mut Bounded, key: &str, count: u64, seed: u64, time_max:
                         }
                         let mut random = Random(seed.wrapping_mul(1_000_000).wrapping_add(number));
                         let (kind, query) = statements::statement(&mut random);
-                        let told = answer_one(&scene, key, kind, &query);
+                        let mut told = answer_one(&scene, key, kind, &query);
+                        // Its tenant had its share of turns: it is to be tried, not only refused.
+                        for _ in 0..RETRIES {
+                            if told.1 != "503" {
+                                break;
+                            }
+                            std::thread::sleep(Duration::from_millis(200));
+                            told = answer_one(&scene, key, kind, &query);
+                        }
                         let mut answered = answered.lock().unwrap();
                         *answered.statuses.entry(format!("{kind}: {}", told.1)).or_default() += 1;
                         if told.0 > answered.slowest.0 {
