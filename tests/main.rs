@@ -9,6 +9,7 @@
 mod adversary;
 mod backup;
 mod bad_input;
+mod bounds;
 mod bucket;
 mod full_disk;
 mod harness;
