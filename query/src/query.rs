@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+use storage::record::{Kind, Tenant};
 use storage::{Principal, Storage};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc};
@@ -186,9 +187,28 @@ fn open(storage: &Storage, request: &Request) -> Result<View, Refusal> {
     let endpoint = request.endpoint;
     if endpoint == Endpoint::Sql {
         let named = endpoints::sql::check(&request.body)?.tables;
+        refuse_left_alone(storage, &request.principal.tenant, |name, _| named.contains(name))?;
         return Ok(View::open(storage, &request.principal, |name, _| named.contains(name)));
     }
+    refuse_left_alone(storage, &request.principal.tenant, |_, kind| {
+        kind.is_some_and(|kind| endpoint.reads(kind))
+    })?;
     Ok(View::open(storage, &request.principal, |_, kind| endpoint.reads(kind)))
+}
+
+/// Refuses a request for a table that this build leaves alone: it would answer as if there were no rows.
+fn refuse_left_alone(
+    storage: &Storage,
+    tenant: &Tenant,
+    wants: impl Fn(&str, Option<Kind>) -> bool,
+) -> Result<(), Refusal> {
+    for (dataset, why) in storage.left_alone(tenant) {
+        if wants(dataset.as_str(), Kind::parse(dataset.as_str())) {
+            let detail = format!("dataset {dataset} is left alone: {why}");
+            return Err(Refusal::new(503, "table_left_alone", detail));
+        }
+    }
+    Ok(())
 }
 
 /// Answers a request from what it may see.

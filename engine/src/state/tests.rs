@@ -121,7 +121,9 @@ fn an_edited_record_ends_the_start_by_name() {
         assert!(try_open(&objects).await.is_ok());
         let planted = Path::from("system/tenants/evil.json");
         objects.put(&planted, "{}".into()).await.expect("put");
-        assert!(matches!(try_open(&objects).await, Err(Error::Forged(named)) if named == planted.to_string()));
+        assert!(
+            matches!(try_open(&objects).await, Err(Error::Forged(named)) if named == planted.to_string())
+        );
     });
 }
 

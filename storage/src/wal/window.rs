@@ -105,7 +105,8 @@ mod tests {
     #[test]
     fn a_mark_is_found_wherever_it_stands() {
         let folder = tempfile::tempdir().unwrap();
-        for at in [0, 1, WINDOW_BYTES - 3, WINDOW_BYTES - 2, WINDOW_BYTES - 1, WINDOW_BYTES, 3 << 20, 5 << 30] {
+        for at in [0, 1, WINDOW_BYTES - 3, WINDOW_BYTES - 2, WINDOW_BYTES - 1, WINDOW_BYTES, 3 << 20, 5 << 30]
+        {
             let path = folder.path().join(format!("{at}"));
             let file = File::create(&path).unwrap();
             file.write_all_at(b"FMW1", at as u64).unwrap();
