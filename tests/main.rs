@@ -6,11 +6,13 @@
     reason = "a test says what it counted and what it skipped"
 )]
 
+mod adversary;
 mod backup;
 mod bad_input;
 mod bucket;
 mod full_disk;
 mod harness;
+mod hostile;
 mod isolation;
 mod kill;
 mod latency;

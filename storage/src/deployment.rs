@@ -23,7 +23,7 @@ use crate::latency::Measure;
 use crate::memory::{BASE_BYTES, Memory};
 use crate::options::Options;
 use crate::policies::Policies;
-use crate::reader::{LatencySnapshot, Snapshot};
+use crate::reader::{LatencySnapshot, Proofs, Snapshot};
 use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::recovery::{self, attempt::Attempts};
 use crate::reserve::Reserve;
@@ -143,6 +143,8 @@ pub struct Shared {
     pub(crate) memory: Arc<Memory>,
     /// What a start and the roll-up are at.
     pub(crate) attempts: Arc<Attempts>,
+    /// Which stored segments were proved, and which are damaged.
+    pub(crate) proofs: Arc<Proofs>,
     pub(crate) tails: Mutex<HashMap<usize, recovery::Tail>>,
     pub(crate) policies: Policies,
     pub(crate) clock: ClockTrust,
@@ -216,6 +218,7 @@ impl Shared {
             stats: Arc::default(),
             compaction: Compaction::default(),
             memory,
+            proofs: Arc::default(),
             tails: Mutex::new(HashMap::new()),
             policies: Policies::default(),
             // Tokio's clock is the system's, and a paused one in tests.
@@ -400,12 +403,8 @@ impl Storage {
     /// The tenant's datasets that hold or held something, and what they hold.
     #[must_use]
     pub fn datasets(&self, tenant: &Tenant) -> Vec<(Dataset, Kind)> {
-        let tables = self.shared.tables.all();
-        tables
-            .iter()
-            .filter(|table| table.id.tenant == *tenant)
-            .map(|table| (table.id.dataset.clone(), table.kind))
-            .collect()
+        let tables = self.shared.tables.of(tenant);
+        tables.iter().map(|table| (table.id.dataset.clone(), table.kind)).collect()
     }
 
     /// Why a dataset is left alone, where it is: a newer build wrote it, or it is damaged and was given up.
@@ -450,9 +449,9 @@ impl Storage {
         let waiting: Vec<_> = self
             .shared
             .tables
-            .all()
+            .of(tenant)
             .into_iter()
-            .filter(|table| table.id.tenant == *tenant && is_measured(table.kind))
+            .filter(|table| is_measured(table.kind))
             .map(|table| (table.id.dataset.clone(), table.waiting()))
             .collect();
         let latency = self.shared.tables.get(&latency_of(tenant));
@@ -487,6 +486,12 @@ impl Storage {
     #[must_use]
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.shared.store)
+    }
+
+    /// What is known of the segments that reads proved, or found damaged.
+    #[must_use]
+    pub fn proofs(&self) -> &Arc<Proofs> {
+        &self.shared.proofs
     }
 
     /// Seals and commits everything acknowledged so far; returns how many rows when it is in the tables.

@@ -4,7 +4,7 @@
 //! version after; a seal publishes the version first and removes the chunks after. Whatever happens between,
 //! a chunk is left out exactly when the version's transactions say that it is in.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -16,9 +16,9 @@ use crate::commit::{State, TableLog};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::latency::{Measurement, Series};
-use crate::reader::{DataFile, Snapshot};
-use crate::record::fit::{Columns, Coordinates, to_rows};
-use crate::record::{Dataset, Kind, TableId};
+use crate::reader::{DataFile, HotRows, Snapshot};
+use crate::record::fit::Columns;
+use crate::record::{Dataset, Kind, TableId, Tenant};
 
 /// What a column of a chunk takes beside its arrays: the counters of its shared parts, and what the allocator
 /// rounds up. Measured (`longevity/hot.rs`).
@@ -215,17 +215,12 @@ impl Table {
         (hot, published)
     }
 
-    /// A view for queries (Q1).
+    /// A view for queries (Q1): chunks and files are shared, not copied.
     pub fn snapshot(&self) -> Snapshot {
         let (hot, published) = self.consistent();
+        // The columns after the chunks: what a chunk has is among them.
         let columns = self.columns();
-        let hot = hot
-            .iter()
-            .map(|chunk| {
-                let at = Coordinates { writer: &chunk.writer, first_seq: chunk.first_seq };
-                to_rows(&chunk.batch, columns.schema(), at)
-            })
-            .collect();
+        let hot = hot.into_iter().map(HotRows::of).collect();
         Snapshot {
             table: self.id.clone(),
             kind: self.kind,
@@ -240,7 +235,7 @@ impl Table {
 /// Every table of the deployment.
 #[derive(Debug, Default)]
 pub struct Tables {
-    by_id: RwLock<HashMap<TableId, Arc<Table>>>,
+    by_id: RwLock<BTreeMap<TableId, Arc<Table>>>,
     /// Tables that a newer build wrote, or that are damaged and were given up, each with the reason: nothing is read of
     /// them, written to them or removed from them, and the log keeps what it holds of them.
     left_alone: RwLock<HashMap<TableId, String>>,
@@ -350,16 +345,16 @@ impl Tables {
         waiting.iter().filter_map(|id| by_id.get(id).cloned()).collect()
     }
 
-    /// Every table, in any order: what looks through thousands each second need not sort them.
-    pub fn unordered(&self) -> Vec<Arc<Table>> {
-        self.by_id.read().expect("no panic happens under this lock").values().cloned().collect()
+    /// A tenant's tables, in order of name: at a cost of these alone.
+    pub fn of(&self, tenant: &Tenant) -> Vec<Arc<Table>> {
+        let by_id = self.by_id.read().expect("no panic happens under this lock");
+        let from = by_id.range(TableId::first_of(tenant)..);
+        from.take_while(|(id, _)| id.tenant == *tenant).map(|(_, table)| Arc::clone(table)).collect()
     }
 
     /// Every table, in order of name.
     pub fn all(&self) -> Vec<Arc<Table>> {
-        let mut tables = self.unordered();
-        tables.sort_by(|a, b| a.id.cmp(&b.id));
-        tables
+        self.by_id.read().expect("no panic happens under this lock").values().cloned().collect()
     }
 }
 

@@ -49,12 +49,6 @@ impl MemoryGroup {
         fs::write(self.folder.join(file), bytes.to_string())
     }
 
-    fn field(&self, file: &str, name: &str) -> u64 {
-        let text = fs::read_to_string(self.folder.join(file)).unwrap_or_default();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
-    }
-
     /// What a shell does to be in the group.
     pub fn enter(&self) -> String {
         format!("echo $$ > {}/cgroup.procs", self.folder.display())
@@ -62,19 +56,27 @@ impl MemoryGroup {
 
     /// Memory of the group's processes that no file backs, now.
     pub fn used(&self) -> u64 {
-        if self.is_v2 { self.field("memory.stat", "anon") } else { self.field("memory.stat", "total_rss") }
+        self.reader()()
+    }
+
+    /// What reads [`Self::used`], for a thread of its own.
+    pub fn reader(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let (file, name) = (self.folder.join("memory.stat"), if self.is_v2 { "anon" } else { "total_rss" });
+        move || field(&file, name)
     }
 
     /// Processes that the kernel ended for memory.
     pub fn kills(&self) -> u64 {
-        self.field(if self.is_v2 { "memory.events" } else { "memory.oom_control" }, "oom_kill")
+        let file = if self.is_v2 { "memory.events" } else { "memory.oom_control" };
+        field(&self.folder.join(file), "oom_kill")
     }
+}
 
-    /// The processes in it.
-    pub fn processes(&self) -> Vec<u32> {
-        let text = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
-    }
+/// A number that a file tells behind a name.
+fn field(file: &Path, name: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
 impl Drop for MemoryGroup {

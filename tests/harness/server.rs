@@ -54,6 +54,14 @@ impl Server {
         Self { child, addr, data: data.to_owned(), _folder: None, environment, before, log }
     }
 
+    /// As [`Self::start_on`]; gives the exit status and what it said where it ends instead of listening.
+    pub fn try_start_on(data: &Path, environment: &[(&str, &str)]) -> Result<Self, (ExitStatus, String)> {
+        let environment = owned(environment);
+        let (child, addr, log) = spawn(data, &environment, "")?;
+        let before = String::new();
+        Ok(Self { child, addr, data: data.to_owned(), _folder: None, environment, before, log })
+    }
+
     /// Starts again on the same folder; the port may be another.
     pub fn restart(&mut self) {
         self.try_restart().expect("the engine starts again");
@@ -241,8 +249,7 @@ pub fn floodmark(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// Variables that are not the engine's, without their prefix.
-const OF_THE_TESTS: [&str; 17] = [
-    "ADVERSARY_FOLDER",
+const OF_THE_TESTS: [&str; 16] = [
     "ADVERSARY_SECONDS",
     "ADVERSARY_SEED",
     "AZURE_URL",

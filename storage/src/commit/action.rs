@@ -1,6 +1,7 @@
 //! The actions of a Delta log that Floodmark writes and reads, as JSON.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
 use crate::record::{Kind, schema};
+use crate::segment::Blocks;
 
 /// One line of a commit. Actions this engine has no use for ([`USELESS`]) are skipped on reading; a line of which it
 /// knows no action is of a newer build, and its table left alone.
@@ -107,6 +109,9 @@ pub struct Remove {
 /// The tag of an `add` that holds the BLAKE3 of the file's bytes, in hex.
 const DIGEST_TAG: &str = "floodmark.blake3";
 
+/// The tag of an `add` that holds the CRC-32C of the file's blocks, as [`Blocks::encode`] writes them.
+const BLOCKS_TAG: &str = "floodmark.crc32c";
+
 impl Remove {
     /// The action that removes the file at `path`.
     pub fn of(path: &str, data_change: bool, now_ms: i64) -> Self {
@@ -125,9 +130,7 @@ impl Add {
             modification_time: now_ms,
             data_change: true,
             stats: Some(file.stats.clone()),
-            tags: file
-                .digest
-                .map(|digest| BTreeMap::from([(DIGEST_TAG.to_owned(), Some(hex::encode(digest)))])),
+            tags: tags(file),
             deletion_vector: None,
         }
     }
@@ -146,13 +149,27 @@ impl Add {
             rows: parsed["numRecords"].as_u64().ok_or_else(broken)?,
             time_ns: (int("minValues").unwrap_or(i64::MIN), int("maxValues").unwrap_or(i64::MAX)),
             digest: self.digest(),
+            blocks: self.blocks(),
             source: text("minValues").zip(text("maxValues")),
             stats,
         })
     }
 }
 
+/// What the log keeps of a file to prove it by.
+fn tags(file: &DataFile) -> Option<BTreeMap<String, Option<String>>> {
+    let digest = file.digest.map(|digest| (DIGEST_TAG.to_owned(), Some(hex::encode(digest))));
+    let blocks = file.blocks.as_ref().map(|blocks| (BLOCKS_TAG.to_owned(), Some(blocks.encode())));
+    let tags: BTreeMap<_, _> = digest.into_iter().chain(blocks).collect();
+    (!tags.is_empty()).then_some(tags)
+}
+
 impl Add {
+    fn blocks(&self) -> Option<Arc<Blocks>> {
+        let text = self.tags.as_ref()?.get(BLOCKS_TAG)?.as_deref()?;
+        Blocks::decode(text, u64::try_from(self.size).ok()?).map(Arc::new)
+    }
+
     fn digest(&self) -> Option<[u8; 32]> {
         let text = self.tags.as_ref()?.get(DIGEST_TAG)?.as_deref()?;
         hex::decode(text).ok()?.try_into().ok()

@@ -11,6 +11,8 @@
 //!        44  payload_crc  CRC32C of the payload
 //!        48  payload      u32 length of the meta, the meta as JSON, the chunk as an Arrow IPC stream
 //! ```
+//! A long chunk is several batches of one stream, its rows in order: encoding holds a copy of one batch at a time.
+//! A frame is valid as a whole or not at all, so a chunk is whole or absent after a crash, however many batches.
 //! All integers little-endian. A frame without a payload is a heartbeat: it carries only `durable_seq`.
 //! The layout is listed in docs/FORMATS.md. A change of what a payload holds changes the last character of the magic, and
 //! nothing else of the header: a build that does not know the version knows where the frame ends, and by the meta whose
@@ -24,8 +26,8 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::record::schema;
 use crate::record::{Dataset, Kind, TableId, Tenant};
+use crate::record::{schema, sparse};
 use crate::writer::Idempotency;
 
 /// Bytes of a header.
@@ -33,6 +35,10 @@ pub const HEADER_BYTES: usize = 48;
 
 /// The largest payload a frame may have. Chosen: four times the inflated body, far below a segment's reach.
 pub const PAYLOAD_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of a chunk that are encoded as one batch. Chosen: a usual chunk is one, and the copy that encoding makes
+/// of it stays small beside a long one.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// What a frame of any version begins with.
 pub const MARK: [u8; 3] = *b"FMW";
@@ -231,8 +237,12 @@ pub fn encode(out: &mut Vec<u8>, mut header: Header, meta: &Meta, batch: &Record
     let meta_len =
         u32::try_from(out.len() - start - HEADER_BYTES - 4).expect("a meta is a few hundred bytes");
     out[start + HEADER_BYTES..start + HEADER_BYTES + 4].copy_from_slice(&meta_len.to_le_bytes());
-    let written = StreamWriter::try_new(&mut *out, batch.schema_ref())
-        .and_then(|mut writer| writer.write(batch).and_then(|()| writer.finish()));
+    // Only what a client sent makes this long: room for all of it at once, not doubled up to it.
+    let bytes = chunk_bytes(batch);
+    if bytes > BATCH_BYTES_MAX {
+        out.reserve_exact(bytes + bytes / 16);
+    }
+    let written = write_batches(out, batch, bytes);
     if let Err(error) = written {
         out.truncate(start);
         return Err(Error::new(ErrorKind::Bug, "chunk does not encode").with_source(error));
@@ -249,6 +259,30 @@ pub fn encode(out: &mut Vec<u8>, mut header: Header, meta: &Meta, batch: &Record
     header.payload_crc = crc32c::crc32c(&out[start + HEADER_BYTES..]);
     out[start..start + HEADER_BYTES].copy_from_slice(&header.encode());
     Ok(())
+}
+
+/// What a chunk's columns hold, in bytes: about what its frame takes.
+#[must_use]
+pub fn chunk_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+}
+
+fn write_batches(
+    out: &mut Vec<u8>,
+    batch: &RecordBatch,
+    bytes: usize,
+) -> std::result::Result<(), arrow::error::ArrowError> {
+    let mut writer = StreamWriter::try_new(out, batch.schema_ref())?;
+    let rows = batch.num_rows();
+    let rows_each = rows.div_ceil(bytes.div_ceil(BATCH_BYTES_MAX).max(1)).max(1);
+    if rows_each >= rows {
+        writer.write(batch)?;
+    } else {
+        for from in (0..rows).step_by(rows_each) {
+            writer.write(&batch.slice(from, rows_each.min(rows - from)))?;
+        }
+    }
+    writer.finish()
 }
 
 fn broken() -> Error {
@@ -311,7 +345,13 @@ pub fn decode(payload: &[u8]) -> Result<(Meta, RecordBatch)> {
 /// those it panics.
 fn read_chunk(chunk: &[u8]) -> Result<Option<RecordBatch>> {
     let broken = |why: String| Error::new(ErrorKind::Corrupt, "frame's chunk does not read").with_source(why);
-    std::panic::catch_unwind(|| StreamDecoder::new().decode(&mut Buffer::from(chunk)))
-        .map_err(|_| broken("an offset lies outside of it".into()))?
-        .map_err(|error| broken(error.to_string()))
+    std::panic::catch_unwind(|| {
+        let (mut decoder, mut rest, mut batches) = (StreamDecoder::new(), Buffer::from(chunk), Vec::new());
+        while let Some(batch) = decoder.decode(&mut rest)? {
+            batches.push(batch);
+        }
+        Ok(sparse::join(&batches))
+    })
+    .map_err(|_| broken("an offset lies outside of it".into()))?
+    .map_err(|error: arrow::error::ArrowError| broken(error.to_string()))
 }

@@ -19,6 +19,10 @@ use crate::faults::{self, Bug};
 use crate::record::{TableId, Tenant};
 use crate::writer::Idempotency;
 
+/// Room for frames that a log keeps between commits, in bytes. Chosen: what many usual requests gather at once; more
+/// is given back, or each lane would hold its largest body's frame for ever.
+const PENDING_KEPT_BYTES: usize = 1 << 20;
+
 /// A declared key with the time it was acknowledged at.
 pub type Remembered = (Tenant, i64, Arc<Idempotency>);
 
@@ -267,6 +271,7 @@ impl Log {
         self.durable_seq = self.next_seq - 1;
         self.has_heartbeat = false;
         self.pending.clear();
+        self.pending.shrink_to(PENDING_KEPT_BYTES);
         faults::step("wal.noted");
         let mut segments = self.ledger.segments();
         let contents = segments.entry(number).or_default();
@@ -292,6 +297,7 @@ impl Log {
     /// Forgets what is pending: it was never written and nobody was told otherwise.
     pub fn abandon(&mut self) {
         self.pending.clear();
+        self.pending.shrink_to(PENDING_KEPT_BYTES);
         self.next_seq -= self.pending_seqs.len() as u64;
         self.pending_seqs.clear();
     }

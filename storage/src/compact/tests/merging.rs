@@ -41,6 +41,7 @@ fn input(written: Written) -> Input {
         time_ns: statistics.time_ns().unwrap(),
         source: statistics.source().cloned(),
         digest: Some(*blake3::hash(&written.bytes).as_bytes()),
+        blocks: None,
         stats: statistics.json(),
     };
     Input { file: Arc::new(file), bytes: written.bytes }
