@@ -53,6 +53,11 @@ async fn open(data: &Path) -> Result<Arc<Storage>, Error> {
     open_with(options(data), measure).await
 }
 
+/// Ends the process that has the folder.
+async fn close(storage: Arc<Storage>) {
+    storage.close().await;
+}
+
 fn run(test: impl AsyncFnOnce()) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(tokio::task::LocalSet::new().run_until(async { test().await }));
@@ -82,7 +87,7 @@ async fn folder() -> tempfile::TempDir {
             storage.flush().await.unwrap();
         }
     }
-    storage.close().await;
+    close(storage).await;
     folder
 }
 
@@ -120,14 +125,14 @@ fn odd_files_are_no_reason_not_to_start() {
         for _ in 0..2 {
             let storage = open(data).await.unwrap();
             assert_eq!((counted(&storage, &table()), counted(&storage, &other())), ((3, 2), (3, 2)));
-            storage.close().await;
+            close(storage).await;
         }
         assert_eq!(fs::read(data.join("wal/0/notes.txt")).unwrap(), b"theirs");
         let storage = open(data).await.unwrap();
         storage.writer(0).unwrap().append(&table(), rows(&[6]), None).await.unwrap();
         storage.flush().await.unwrap();
         assert_eq!(counted(&storage, &table()), (6, 0));
-        storage.close().await;
+        close(storage).await;
     });
 }
 
@@ -169,7 +174,7 @@ fn the_name_of_the_folder_is_a_name() {
             assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("wal/node"), "{error}");
         }
         fs::write(&path, node).unwrap();
-        open(folder.path()).await.unwrap().close().await;
+        close(open(folder.path()).await.unwrap()).await;
     });
 }
 
@@ -194,14 +199,14 @@ fn a_sparse_segment_costs_no_memory_and_no_time() {
         let storage = open(folder.path()).await.unwrap();
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         assert_eq!(counted(&storage, &table()), (3, 2));
-        storage.close().await;
+        close(storage).await;
         // Whatever a hole ends with: it was never acknowledged, and is cut off.
         let path = segment::path(&lane, last + 1);
         let file = File::options().create(true).truncate(false).write(true).open(&path).unwrap();
         file.write_all_at(b"FMW1 not a frame", (8 << 30) - 1).unwrap();
         let storage = open(folder.path()).await.unwrap();
         assert_eq!(counted(&storage, &table()), (3, 2));
-        storage.close().await;
+        close(storage).await;
     });
 }
 
@@ -275,14 +280,14 @@ fn frames_of_a_newer_build_outlive_this_one() {
                 assert_eq!(refused.kind(), ErrorKind::Newer, "{refused}");
                 writer.append(&table(), rows(&[6]), None).await.unwrap();
                 storage.flush().await.unwrap();
-                storage.close().await;
+                close(storage).await;
             }
             make_known(&lane, by_version);
             let storage = open(folder.path()).await.unwrap();
             assert_eq!(counted(&storage, &other()), (3, 2), "by version: {by_version}");
             storage.flush().await.unwrap();
             assert_eq!((counted(&storage, &table()), counted(&storage, &other())), ((7, 0), (5, 0)));
-            storage.close().await;
+            close(storage).await;
         }
     });
 }
@@ -317,7 +322,7 @@ fn a_table_of_a_newer_build_is_left_alone() {
             assert!(storage.snapshot(&other()).is_none());
             assert_eq!(counted(&storage, &table()), (3, 2));
             storage.flush().await.unwrap();
-            storage.close().await;
+            close(storage).await;
             // What the log holds of it is there for the build that reads it.
             fs::remove_file(planted).unwrap();
             let storage = open(folder.path()).await.unwrap();
@@ -326,7 +331,7 @@ fn a_table_of_a_newer_build_is_left_alone() {
                 ((5, 0), (3, 2)),
                 "{line}"
             );
-            storage.close().await;
+            close(storage).await;
         }
     });
 }
@@ -367,11 +372,11 @@ fn a_damaged_commit_stops_a_start_by_name_and_place() {
         assert!(storage.why_left_alone(&other()).is_some());
         assert_eq!(counted(&storage, &table()), (3, 2));
         storage.flush().await.unwrap();
-        storage.close().await;
+        close(storage).await;
         fs::write(&path, &text).unwrap();
         let storage = open(folder.path()).await.unwrap();
         assert_eq!((counted(&storage, &table()), counted(&storage, &other())), ((5, 0), (3, 2)));
-        storage.close().await;
+        close(storage).await;
     });
 }
 
@@ -384,7 +389,7 @@ fn rows_that_cannot_be_measured_are_read_back_all_the_same() {
         assert_eq!(storage.passed_over()[3], ("measure", 2));
         storage.flush().await.unwrap();
         assert_eq!(counted(&storage, &table()), (5, 0));
-        storage.close().await;
+        close(storage).await;
     });
 }
 
@@ -396,7 +401,7 @@ fn what_starts_died_of_is_passed_over() {
         let seq = {
             let storage = open(folder.path()).await.unwrap();
             let seq = storage.shared().tables.get(&other()).unwrap().waiting()[0].seq;
-            storage.close().await;
+            close(storage).await;
             seq
         };
         let node = fs::read_to_string(folder.path().join("wal/node")).unwrap();
@@ -407,7 +412,7 @@ fn what_starts_died_of_is_passed_over() {
             let unmeasured = storage.shared().stats.unmeasured_chunks.load(Ordering::Relaxed);
             assert_eq!(unmeasured, u64::from(is_passed_over), "after {deaths}");
             assert_eq!((counted(&storage, &table()), counted(&storage, &other())), ((3, 2), (3, 2)));
-            storage.close().await;
+            close(storage).await;
             if is_passed_over {
                 break;
             }
@@ -441,7 +446,7 @@ fn a_roll_up_that_processes_died_of_is_left_out_for_its_table() {
         assert!(!storage.latency(&table().tenant).hot[0].series.is_empty());
         storage.flush().await.unwrap();
         assert_eq!((counted(&storage, &table()), counted(&storage, &other())), ((5, 0), (5, 0)));
-        storage.close().await;
+        close(storage).await;
     });
 }
 
@@ -453,7 +458,7 @@ fn lines_that_are_no_declared_keys_cost_no_start() {
         let storage = open(folder.path()).await.unwrap();
         assert_eq!(storage.passed_over()[2], ("keys", 2));
         assert_eq!(counted(&storage, &table()), (3, 2));
-        storage.close().await;
+        close(storage).await;
     });
 }
 
@@ -475,11 +480,11 @@ fn a_tenant_has_so_many_datasets_and_its_built_in_ones() {
         writer.append(&named("acme", "a"), rows(&[2]), None).await.unwrap();
         writer.append(&named("acme", "events"), rows(&[1]), None).await.unwrap();
         writer.append(&named("other", "d"), rows(&[1]), None).await.unwrap();
-        storage.close().await;
-        drop((writer, storage));
+        close(storage).await;
+        drop(writer);
         // Those that are there already stay, whatever the bound is now.
         let storage = open_with(Options { datasets_max: 1, ..options }, measure).await.unwrap();
         assert_eq!(storage.datasets(&Tenant::parse("acme").unwrap()).len(), 4);
-        storage.close().await;
+        close(storage).await;
     });
 }
