@@ -74,7 +74,9 @@ impl Keys {
         let mut tenants = self.tenants();
         let keys = tenants.entry(tenant.clone()).or_default();
         match keys.entries.get(key) {
-            Some(Entry::Done(done, _)) if done.fingerprint == fingerprint => Known::Replayed(Arc::clone(done)),
+            Some(Entry::Done(done, _)) if done.fingerprint == fingerprint => {
+                Known::Replayed(Arc::clone(done))
+            }
             Some(Entry::InFlight(other)) if *other == fingerprint => Known::InFlight,
             Some(_) => Known::Mismatch,
             None => {
@@ -205,7 +207,12 @@ pub fn decode_lines(name: &str, text: &[u8]) -> (Vec<Remembered>, u64) {
                 broken += 1;
                 if broken <= NAMED_MAX {
                     let line = index + 1;
-                    tracing::error!(file = name, line, offset, "no declared key stands here: it is passed over");
+                    tracing::error!(
+                        file = name,
+                        line,
+                        offset,
+                        "no declared key stands here: it is passed over"
+                    );
                 }
             }
         }

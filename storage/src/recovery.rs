@@ -106,7 +106,10 @@ pub fn node(disk: &dyn Disk, wal: &Path) -> Result<Arc<str>> {
     let failed = |error| Error::new(ErrorKind::Unavailable, "log folder cannot be opened").with_source(error);
     let path = wal.join("node");
     let damaged = |what: &str| {
-        let text = format!("{} {what}: it names this data folder's writers; put back the name they have", path.display());
+        let text = format!(
+            "{} {what}: it names this data folder's writers; put back the name they have",
+            path.display()
+        );
         Error::new(ErrorKind::Corrupt, text)
     };
     let bytes = match read_small(disk, &path, NODE_BYTES_MAX) {

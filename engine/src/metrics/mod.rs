@@ -119,6 +119,7 @@ impl Metrics {
         records(&mut out, &app.ingest.counters);
         completeness(&mut out, app, tenants);
         storage(&mut out, &app.storage);
+        skipped(&mut out, app);
         out.finish()
     }
 
@@ -295,6 +296,16 @@ fn completeness<'t>(out: &mut Exposition, app: &App, tenants: impl Iterator<Item
         out.gauge(name, "Whole traces among those judged; NaN before the first.");
         out.value(name, &[], all.ratio().unwrap_or(f64::NAN));
     }
+}
+
+/// What a start went on without.
+fn skipped(out: &mut Exposition, app: &App) {
+    const NAME: &str = "floodmark_recovery_skipped";
+    out.counter(NAME, "What the start passed over: see the log for its names.");
+    for (step, count) in app.storage.passed_over() {
+        out.count(NAME, &[("step", step)], count);
+    }
+    out.count(NAME, &[("step", "records")], app.state.newer_records() as u64);
 }
 
 fn storage(out: &mut Exposition, storage: &storage::Storage) {

@@ -121,7 +121,10 @@ pub async fn check(
     }
     let master = path("master");
     match bytes(objects, &master).await? {
-        None => put(objects, prover, "master", &Master { check: master_check.to_owned() }, PutMode::Create).await?,
+        None => {
+            put(objects, prover, "master", &Master { check: master_check.to_owned() }, PutMode::Create)
+                .await?
+        }
         Some(bytes) if prover.check(master.as_ref(), &bytes) != Proof::Holds => {
             return Err(Error::Forged(master.to_string()));
         }
@@ -131,7 +134,8 @@ pub async fn check(
         let done = Proven { is_done: true, since_ns: Clock::now_ns() };
         put(objects, prover, "proven", &done, PutMode::Overwrite).await?;
     }
-    remember(mark).map_err(|error| Error::Unavailable(format!("{} cannot be written: {error}", mark.display())))?;
+    remember(mark)
+        .map_err(|error| Error::Unavailable(format!("{} cannot be written: {error}", mark.display())))?;
     Ok(origin)
 }
 

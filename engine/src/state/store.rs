@@ -84,7 +84,9 @@ pub(super) async fn list(objects: &dyn ObjectStore, folder: &str) -> Result<Vec<
         let name = object.location.filename().and_then(|name| name.strip_suffix(".json")).map(str::to_owned);
         match name.filter(|name| path(&format!("{folder}/{name}")) == object.location) {
             Some(name) => found.push((name, object.location)),
-            None => tracing::warn!(object = %object.location, "no record lies under such a name: it is left alone"),
+            None => {
+                tracing::warn!(object = %object.location, "no record lies under such a name: it is left alone")
+            }
         }
     }
     Ok(found)

@@ -200,7 +200,8 @@ impl MetaData {
     /// `Kind::Newer` for a kind that this build does not know, and for a table that is none of ours.
     pub fn kind(&self) -> Result<Kind> {
         let newer = |what: &str| Error::new(ErrorKind::Newer, what);
-        let kind = self.configuration.get("floodmark.kind").ok_or_else(|| newer("it names no kind of rows"))?;
+        let kind =
+            self.configuration.get("floodmark.kind").ok_or_else(|| newer("it names no kind of rows"))?;
         if self.partition_columns != [schema::DATE] {
             return Err(newer("it is partitioned otherwise than by date"));
         }

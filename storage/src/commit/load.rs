@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 
-use super::log::TableLog;
 use super::checkpoint;
+use super::log::TableLog;
 use crate::commit::State;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::store::unavailable;

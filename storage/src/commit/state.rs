@@ -159,7 +159,8 @@ impl State {
             }
             if let Some(add) = line.add {
                 if add.deletion_vector.is_some() {
-                    let text = "it has files of which rows were deleted in a way that this build does not know";
+                    let text =
+                        "it has files of which rows were deleted in a way that this build does not know";
                     return Err(Error::new(ErrorKind::Newer, text));
                 }
                 self.tombstones.remove(&add.path);

@@ -115,7 +115,9 @@ impl Attempts {
     /// Whether the roll-up of the table ended processes before: what is measured in its chunks is to be left out.
     pub fn roll_up_is_deadly(&self, table: &TableId) -> bool {
         let table = table.to_string();
-        self.left.iter().any(|note| note.step == Step::RollUp && note.table == table && note.deaths >= DEATHS_MAX)
+        self.left
+            .iter()
+            .any(|note| note.step == Step::RollUp && note.table == table && note.deaths >= DEATHS_MAX)
     }
 }
 

@@ -104,7 +104,10 @@ fn an_operator_may_take_over_what_a_build_from_before_wrote_since() {
         put(&objects, "tenants/later", TENANT).await;
         assert_eq!(start(&objects, folder.path(), true).await.expect("taken over"), Origin::TakenOver(1));
         put(&objects, "tenants/later", &text(&objects, "tenants/acme").await).await;
-        assert!(is_forged(&start(&objects, folder.path(), true).await, "tenants/later"), "a proof of another's");
+        assert!(
+            is_forged(&start(&objects, folder.path(), true).await, "tenants/later"),
+            "a proof of another's"
+        );
     });
 }
 

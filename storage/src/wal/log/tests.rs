@@ -194,7 +194,15 @@ fn a_chunk_of_other_columns_is_refused() {
     let good = batch(7);
     let refused = |batch: arrow::array::RecordBatch, meta: Meta| {
         let mut bytes = Vec::new();
-        let header = Header { version: frame::VERSION, segment: 1, seq: 1, epoch: 1, durable_seq: 0, payload_len: 0, payload_crc: 0 };
+        let header = Header {
+            version: frame::VERSION,
+            segment: 1,
+            seq: 1,
+            epoch: 1,
+            durable_seq: 0,
+            payload_len: 0,
+            payload_crc: 0,
+        };
         frame::encode(&mut bytes, header, &meta, &batch).unwrap();
         frame::decode(&bytes[frame::HEADER_BYTES..]).is_err()
     };
