@@ -9,11 +9,13 @@
 mod backup;
 mod bad_input;
 mod bucket;
+mod edge;
 mod full_disk;
 mod harness;
 mod isolation;
 mod kill;
 mod latency;
+mod memory;
 mod payloads;
 mod retention;
 mod salvage;

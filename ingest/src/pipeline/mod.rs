@@ -138,7 +138,7 @@ impl Lane {
         ready: Ready<'_>,
         reservation: &Reservation<'_>,
     ) -> Result<Reply, Refusal> {
-        let Ready { table, clean, account, decoded, fingerprint, headers } = ready;
+        let Ready { table, clean, account, decoded, fingerprint, headers, spent } = ready;
         let mut outcome = outcome_of(head, &decoded);
         let idempotency = accepted.idempotency_key.clone().zip(fingerprint).map(|(key, fingerprint)| {
             Idempotency { key, fingerprint, status: outcome.status, reply: outcome.body.as_ref().into() }
@@ -156,6 +156,7 @@ impl Lane {
             }
             Err(error) => {
                 reservation.key.set(key);
+                self.stages.shared.admit.refund_stored(&table.tenant, spent.0, spent.1);
                 let refusal = append_refused(&error);
                 if refusal.retryable {
                     account.throttle();
