@@ -47,20 +47,24 @@ pub struct Budget<'a> {
 pub struct Whole {
     /// All bytes of it.
     pub bytes: Bytes,
-    /// To be held as long as the bytes are.
-    pub charge: Charge,
+    /// To be held as long as the bytes are; what has no body is never refused for memory.
+    pub charge: Option<Charge>,
 }
 
 impl Budget<'_> {
     /// Takes so many bytes more, waiting a while where they are short.
-    async fn grow(&self, charge: &mut Charge, bytes: u64) -> Result<(), Refusal> {
-        let Err(mut short) = charge.grow(bytes) else { return Ok(()) };
+    async fn grow(&self, charge: &mut Option<Charge>, bytes: u64) -> Result<(), Refusal> {
+        let mut try_now = || match charge {
+            Some(charge) => charge.grow(bytes),
+            None => self.memory.take(Pool::Edge, Some(self.tenant), bytes).map(|taken| *charge = Some(taken)),
+        };
+        let Err(mut short) = try_now() else { return Ok(()) };
         let pace = async {
             while !matches!(short, Short::Never { .. }) {
                 tokio::time::sleep(PACE_STEP).await;
                 // Asked first: a wait is one refusal, however often it looks.
                 if self.memory.has_room(Pool::Edge, Some(self.tenant), bytes) {
-                    match charge.grow(bytes) {
+                    match try_now() {
                         Ok(()) => return true,
                         Err(again) => short = again,
                     }
@@ -81,10 +85,7 @@ impl Budget<'_> {
 /// 413 past `max`, by its announced length before reading, or past what one tenant may ever hold; 503 where memory
 /// stays short; 408 for one that is too slow; 400 for one that breaks off.
 pub async fn read(body: &mut Arriving, max: usize, budget: Budget<'_>) -> Result<Whole, Refusal> {
-    let mut charge = budget
-        .memory
-        .take(Pool::Edge, Some(budget.tenant), 0)
-        .map_err(|short| ingest::admit::short_of_memory(short, 0))?;
+    let mut charge = None;
     if body.is_ended() {
         return Ok(Whole { bytes: Bytes::new(), charge });
     }
@@ -125,7 +126,9 @@ pub async fn read(body: &mut Arriving, max: usize, budget: Budget<'_>) -> Result
             all.extend_from_slice(whole.as_deref().unwrap_or_default());
             all.extend_from_slice(first.take().as_deref().unwrap_or_default());
             whole = Some(all);
-            charge.shrink_to(more);
+            if let Some(charge) = &mut charge {
+                charge.shrink_to(more);
+            }
             room = more;
         }
         deadline.as_mut().reset(begun + GRACE + Duration::from_millis(length as u64 * 1_000 / RATE_MIN));

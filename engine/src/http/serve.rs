@@ -365,7 +365,7 @@ async fn operate(
     if let Some(tenant) = &tenant {
         let budget = Budget { memory: app.storage.memory(), tenant };
         match body::read(body, SMALL_BODY_BYTES_MAX, budget).await {
-            Ok(whole) => (bytes, held) = (whole.bytes, Some(whole.charge)),
+            Ok(whole) => (bytes, held) = (whole.bytes, whole.charge),
             Err(refusal) => return super::problem(&refusal, correlation),
         }
     }

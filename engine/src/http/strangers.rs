@@ -107,9 +107,9 @@ impl Pass {
         !matches!(self.word.load(Ordering::Relaxed), PROVEN | GONE)
     }
 
-    /// Takes its place, if it has waited long enough.
-    fn evict(&self, now_ms: u64) -> bool {
-        let waits = |word: u64| !matches!(word, AT_WORK | PROVEN | GONE) && word + YOUNG_MS <= now_ms;
+    /// Takes its place, if it has waited for so long.
+    fn evict(&self, now_ms: u64, waited_ms: u64) -> bool {
+        let waits = |word: u64| !matches!(word, AT_WORK | PROVEN | GONE) && word + waited_ms <= now_ms;
         let taken =
             self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| waits(word).then_some(GONE));
         if taken.is_ok() {
@@ -155,15 +155,20 @@ impl Strangers {
         let of = network(peer);
         let same = self.all.iter().filter(|pass| network(pass.peer) == of).count();
         if same >= self.per_address_max {
-            let made_room =
-                self.all.iter().filter(|pass| network(pass.peer) == of).any(|pass| pass.evict(now_ms));
+            let evict = |waited_ms: u64| {
+                self.all
+                    .iter()
+                    .filter(|pass| network(pass.peer) == of)
+                    .any(|pass| pass.evict(now_ms, waited_ms))
+            };
             // A burst of one address may exceed its bound while it is young, and never take half of all places.
-            if !made_room && same >= self.per_address_max.max(self.max / 2) {
+            let is_flood = same >= self.per_address_max.max(self.max / 2);
+            if !evict(YOUNG_MS) && is_flood && !evict(0) {
                 return Admission::Refused;
             }
         }
         self.all.retain(|pass| pass.is_stranger());
-        if self.all.len() >= self.max && !self.all.iter().any(|pass| pass.evict(now_ms)) {
+        if self.all.len() >= self.max && !self.all.iter().any(|pass| pass.evict(now_ms, YOUNG_MS)) {
             return Admission::Wait;
         }
         match self.memory.take(Pool::Edge, None, STRANGER_BYTES) {
@@ -174,7 +179,7 @@ impl Strangers {
             }
             // The edge's memory is with bodies: they end soon.
             Err(_) => {
-                self.all.iter().any(|pass| pass.evict(now_ms));
+                let _ = self.all.iter().any(|pass| pass.evict(now_ms, YOUNG_MS));
                 Admission::Wait
             }
         }
