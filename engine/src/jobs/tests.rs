@@ -86,5 +86,5 @@ fn one_tenants_jobs_never_push_anothers_out() {
     assert_eq!(left(10, 100), [2, 10, 9]);
     assert_eq!(left(100, 20), [2, 9, 9]);
     assert_eq!(left(100, 6), [2, 3, 1], "what has not ended stays");
-    assert_eq!(left(1, 1), [1, 3, 1]);
+    assert_eq!(left(1, 100), [1, 3, 1]);
 }
