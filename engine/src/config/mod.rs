@@ -91,7 +91,9 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// Open connections of the whole process.
     pub connections_max: usize,
-    /// Open connections of one address; 0 = not bounded by address.
+    /// Open connections that have shown no valid key yet; fewer where a quarter of the edge's memory is less.
+    pub connections_unproven_max: usize,
+    /// Those of them of one address (of one /64 of IPv6); 0 = not bounded by address.
     pub connections_per_ip_max: usize,
     /// Memory of the serving process, in bytes; 0 = by the machine: 350 MB and 50 MB for each core beyond two, at
     /// most a quarter of the machine's memory and 60 % of its cgroup's limit.
@@ -124,7 +126,8 @@ impl Default for Settings {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             connections_max: 10_000,
-            connections_per_ip_max: 0,
+            connections_unproven_max: 1_024,
+            connections_per_ip_max: 64,
             memory_max: Size(0),
             query_memory_max: Size(0),
             storage: storage::Options::default(),
@@ -162,6 +165,7 @@ impl Config {
         settings.storage.validate().map_err(|error| Error::new(format!("storage.{}", error.context())))?;
         for (name, value) in [
             ("connections_max", settings.connections_max),
+            ("connections_unproven_max", settings.connections_unproven_max),
             ("query.rows_max", settings.query.rows_max),
             ("ingest.body_bytes_max", settings.ingest.body_bytes_max),
             ("ingest.inflated_bytes_max", settings.ingest.inflated_bytes_max),

@@ -4,6 +4,8 @@
 //! numbers are in its tables.
 
 mod exposition;
+mod memory;
+mod process;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -17,6 +19,8 @@ use crate::clock::Clock;
 use crate::routes::{Handler, Route, routes};
 use exposition::Exposition;
 pub use exposition::Format;
+pub use memory::used_in_all;
+pub use process::{Idle, Process};
 
 /// Bounds of durations, in seconds: around the goals of 1, 5, 10 and 50 ms, then coarse.
 const BOUNDS: [f64; 14] =
@@ -44,6 +48,8 @@ pub struct Metrics {
     authn_failures: Mutex<BTreeMap<&'static str, u64>>,
     authz_denials: AtomicU64,
     connections_refused: AtomicU64,
+    /// The process's memory at rest.
+    pub idle: Idle,
 }
 
 impl Default for Metrics {
@@ -54,6 +60,7 @@ impl Default for Metrics {
             authn_failures: Mutex::default(),
             authz_denials: AtomicU64::new(0),
             connections_refused: AtomicU64::new(0),
+            idle: Idle::default(),
         }
     }
 }
@@ -120,6 +127,8 @@ impl Metrics {
         completeness(&mut out, app, tenants);
         storage(&mut out, &app.storage);
         skipped(&mut out, app);
+        memory::write(&mut out, app.storage.memory(), self.idle.bytes());
+        process::write(&mut out, app.started_ns);
         out.finish()
     }
 
