@@ -71,7 +71,7 @@ fn other() -> TableId {
 /// Rows of a table: in files, and hot.
 fn counted(storage: &Storage, table: &TableId) -> (u64, usize) {
     let Some(snapshot) = storage.snapshot(table) else { return (0, 0) };
-    let hot = snapshot.hot.iter().map(RecordBatch::num_rows).sum();
+    let hot = snapshot.hot.iter().map(|rows| rows.num_rows()).sum();
     (snapshot.files.iter().map(|file| file.rows).sum(), hot)
 }
 
