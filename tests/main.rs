@@ -20,5 +20,6 @@ mod retention;
 mod salvage;
 mod scrub;
 mod spine;
+mod sql_workers;
 mod sync_fault;
 mod tidy;

@@ -4,6 +4,7 @@
 //! numbers are in its tables.
 
 mod exposition;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -119,6 +120,7 @@ impl Metrics {
         records(&mut out, &app.ingest.counters);
         completeness(&mut out, app, tenants);
         storage(&mut out, &app.storage);
+        workers::write(&mut out, app.query.workers());
         out.finish()
     }
 

@@ -76,6 +76,7 @@ enum Talk {
 
 async fn conduct(pool: Arc<Shared>, asked: Asked, deadline: Instant, mut reply: Reply) {
     let Asked { key, mut question, lender, time_max, correlation_id } = asked;
+    let tenant = key.0.clone();
     let (turn, worker) = {
         let placed = tokio::select! {
             placed = tokio::time::timeout_at(deadline, place(&pool, &key, question.sql.len())) => placed,
@@ -113,7 +114,7 @@ async fn conduct(pool: Arc<Shared>, asked: Asked, deadline: Instant, mut reply: 
             // Answered before the process is gone, and its place kept until then.
             reply.fail(timeout(time_max, &progress)).await;
             end_later(&pool, worker, turn);
-            return log_end(&correlation_id, &key.0, "query_timeout");
+            return log_end(&correlation_id, &tenant, "query_timeout");
         }
         Ok(Talk::Gone) => Some(match pool.ended(worker).await {
             End::OutOfMemory => {
@@ -135,7 +136,7 @@ async fn conduct(pool: Arc<Shared>, asked: Asked, deadline: Instant, mut reply: 
     if let Some(refusal) = refusal {
         let code = refusal.code;
         reply.fail(refusal).await;
-        log_end(&correlation_id, &key.0, code);
+        log_end(&correlation_id, &tenant, code);
     }
 }
 
@@ -204,7 +205,7 @@ async fn talk(
 ) -> Talk {
     let number = question.number;
     let writer = worker.link.writer().clone();
-    if writer.write(&ToWorker::Query(question), &[], None).await.is_err() {
+    if writer.write(&ToWorker::Query(question), &[]).await.is_err() {
         return Talk::Gone;
     }
     let mut loans = JoinSet::new();
@@ -229,13 +230,13 @@ async fn talk(
                 loans.spawn(async move {
                     if is_late {
                         let refused = Given::Refused((&Refusal::bug()).into());
-                        let _ = writer.write(&ToWorker::Given { id, given: refused }, &[], None).await;
+                        let _ = writer.write(&ToWorker::Given { id, given: refused }, &[]).await;
                         return;
                     }
                     let loan = lender.answer(ask).await;
                     let given = ToWorker::Given { id, given: loan.given };
                     // A worker that has gone is noticed where it is read.
-                    let _ = writer.write(&given, &loan.tail, loan.file.as_ref()).await;
+                    let _ = writer.write(&given, &loan.tail).await;
                 });
                 true
             }

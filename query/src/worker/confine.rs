@@ -17,8 +17,8 @@ use seccompiler::{
     TargetArch,
 };
 
-/// Descriptors of a worker: its socket, those of its threads, and the files that it reads (64).
-const DESCRIPTORS_MAX: u64 = 128;
+/// Descriptors of a worker: its socket and those of its threads.
+const DESCRIPTORS_MAX: u64 = 64;
 /// How much lower a worker's priority is than the server's: ingest keeps its latency whatever queries run (X1).
 const NICENESS: i32 = 5;
 /// The address space that a worker begins in, beside its binary: stacks of at most four threads, the allocator's
@@ -55,20 +55,15 @@ fn mapped_files() -> io::Result<u64> {
         .sum())
 }
 
-/// Leaves the process without a descriptor but its socket and three of `/dev/null`, ends it with its server, and
-/// sets the limits that need no measure.
+/// Leaves the process without a descriptor but its socket and two of `/dev/null`, ends it with its server, and sets the
+/// limits that need no measure.
 ///
 /// # Errors
 /// The system's: the worker is not to start.
 pub fn process() -> io::Result<OwnedFd> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::thread::set_no_new_privs(true)?;
     close_inherited();
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    let nothing = fs::File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&nothing)?;
-    rustix::stdio::dup2_stdout(&nothing)?;
-    rustix::stdio::dup2_stderr(&nothing)?;
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
     limit(Resource::Nofile, DESCRIPTORS_MAX)?;
@@ -154,9 +149,7 @@ const CALLS: &[i64] = &[
     libc::SYS_pread64,
     libc::SYS_write,
     libc::SYS_writev,
-    libc::SYS_recvmsg,
     libc::SYS_recvfrom,
-    libc::SYS_sendmsg,
     libc::SYS_sendto,
     libc::SYS_shutdown,
     libc::SYS_close,

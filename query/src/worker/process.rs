@@ -179,7 +179,7 @@ impl Starter {
         let mut worker = Worker { child, link: Link::new(stream)?, served: 0, ready_bytes: 0 };
         let configure =
             Configure { threads: self.options.threads, memory_bytes: self.options.memory_bytes };
-        worker.link.writer().write(&ToWorker::Configure(configure), &[], None).await?;
+        worker.link.writer().write(&ToWorker::Configure(configure), &[]).await?;
         match tokio::time::timeout(READY_MAX, worker.link.read()).await {
             Ok(Ok(Some((ToServer::Ready { confined_by }, _)))) => {
                 tracing::debug!(confined_by = confined_by.join(","), "a SQL worker is ready");

@@ -42,7 +42,7 @@ pub fn main(is_limited: bool) -> io::Result<()> {
 pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
     let desk = Arc::new(Desk::new(stream.try_clone()?));
     let mut inbox = Inbox::new(stream);
-    let Some((ToWorker::Configure(configure), ..)) = inbox.next()? else {
+    let Some((ToWorker::Configure(configure), _)) = inbox.next()? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let mut confined_by = Vec::new();
@@ -81,14 +81,14 @@ fn runtime(configure: &Configure) -> io::Result<Runtime> {
 
 /// Reads frames until the server goes.
 fn attend(inbox: &mut Inbox, desk: &Desk, room: &Arc<Room>, runtime: &Runtime) -> io::Result<()> {
-    while let Some((head, tail, descriptor)) = inbox.next()? {
+    while let Some((head, tail)) = inbox.next()? {
         match head {
             ToWorker::Query(question) => {
                 desk.begin(question.number);
                 let room = Arc::clone(room);
                 runtime.spawn(async move { room.answer(question).await });
             }
-            ToWorker::Given { id, given } => desk.deliver(id, Gift { given, tail, descriptor }),
+            ToWorker::Given { id, given } => desk.deliver(id, Gift { given, tail }),
             ToWorker::Configure(_) => return Err(io::ErrorKind::InvalidData.into()),
         }
     }
