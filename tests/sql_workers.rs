@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::harness::Response;
 use crate::harness::{KEY, Server};
 
-const TIME_MAX: Duration = Duration::from_millis(1_500);
+const TIME_MAX: Duration = Duration::from_millis(3_000);
 /// How much later than its limit an answer may come.
 const LATE_MAX: Duration = Duration::from_millis(500);
 /// What a machine that runs other tests at the same time may take on top.
@@ -20,7 +20,7 @@ const NOISE: Duration = Duration::from_secs(2);
 const SERVER_GROWS_MAX: u64 = 64 << 20;
 
 fn server(environment: &[(&str, &str)]) -> Server {
-    let mut all = vec![("FLOODMARK_QUERY__TIME_MAX_MS", "1500")];
+    let mut all = vec![("FLOODMARK_QUERY__TIME_MAX_MS", "3000"), ("FLOODMARK_QUERY__WORKERS_WARM", "2")];
     all.extend_from_slice(environment);
     Server::start_with(&all)
 }
@@ -101,7 +101,9 @@ fn doubling(depth: usize) -> String {
 
 /// A value that each level around it makes twice as long.
 fn growing(depth: usize, level: &str) -> String {
-    (0..depth).fold("SELECT 'xxxxxxxxxxxxxxxx' AS x".to_owned(), |inner, _| format!("SELECT {level} AS x FROM ({inner})"))
+    (0..depth).fold("SELECT 'xxxxxxxxxxxxxxxx' AS x".to_owned(), |inner, _| {
+        format!("SELECT {level} AS x FROM ({inner})")
+    })
 }
 
 /// X3, X2: none outlives its limit, none takes the server's memory, and another tenant's queries go on meanwhile.
@@ -159,18 +161,33 @@ fn hostile_statements_end_in_time_and_hurt_nobody_else() {
 #[test]
 fn an_answer_says_which_bound_was_met_and_how_far_it_was() {
     let server = server(&[]);
-    server.post("/api/v1/events", "application/x-ndjson", &b"{\"a\":1}\n".repeat(5_000));
+    server.post("/api/v1/events", "application/x-ndjson", &b"{\"a\":1}\n".repeat(3_000));
     ready_worker(&server);
-    let late = ask(&server, KEY, "SELECT count(*) FROM events a, events b, events c WHERE a.id < b.id AND b.id < c.id", "*/*");
-    assert_eq!((late.status, late.json()["code"].as_str().unwrap()), (422, "query_timeout"), "{}", late.text());
+    let late = ask(
+        &server,
+        KEY,
+        "SELECT count(*) FROM events a, events b, events c WHERE a.id < b.id AND b.id < c.id",
+        "*/*",
+    );
+    assert_eq!(
+        (late.status, late.json()["code"].as_str().unwrap()),
+        (422, "query_timeout"),
+        "{}",
+        late.text()
+    );
     let detail = late.json()["detail"].as_str().unwrap().to_owned();
-    assert!(detail.contains("longer than 1.5 s") && detail.contains("rows"), "{detail}");
+    assert!(detail.contains("longer than 3 s") && detail.contains("rows"), "{detail}");
     let large = ask(&server, KEY, &format!("SELECT length(x) FROM ({})", growing(40, "x || x")), "*/*");
-    assert_eq!((large.status, large.json()["code"].as_str().unwrap()), (422, "query_limit"), "{}", large.text());
+    assert_eq!(
+        (large.status, large.json()["code"].as_str().unwrap()),
+        (422, "query_limit"),
+        "{}",
+        large.text()
+    );
     assert!(large.json()["detail"].as_str().unwrap().contains("memory"), "{}", large.text());
     assert!(metric(&server, "floodmark_sql_workers_ended_total{reason=\"timeout\"}") >= 1);
     assert!(metric(&server, "floodmark_sql_workers_ended_total{reason=\"memory\"}") >= 1);
-    assert_eq!(server.count("SELECT count(*) FROM events"), 5_000);
+    assert_eq!(server.count("SELECT count(*) FROM events"), 3_000);
 }
 
 /// T1, X3: nothing of the server, of its files or of another tenant is in a worker's reach.
@@ -213,7 +230,7 @@ fn a_worker_has_nothing_but_its_socket() {
 #[test]
 fn a_worker_that_dies_is_one_failed_query() {
     let server = server(&[("FLOODMARK_QUERY__TIME_MAX_MS", "30000")]);
-    server.post("/api/v1/events", "application/x-ndjson", &b"{\"a\":1}\n".repeat(5_000));
+    server.post("/api/v1/events", "application/x-ndjson", &b"{\"a\":1}\n".repeat(3_000));
     ready_worker(&server);
     for signal in ["KILL", "SEGV"] {
         let answer = std::thread::scope(|scope| {
@@ -229,14 +246,14 @@ fn a_worker_that_dies_is_one_failed_query() {
         });
         let expected = if signal == "KILL" { (422, "query_limit") } else { (503, "worker_failed") };
         assert_eq!((answer.status, answer.json()["code"].as_str().unwrap()), expected, "{}", answer.text());
-        assert_eq!(server.count("SELECT count(*) FROM events"), 5_000);
+        assert_eq!(server.count("SELECT count(*) FROM events"), 3_000);
     }
 }
 
 /// B1: whatever became of them, no worker stays and none is a zombie.
 #[test]
 fn no_worker_leaks() {
-    let server = server(&[("FLOODMARK_QUERY__TIME_MAX_MS", "400"), ("FLOODMARK_QUERY__WORKERS_MAX", "3")]);
+    let server = server(&[("FLOODMARK_QUERY__TIME_MAX_MS", "1000"), ("FLOODMARK_QUERY__WORKERS_MAX", "3")]);
     let other = server.tenant("other");
     server.post("/api/v1/events", "application/x-ndjson", &b"{\"a\":1}\n".repeat(2_000));
     ready_worker(&server);
@@ -272,14 +289,17 @@ fn no_worker_leaks() {
         let all = workers(&server);
         (is_quiet && all.len() <= 3 && all.iter().all(|(_, state)| !state.starts_with('Z'))).then_some(())
     });
-    assert_eq!(server.count("SELECT count(*) FROM events"), 2_000);
+    eventually("a query is answered within its second", || {
+        let answer = ask(&server, KEY, "SELECT count(*) AS n FROM events", "*/*");
+        (answer.status == 200 && answer.json()["rows"] == json!([{"n": 2_000}])).then_some(())
+    });
 }
 
 /// X3: nobody waits for the answer, so nobody computes it.
 #[test]
 fn a_client_that_leaves_ends_its_worker() {
     let server = server(&[("FLOODMARK_QUERY__TIME_MAX_MS", "60000")]);
-    server.post("/api/v1/events", "application/x-ndjson", &b"{\"a\":1}\n".repeat(5_000));
+    server.post("/api/v1/events", "application/x-ndjson", &b"{\"a\":1}\n".repeat(3_000));
     ready_worker(&server);
     let sql = "SELECT count(*) FROM events a, events b, events c WHERE a.id < b.id AND b.id < c.id";
     let waits = ask_and_wait(&server, sql, "*/*");
@@ -288,7 +308,9 @@ fn a_client_that_leaves_ends_its_worker() {
     eventually("its worker is ended", || {
         (metric(&server, "floodmark_sql_workers_ended_total{reason=\"client_left\"}") == 1).then_some(())
     });
-    eventually("its place is free", || (metric(&server, "floodmark_sql_queries_running ") == 0).then_some(()));
+    eventually("its place is free", || {
+        (metric(&server, "floodmark_sql_queries_running ") == 0).then_some(())
+    });
 }
 
 /// B1, X3: a client that does not read holds a worker until the deadline, and no more memory than a few pieces.
@@ -302,7 +324,8 @@ fn a_client_that_does_not_read_holds_little_and_not_for_long() {
     ready_worker(&server);
     let before = resident_bytes(server.pid());
     let sql = "SELECT a.t, b.t AS u FROM events a, events b";
-    let readers: Vec<TcpStream> = (0..12).map(|_| ask_and_wait(&server, sql, "application/x-ndjson")).collect();
+    let readers: Vec<TcpStream> =
+        (0..12).map(|_| ask_and_wait(&server, sql, "application/x-ndjson")).collect();
     eventually("some run", || (metric(&server, "floodmark_sql_queries_running ") > 0).then_some(()));
     std::thread::sleep(Duration::from_secs(2));
     let grown = resident_bytes(server.pid()).saturating_sub(before);
@@ -361,7 +384,11 @@ fn a_large_query_takes_no_memory_from_a_small_one() {
             assert_eq!(small.status, 200, "{}", small.text());
         }
         let large = large.join().unwrap();
-        assert!(matches!(large.json()["code"].as_str(), Some("query_limit" | "query_timeout")), "{}", large.text());
+        assert!(
+            matches!(large.json()["code"].as_str(), Some("query_limit" | "query_timeout")),
+            "{}",
+            large.text()
+        );
     });
 }
 

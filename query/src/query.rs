@@ -239,11 +239,7 @@ fn open(storage: &Storage, request: &Request) -> View {
 ///
 /// # Errors
 /// The refusal to render as a problem.
-pub async fn answer_view(
-    view: &View,
-    request: &Request,
-    sessions: &Sessions,
-) -> Result<Answer, Refusal> {
+pub async fn answer_view(view: &View, request: &Request, sessions: &Sessions) -> Result<Answer, Refusal> {
     let session = sessions.open(view.tenant(), Arc::clone(view.store())).map_err(|_| Refusal::bug())?;
     let call = Call {
         view,

@@ -67,7 +67,11 @@ fn what_cannot_be_is_named() {
     check("", &[("FLOODMARK_MEMORY_MAX", "lots")], "FLOODMARK_MEMORY_MAX must be a whole number");
     check("", &[("FLOODMARK_LANES", "4KiB")], "FLOODMARK_LANES must be a whole number");
     check("[query]\nworkers_max = 1000", &[], "query.workers_max 1000 exceeds 256");
-    check("query_memory_max = \"200MB\"\n[query]\nworkers_max = 3\nworker_memory_bytes = \"90MB\"", &[], "exceeds query_memory_max");
+    check(
+        "query_memory_max = \"200MB\"\n[query]\nworkers_max = 3\nworker_memory_bytes = \"90MB\"",
+        &[],
+        "exceeds query_memory_max",
+    );
     check("a = = b", &[], "not valid TOML");
 }
 
@@ -113,10 +117,16 @@ fn workers_share_the_memory_of_queries() {
         let config = load(&flags, &[]).unwrap_or_else(|error| panic!("{text}: {error}"));
         let workers = config.query_options().workers;
         assert_eq!((workers.workers_max, workers.memory_bytes), expected, "{text}");
-        assert!(workers.workers_max as u64 * workers.memory_bytes <= config.settings.query_memory_max.0, "{text}");
+        assert!(
+            workers.workers_max as u64 * workers.memory_bytes <= config.settings.query_memory_max.0,
+            "{text}"
+        );
     };
     check("query_memory_max = \"100MB\"", (2, 50_000_000));
     check("query_memory_max = \"256MB\"", (2, 128_000_000));
     check("query_memory_max = \"512MB\"\n[query]\nworkers_max = 3", (3, 170_666_666));
-    check("query_memory_max = \"512MB\"\n[query]\nworkers_max = 1\nworker_memory_bytes = \"400MB\"", (1, 400_000_000));
+    check(
+        "query_memory_max = \"512MB\"\n[query]\nworkers_max = 1\nworker_memory_bytes = \"400MB\"",
+        (1, 400_000_000),
+    );
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use object_store::path::Path;
 use object_store::ObjectStore;
+use object_store::path::Path;
 use storage::reader::Snapshot;
 use tokio::task::spawn_blocking;
 
@@ -100,8 +100,7 @@ impl Lender {
                 snapshot
             }
         };
-        let given =
-            Given::Table { kind: snapshot.kind.as_str().to_owned(), rows: table::rows(&snapshot) };
+        let given = Given::Table { kind: snapshot.kind.as_str().to_owned(), rows: table::rows(&snapshot) };
         Ok(Loan::of(given, hot::schema(&snapshot.schema)?))
     }
 
@@ -230,21 +229,16 @@ mod tests {
         assert_eq!(status(&lender.answer(scan()).await.given), 500, "no table was asked for");
         assert_eq!(status(&lender.answer(Ask::Table { name: "other".into() }).await.given), 404);
         assert_eq!(status(&lender.answer(Ask::Table { name: "events".into() }).await.given), 200);
-        let Given::Scan { files, hot_rows, .. } = lender.answer(scan()).await.given else {
-            panic!("a scan")
-        };
+        let Given::Scan { files, hot_rows, .. } = lender.answer(scan()).await.given else { panic!("a scan") };
         assert_eq!((files.len(), files[0].path.as_str(), hot_rows), (1, file.as_str(), 1));
         for path in ["", "/etc/passwd", "../b/events/x", "events/_delta_log/00000000000000000000.json"] {
             assert_eq!(status(&lender.answer(open(path)).await.given), 500, "{path}");
         }
         assert_eq!(status(&lender.answer(open(&file)).await.given), 200);
         let size = files[0].bytes;
-        for (range, expected) in [
-            ((0, size), 200),
-            ((0, size + 1), 500),
-            ((5, 4), 500),
-            ((u64::MAX - 1, u64::MAX), 500),
-        ] {
+        for (range, expected) in
+            [((0, size), 200), ((0, size + 1), 500), ((5, 4), 500), ((u64::MAX - 1, u64::MAX), 500)]
+        {
             let loan = lender.answer(Ask::Read { path: file.clone(), ranges: vec![range] }).await;
             assert_eq!(status(&loan.given), expected, "{range:?}");
         }

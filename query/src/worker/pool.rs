@@ -214,7 +214,8 @@ impl Shared {
             grant(&mut state);
             Waiting { shared: Arc::clone(self), tenant: tenant.clone(), id }
         };
-        let mut granted = Granted { shared: Arc::clone(self), tenant: tenant.clone(), receiver: Some(granted) };
+        let mut granted =
+            Granted { shared: Arc::clone(self), tenant: tenant.clone(), receiver: Some(granted) };
         let turn = granted.wait().await;
         drop(waiting);
         Ok(turn)

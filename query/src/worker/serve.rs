@@ -46,17 +46,19 @@ pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let mut confined_by = Vec::new();
+    let measure = has_process.then(confine::measure).transpose()?;
     // Before there is a second thread: it holds for those that are started afterwards.
     if has_process && confine::file_system() {
         confined_by.push("landlock".to_owned());
     }
     let runtime = runtime(&configure)?;
-    let query_bytes = if has_process {
-        // A first query brings in what all queries need, so that it counts as the worker's own.
-        Room::new(Arc::clone(&desk), &configure, configure.memory_bytes).warm(&runtime);
-        confine::memory(configure.memory_bytes)?
-    } else {
-        configure.memory_bytes
+    let query_bytes = match measure {
+        Some(measure) => {
+            // A first query brings in what all queries need, so that it counts as the worker's own.
+            Room::new(Arc::clone(&desk), &configure, configure.memory_bytes).warm(&runtime);
+            confine::memory(measure, configure.memory_bytes)?
+        }
+        None => configure.memory_bytes,
     };
     let room = Arc::new(Room::new(Arc::clone(&desk), &configure, query_bytes));
     let ticker = room.tick()?;
@@ -85,6 +87,8 @@ fn attend(inbox: &mut Inbox, desk: &Desk, room: &Arc<Room>, runtime: &Runtime) -
         match head {
             ToWorker::Query(question) => {
                 desk.begin(question.number);
+                // It has taken the query: from here on what becomes of it is the query's own.
+                desk.report(&ToServer::Progress { rows: 0, bytes: 0 }, &[])?;
                 let room = Arc::clone(room);
                 runtime.spawn(async move { room.answer(question).await });
             }

@@ -48,7 +48,8 @@ impl Lent {
     #[must_use]
     pub fn files_of(&self, dataset: &str) -> Vec<Scanned> {
         let is_of = |path: &str| path.strip_prefix(dataset).is_some_and(|rest| rest.starts_with('/'));
-        let mut files: Vec<Scanned> = self.files().values().filter(|file| is_of(&file.path)).cloned().collect();
+        let mut files: Vec<Scanned> =
+            self.files().values().filter(|file| is_of(&file.path)).cloned().collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         files
     }

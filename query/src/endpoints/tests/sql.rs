@@ -69,7 +69,9 @@ async fn sql_refuses_what_it_should() {
         let refusal = fixture.sql(sql).await.unwrap_err();
         assert_eq!(refusal.status, status, "{sql}: {refusal:?}");
     }
-    for body in ["", "{}", "[]", "[\"SELECT 1\"]", "{\"query\":1}", "{\"query\":\"SELECT 1\",\"more\":1}", "SELECT 1"] {
+    for body in
+        ["", "{}", "[]", "[\"SELECT 1\"]", "{\"query\":1}", "{\"query\":\"SELECT 1\",\"more\":1}", "SELECT 1"]
+    {
         let mut request = fixture::request(Endpoint::Sql);
         request.body = body.as_bytes().to_vec().into();
         assert_eq!(fixture.ask_as("a", &[Role::Admin], request).await.unwrap_err().status, 400, "{body}");
