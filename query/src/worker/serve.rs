@@ -45,6 +45,7 @@ pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
     let Some((ToWorker::Configure(configure), _)) = inbox.next()? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
+    let configure = Configure { threads: configure.threads.clamp(1, THREADS_MAX), ..configure };
     let mut confined_by = Vec::new();
     let measure = has_process.then(confine::measure).transpose()?;
     // Before there is a second thread: it holds for those that are started afterwards.
@@ -74,7 +75,7 @@ pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
 
 fn runtime(configure: &Configure) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(configure.threads.clamp(1, THREADS_MAX))
+        .worker_threads(configure.threads)
         .thread_name("sql")
         .thread_stack_size(STACK_BYTES)
         .enable_time()
