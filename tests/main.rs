@@ -25,5 +25,6 @@ mod retention;
 mod salvage;
 mod scrub;
 mod spine;
+mod sql_workers;
 mod sync_fault;
 mod tidy;

@@ -263,11 +263,7 @@ fn refuse_left_alone(
 ///
 /// # Errors
 /// The refusal to render as a problem.
-pub async fn answer_view(
-    view: &View,
-    request: &Request,
-    sessions: &Sessions,
-) -> Result<Answer, Refusal> {
+pub async fn answer_view(view: &View, request: &Request, sessions: &Sessions) -> Result<Answer, Refusal> {
     let session = sessions.open(view.tenant(), Arc::clone(view.store())).map_err(|_| Refusal::bug())?;
     let call = Call {
         view,

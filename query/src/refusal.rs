@@ -105,7 +105,9 @@ impl From<&Refusal> for wire::Refused {
 impl From<wire::Refused> for Refusal {
     fn from(refused: wire::Refused) -> Self {
         match CODES.into_iter().find(|code| *code == refused.code) {
-            Some(code) if (400..600).contains(&refused.status) => Self::new(refused.status, code, refused.detail),
+            Some(code) if (400..600).contains(&refused.status) => {
+                Self::new(refused.status, code, refused.detail)
+            }
             _ => Self::bug(),
         }
     }
@@ -170,9 +172,9 @@ impl Failure {
                 _ => Self::Refused(Refusal::storage_unavailable()),
             },
             // What the server or a function of ours refused, on its way through the engine.
-            DataFusionError::External(inner) if inner.is::<Refusal>() => Self::Refused(
-                inner.downcast_ref::<Refusal>().expect("it was asked").clone(),
-            ),
+            DataFusionError::External(inner) if inner.is::<Refusal>() => {
+                Self::Refused(inner.downcast_ref::<Refusal>().expect("it was asked").clone())
+            }
             DataFusionError::ParquetError(_)
             | DataFusionError::IoError(_)
             | DataFusionError::ExecutionJoin(_)

@@ -61,11 +61,25 @@ pub struct QuerySettings {
     pub rows_max: usize,
     /// Threads of queries; 0 = as many as cores.
     pub threads: usize,
+    /// Processes that answer SQL, at once; 0 = one for each 128 MB of `query_memory_max`, at least 2 and at most two
+    /// a core.
+    pub workers_max: usize,
+    /// Processes that are kept ready for a tenant's first query.
+    pub workers_warm: usize,
+    /// Memory of one process that answers SQL, in bytes; 0 = its part of `query_memory_max`.
+    pub worker_memory_bytes: Size,
 }
 
 impl Default for QuerySettings {
     fn default() -> Self {
-        Self { time_max_ms: 30_000, rows_max: 10_000, threads: 0 }
+        Self {
+            time_max_ms: 30_000,
+            rows_max: 10_000,
+            threads: 0,
+            workers_max: 0,
+            workers_warm: 1,
+            worker_memory_bytes: Size(0),
+        }
     }
 }
 
@@ -192,7 +206,9 @@ impl Config {
             }
         }
         secrets.check()?;
-        Ok(Self { settings, secrets, http_addr })
+        let config = Self { settings, secrets, http_addr };
+        config.check_workers()?;
+        Ok(config)
     }
 
     /// Whether only this machine can reach the listener.
@@ -211,14 +227,62 @@ impl Config {
     #[must_use]
     pub fn query_options(&self) -> query::Options {
         let settings = &self.settings.query;
+        let threads = or_cores(settings.threads);
+        let workers_max = self.workers_max();
         query::Options {
-            memory_bytes: usize::try_from(self.settings.query_memory_max.0).unwrap_or(usize::MAX),
+            memory_bytes: usize::try_from(self.settings.memory_max.0 / READS_PART).unwrap_or(usize::MAX),
             time_max: Duration::from_millis(settings.time_max_ms),
             rows_max: settings.rows_max,
-            threads: or_cores(settings.threads),
+            threads,
+            workers: query::worker::Options {
+                launch: query::worker::Launch::Process,
+                workers_max,
+                warm: settings.workers_warm.min(workers_max),
+                memory_bytes: self.worker_memory_bytes(),
+                threads,
+            },
         }
     }
+
+    fn workers_max(&self) -> usize {
+        if self.settings.query.workers_max > 0 {
+            return self.settings.query.workers_max;
+        }
+        let by_memory = self.settings.query_memory_max.0 / WORKER_MEMORY_BYTES;
+        usize::try_from(by_memory).unwrap_or(usize::MAX).clamp(2, 2 * or_cores(0))
+    }
+
+    fn worker_memory_bytes(&self) -> u64 {
+        match self.settings.query.worker_memory_bytes.0 {
+            0 => self.settings.query_memory_max.0 / self.workers_max() as u64,
+            bytes => bytes,
+        }
+    }
+
+    /// Refuses workers that together would take more than there is for them.
+    fn check_workers(&self) -> Result<(), Error> {
+        let (count, each) = (self.workers_max(), self.worker_memory_bytes());
+        let most = self.settings.query_memory_max.0;
+        if self.settings.query.workers_max > WORKERS_MAX {
+            return Err(Error::new(format!("query.workers_max {count} exceeds {WORKERS_MAX}")));
+        }
+        if (count as u64).saturating_mul(each) > most {
+            return Err(Error::new(format!(
+                "query.workers_max {count} times query.worker_memory_bytes {each} exceeds query_memory_max {most}"
+            )));
+        }
+        Ok(())
+    }
 }
+
+/// Memory that one worker is given by default, in bytes: some thirty million are the worker's own.
+const WORKER_MEMORY_BYTES: u64 = 128_000_000;
+
+/// More workers than this are a typo.
+const WORKERS_MAX: usize = 256;
+
+/// Of `memory_max`, the part that reads in the serving process may reserve: one eighth.
+const READS_PART: u64 = 8;
 
 /// Fills in the memory caps that are not set, and refuses those that cannot hold.
 fn share_memory(settings: &mut Settings, machine: &Machine) -> Result<(), Error> {

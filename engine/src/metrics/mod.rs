@@ -6,6 +6,7 @@
 mod exposition;
 mod memory;
 mod process;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -129,6 +130,7 @@ impl Metrics {
         skipped(&mut out, app);
         memory::write(&mut out, app.storage.memory(), self.idle.bytes());
         process::write(&mut out, app.started_ns);
+        workers::write(&mut out, app.query.workers());
         out.finish()
     }
 

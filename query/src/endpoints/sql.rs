@@ -30,7 +30,11 @@ pub fn question(request: &Request, rows_max: usize) -> Result<Question, Refusal>
         Ok(_) => return Err(Refusal::new(400, "invalid_body", "the body is not {\"query\": \"…\"}")),
         Err(error) => {
             let at = format!("line {}, column {}", error.line(), error.column());
-            return Err(Refusal::new(400, "invalid_body", format!("the body is not {{\"query\": \"…\"}}, at {at}")));
+            return Err(Refusal::new(
+                400,
+                "invalid_body",
+                format!("the body is not {{\"query\": \"…\"}}, at {at}"),
+            ));
         }
     };
     if sql.len() > SQL_BYTES_MAX {

@@ -248,9 +248,10 @@ struct AllowList {
 fn bounded(past: Past) -> ControlFlow<Refused> {
     match past {
         Ok(()) => ControlFlow::Continue(()),
-        Err((what, limit)) => {
-            ControlFlow::Break(Refused::TooComplex { what, limit: usize::try_from(limit).unwrap_or(usize::MAX) })
-        }
+        Err((what, limit)) => ControlFlow::Break(Refused::TooComplex {
+            what,
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        }),
     }
 }
 

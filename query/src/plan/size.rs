@@ -31,7 +31,11 @@ pub fn check(plan: &LogicalPlan) -> Result<(), Refusal> {
         node.apply_expressions(|expression| {
             expression.apply(|_| {
                 expressions += 1;
-                Ok(if expressions > EXPRESSIONS_MAX { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+                Ok(if expressions > EXPRESSIONS_MAX {
+                    TreeNodeRecursion::Stop
+                } else {
+                    TreeNodeRecursion::Continue
+                })
             })
         })?;
         for (count, max, what) in [

@@ -51,6 +51,8 @@ impl Whole {
     /// Appends what stands after the last row.
     pub fn end(&self, out: &mut Vec<u8>) {
         let (row_count, is_truncated) = (self.row_count, self.is_truncated);
-        out.extend_from_slice(format!("],\"row_count\":{row_count},\"truncated\":{is_truncated}}}").as_bytes());
+        out.extend_from_slice(
+            format!("],\"row_count\":{row_count},\"truncated\":{is_truncated}}}").as_bytes(),
+        );
     }
 }

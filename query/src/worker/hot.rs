@@ -66,7 +66,11 @@ pub fn take(snapshot: &Snapshot, wanted: &Wanted, at: Place) -> Result<(Vec<u8>,
     let next = (chunk < snapshot.hot.len()).then_some((chunk, row));
     let Some(first) = parts.first() else { return Ok((Vec::new(), next)) };
     let schema = first.schema();
-    let batch = if parts.len() == 1 { first.clone() } else { concat_batches(&schema, &parts).map_err(|_| Refusal::bug())? };
+    let batch = if parts.len() == 1 {
+        first.clone()
+    } else {
+        concat_batches(&schema, &parts).map_err(|_| Refusal::bug())?
+    };
     Ok((encode(&schema, Some(&batch))?, next))
 }
 
@@ -77,7 +81,13 @@ fn columns(snapshot: &Snapshot, chunk: usize, places: Option<&[usize]>) -> Recor
 
 /// At most `rows_max` rows from `at` on that are at most `bytes_max` long; one row whatever its length where
 /// `must_take`.
-fn slice(batch: &RecordBatch, at: usize, rows_max: usize, bytes_max: usize, must_take: bool) -> (RecordBatch, usize) {
+fn slice(
+    batch: &RecordBatch,
+    at: usize,
+    rows_max: usize,
+    bytes_max: usize,
+    must_take: bool,
+) -> (RecordBatch, usize) {
     let mut rows = rows_max;
     loop {
         let part = batch.slice(at, rows);
@@ -98,7 +108,13 @@ pub fn slice_bytes(batch: &RecordBatch) -> usize {
 }
 
 /// Leaves out the rows of a slice that cannot match.
-fn filtered(snapshot: &Snapshot, chunk: usize, begin: usize, part: &RecordBatch, bounds: &Bounds) -> Result<RecordBatch, Refusal> {
+fn filtered(
+    snapshot: &Snapshot,
+    chunk: usize,
+    begin: usize,
+    part: &RecordBatch,
+    bounds: &Bounds,
+) -> Result<RecordBatch, Refusal> {
     if *bounds == Bounds::default() {
         return Ok(part.clone());
     }
@@ -188,7 +204,8 @@ mod tests {
                 });
             }
         };
-        let chunks: Vec<(Sealed, &dyn Fn(&mut Draft))> = (0..chunks).map(|_| (Sealed::No, &chunk as _)).collect();
+        let chunks: Vec<(Sealed, &dyn Fn(&mut Draft))> =
+            (0..chunks).map(|_| (Sealed::No, &chunk as _)).collect();
         fixture.table("a", "events", Kind::Events, &chunks).await;
         fixture
     }

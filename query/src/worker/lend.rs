@@ -1,16 +1,15 @@
-//! What a worker is lent for one query: tables of the tenant's view, pruned file lists, hot rows, opened files.
+//! What a worker is lent for one query: tables of the tenant's view, pruned file lists, hot rows, ranges of files.
 //!
 //! This is the one door through which data reaches a worker (T1). It answers from snapshots that were taken for this
-//! query, opens no file that is not on a list it gave, and reads no range outside of one.
+//! query, reads no file that is not on a list it gave, and no range outside of one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{GetOptions, GetResultPayload, ObjectStore};
 use storage::reader::Snapshot;
 use tokio::task::spawn_blocking;
 
@@ -54,13 +53,11 @@ pub struct Loan {
     pub given: Given,
     /// Its bytes.
     pub tail: Bytes,
-    /// The descriptor that goes with it.
-    pub file: Option<File>,
 }
 
 impl Loan {
     fn of(given: Given, tail: impl Into<Bytes>) -> Self {
-        Self { given, tail: tail.into(), file: None }
+        Self { given, tail: tail.into() }
     }
 }
 
@@ -81,7 +78,6 @@ impl Lender {
                 self.scan(&table, projection, Bounds { time_ns, sources })
             }
             Ask::Hot { scan, at } => self.hot(scan, at).await,
-            Ask::Open { path } => self.open(path).await,
             Ask::Read { path, ranges } => self.read(&path, &ranges).await,
         };
         answered.unwrap_or_else(|refusal| Loan::of(Given::Refused((&refusal).into()), Bytes::new()))
@@ -104,8 +100,7 @@ impl Lender {
                 snapshot
             }
         };
-        let given =
-            Given::Table { kind: snapshot.kind.as_str().to_owned(), rows: table::rows(&snapshot) };
+        let given = Given::Table { kind: snapshot.kind.as_str().to_owned(), rows: table::rows(&snapshot) };
         Ok(Loan::of(given, hot::schema(&snapshot.schema)?))
     }
 
@@ -143,22 +138,6 @@ impl Lender {
     fn listed(&self, path: &str) -> Result<u64, Refusal> {
         // T1: a path that was not on a list is nobody's.
         self.lent().files.get(path).copied().ok_or_else(Refusal::bug)
-    }
-
-    async fn open(&self, path: String) -> Result<Loan, Refusal> {
-        self.listed(&path)?;
-        let location = Path::parse(&path).map_err(|_| Refusal::bug())?;
-        let got = self.store.get_opts(&location, GetOptions::default()).await;
-        let got = got.map_err(|error| refusal(&path, &error))?;
-        Ok(match got.payload {
-            // Opened for reading: all that goes with it is this one file.
-            GetResultPayload::File(file, _) => Loan {
-                given: Given::Opened { has_descriptor: true },
-                tail: Bytes::new(),
-                file: Some(file),
-            },
-            GetResultPayload::Stream(_) => Loan::of(Given::Opened { has_descriptor: false }, Bytes::new()),
-        })
     }
 
     async fn read(&self, path: &str, ranges: &[(u64, u64)]) -> Result<Loan, Refusal> {
@@ -245,26 +224,21 @@ mod tests {
     async fn only_listed_files_and_ranges_within_them_are_lent() {
         let lender = lender().await;
         let file = "events/date=2026-01-02/0000.parquet".to_owned();
-        let open = |path: &str| Ask::Open { path: path.to_owned() };
+        let open = |path: &str| Ask::Read { path: path.to_owned(), ranges: vec![(0, 1)] };
         assert_eq!(status(&lender.answer(open(&file)).await.given), 500);
         assert_eq!(status(&lender.answer(scan()).await.given), 500, "no table was asked for");
         assert_eq!(status(&lender.answer(Ask::Table { name: "other".into() }).await.given), 404);
         assert_eq!(status(&lender.answer(Ask::Table { name: "events".into() }).await.given), 200);
-        let Given::Scan { files, hot_rows, .. } = lender.answer(scan()).await.given else {
-            panic!("a scan")
-        };
+        let Given::Scan { files, hot_rows, .. } = lender.answer(scan()).await.given else { panic!("a scan") };
         assert_eq!((files.len(), files[0].path.as_str(), hot_rows), (1, file.as_str(), 1));
         for path in ["", "/etc/passwd", "../b/events/x", "events/_delta_log/00000000000000000000.json"] {
             assert_eq!(status(&lender.answer(open(path)).await.given), 500, "{path}");
         }
         assert_eq!(status(&lender.answer(open(&file)).await.given), 200);
         let size = files[0].bytes;
-        for (range, expected) in [
-            ((0, size), 200),
-            ((0, size + 1), 500),
-            ((5, 4), 500),
-            ((u64::MAX - 1, u64::MAX), 500),
-        ] {
+        for (range, expected) in
+            [((0, size), 200), ((0, size + 1), 500), ((5, 4), 500), ((u64::MAX - 1, u64::MAX), 500)]
+        {
             let loan = lender.answer(Ask::Read { path: file.clone(), ranges: vec![range] }).await;
             assert_eq!(status(&loan.given), expected, "{range:?}");
         }

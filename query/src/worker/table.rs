@@ -100,8 +100,12 @@ impl TableProvider for Remote {
             let files: Vec<Scanned> = files
                 .into_iter()
                 .map(|file| {
-                    let file =
-                        Scanned { path: file.path, bytes: file.bytes, rows: file.rows, time_ns: file.time_ns };
+                    let file = Scanned {
+                        path: file.path,
+                        bytes: file.bytes,
+                        rows: file.rows,
+                        time_ns: file.time_ns,
+                    };
                     self.store.add(file.clone());
                     file
                 })

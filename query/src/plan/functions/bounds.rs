@@ -223,8 +223,12 @@ fn held(arg: &ColumnarValue) -> u64 {
 fn array_bytes(array: &ArrayRef) -> u64 {
     match array.data_type() {
         // A view counts the buffers that it shares with others.
-        DataType::Utf8View => array.as_string_view().iter().flatten().map(|text| text.len() as u64 + 16).sum(),
-        DataType::BinaryView => array.as_binary_view().iter().flatten().map(|bytes| bytes.len() as u64 + 16).sum(),
+        DataType::Utf8View => {
+            array.as_string_view().iter().flatten().map(|text| text.len() as u64 + 16).sum()
+        }
+        DataType::BinaryView => {
+            array.as_binary_view().iter().flatten().map(|bytes| bytes.len() as u64 + 16).sum()
+        }
         _ => array.to_data().get_slice_memory_size().unwrap_or(0) as u64,
     }
 }

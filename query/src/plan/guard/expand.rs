@@ -92,7 +92,10 @@ impl Expansion {
     fn check(&self) -> Past {
         let Some(frame) = self.frames.last() else { return Ok(()) };
         if frame.weight.relations > EXPANDED_RELATIONS_MAX {
-            return Err(("tables and subqueries, each counted as often as it is used", EXPANDED_RELATIONS_MAX));
+            return Err((
+                "tables and subqueries, each counted as often as it is used",
+                EXPANDED_RELATIONS_MAX,
+            ));
         }
         if frame.weight.expressions > EXPANDED_EXPRESSIONS_MAX {
             return Err(("expressions, each counted as often as it is used", EXPANDED_EXPRESSIONS_MAX));

@@ -16,7 +16,9 @@ pub fn is_open(to: &DataType) -> bool {
             | ArrayElemTypeDef::Parenthesis(inner),
         ) => is_open(inner),
         T::Character(_) | T::Char(_) | T::CharacterVarying(_) | T::CharVarying(_) | T::Varchar(_) => true,
-        T::Nvarchar(_) | T::Clob(_) | T::Text | T::TinyText | T::MediumText | T::LongText | T::String(_) => true,
+        T::Nvarchar(_) | T::Clob(_) | T::Text | T::TinyText | T::MediumText | T::LongText | T::String(_) => {
+            true
+        }
         T::Binary(_) | T::Varbinary(_) | T::Blob(_) | T::Bytes(_) | T::Bytea => true,
         T::Numeric(_) | T::Decimal(_) | T::Dec(_) | T::Float(_) | T::Double(_) => true,
         T::Float4 | T::Float8 | T::Float32 | T::Float64 | T::Real | T::DoublePrecision => true,
@@ -32,9 +34,35 @@ pub fn is_open(to: &DataType) -> bool {
 
 /// Arrow's names of the types that `arrow_cast` may name; what stands in brackets after one is its precision.
 const ARROW: &[&str] = &[
-    "Boolean", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float16", "Float32",
-    "Float64", "Utf8", "LargeUtf8", "Utf8View", "Binary", "LargeBinary", "BinaryView", "Date32", "Date64", "Time32",
-    "Time64", "Timestamp", "Duration", "Interval", "Decimal32", "Decimal64", "Decimal128", "Decimal256",
+    "Boolean",
+    "Int8",
+    "Int16",
+    "Int32",
+    "Int64",
+    "UInt8",
+    "UInt16",
+    "UInt32",
+    "UInt64",
+    "Float16",
+    "Float32",
+    "Float64",
+    "Utf8",
+    "LargeUtf8",
+    "Utf8View",
+    "Binary",
+    "LargeBinary",
+    "BinaryView",
+    "Date32",
+    "Date64",
+    "Time32",
+    "Time64",
+    "Timestamp",
+    "Duration",
+    "Interval",
+    "Decimal32",
+    "Decimal64",
+    "Decimal128",
+    "Decimal256",
 ];
 
 /// Whether the arguments of `arrow_cast` end in a literal that names an open type.
