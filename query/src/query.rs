@@ -11,9 +11,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::error::Elapsed;
 
+use crate::budget::Budget;
 use crate::endpoints::{self, Call, Endpoint};
 use crate::plan::session::Sessions;
 use crate::refusal::Refusal;
+use crate::turns::Turns;
 use crate::view::View;
 
 /// Stack of a query thread, in bytes. The planner recurses once for each operator of a chain; this bears the
@@ -100,6 +102,8 @@ struct Inner {
     sessions: Sessions,
     /// Queries that make their reply at once (B1); the others wait within their time.
     running: Semaphore,
+    /// Typed reads: so many at once, and every tenant has turns (X2).
+    turns: Arc<Turns>,
     options: Options,
 }
 
@@ -119,7 +123,12 @@ impl Query {
         let running_max = options.threads.max(1) * RUNNING_PER_THREAD;
         Ok(Self {
             storage,
-            inner: Arc::new(Inner { sessions, running: Semaphore::new(running_max), options }),
+            inner: Arc::new(Inner {
+                sessions,
+                running: Semaphore::new(running_max),
+                turns: Turns::new(running_max),
+                options,
+            }),
             runtime: Some(runtime),
         })
     }
@@ -142,7 +151,11 @@ impl Query {
         // Spawned here and not when first polled: what a future does is compiled where it is polled, and the
         // planner is not to be compiled once more with each of this crate's callers.
         let timed = spawn_bounded(runtime, time_max, async move {
-            let _running = inner.running.acquire().await;
+            let (_running, _turn) = if request.endpoint == Endpoint::Sql {
+                (Some(inner.running.acquire().await), None)
+            } else {
+                (None, Some(inner.turns.take(&request.principal.tenant).await?))
+            };
             let view = open(&storage, &request)?;
             answer_view(&view, &request, &inner.sessions, &inner.options).await
         });
@@ -201,10 +214,14 @@ pub async fn answer_view(
     sessions: &Sessions,
     options: &Options,
 ) -> Result<Answer, Refusal> {
-    let session = sessions.open(view.tenant(), Arc::clone(view.store())).map_err(|_| Refusal::bug())?;
+    let budget = Budget::new(view.memory(), view.tenant());
+    // SQL lends from a pool of its own.
+    let own = (request.endpoint != Endpoint::Sql).then_some(&budget);
+    let session = sessions.open(view, own).map_err(|_| Refusal::bug())?;
     let call = Call {
         view,
         session: &session,
+        budget: &budget,
         path_id: request.path_id.as_deref(),
         query: request.query.as_deref(),
         accept: request.accept.as_deref(),

@@ -8,8 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use crate::latency::Measurement;
 use crate::record::fit::{Coordinates, to_rows};
 use crate::record::{Kind, TableId};
-use crate::segment::Blocks;
-pub use crate::segment::{Damaged, Proofs, ProvenStore};
+pub use crate::segment::{Blocks, Damaged, Proofs, ProvenStore};
 use crate::table::HotChunk;
 
 /// One live data file of a table.

@@ -55,8 +55,14 @@ fn the_heavy_one_is_refused_first() {
 fn what_never_fits_is_refused_for_good() {
     let memory = Memory::new(CAP, 0);
     let alone_max = memory.alone_max(Pool::Decode);
-    assert_eq!(memory.take(Pool::Decode, Some(&tenant("a")), alone_max + 8).unwrap_err(), Short::Never { alone_max });
-    assert_eq!(memory.take(Pool::Decode, Some(&tenant("a")), u64::MAX).unwrap_err(), Short::Never { alone_max });
+    assert_eq!(
+        memory.take(Pool::Decode, Some(&tenant("a")), alone_max + 8).unwrap_err(),
+        Short::Never { alone_max }
+    );
+    assert_eq!(
+        memory.take(Pool::Decode, Some(&tenant("a")), u64::MAX).unwrap_err(),
+        Short::Never { alone_max }
+    );
     let whole = memory.take(Pool::Decode, Some(&tenant("a")), alone_max).expect("it fits alone");
     assert_eq!(whole.bytes(), alone_max);
 }

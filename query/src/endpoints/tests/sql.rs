@@ -192,15 +192,7 @@ async fn an_abandoned_query_gives_its_memory_back() {
     fixture.table("a", "events", Kind::Events, &[(Sealed::No, &many)]).await;
     let sessions = std::sync::Arc::new(Sessions::new(64 << 20, 2));
     let sql = "SELECT count(*) FROM events a JOIN events b ON a.seq + b.seq > 5";
-    let tenant = storage::record::Tenant::parse("a").unwrap();
-    let latency = storage::reader::LatencySnapshot { stored: None, hot: Vec::new() };
-    let view = crate::view::View::new(
-        tenant,
-        storage::Roles::of(&[Role::Analyst]),
-        fixture.store.clone(),
-        fixture.snapshots.clone(),
-        latency,
-    );
+    let view = fixture.view("a", &[Role::Analyst]);
     let request = sql_request(sql, None);
     let work = crate::query::answer_view(&view, &request, &sessions, &fixture.options);
     let answer = tokio::time::timeout(Duration::from_millis(300), work).await;
@@ -221,8 +213,7 @@ async fn conditions_reach_the_files() {
     use datafusion::logical_expr::{col, lit};
     let fixture = traced().await;
     let sessions = Sessions::new(64 << 20, 1);
-    let session =
-        sessions.open(&storage::record::Tenant::parse("a").unwrap(), fixture.store.clone()).unwrap();
+    let session = sessions.open(&fixture.view("a", &[Role::Analyst]), None).unwrap();
     let snapshot = std::sync::Arc::new(fixture.snapshots[0].clone());
     let condition = col("trace_id").eq(lit("x")).and(col("time_ns").gt_eq(lit(T0 + 60)));
     let plan =
@@ -230,4 +221,22 @@ async fn conditions_reach_the_files() {
     let text = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
     assert!(text.contains("predicate=trace_id@"), "{text}");
     assert!(text.contains("0001.parquet") && !text.contains("0000.parquet"), "{text}");
+}
+
+/// A name that each level gives anew is each level's own.
+#[tokio::test]
+async fn nested_names_are_each_their_own() {
+    let mut fixture = Fixture::new();
+    let one = |draft: &mut Draft| row(draft, T0, "s", |d| d.set_int(Field::DurationNs, 10));
+    fixture.table("a", "events", Kind::Events, &[(Sealed::No, &one)]).await;
+    for inner in ["select 10 x", "select duration_ns x from events", "select cast(10 as bigint) as x"] {
+        for depth in [0, 1, 2, 3, 7] {
+            let mut sql = inner.to_owned();
+            for _ in 0..depth {
+                sql = format!("select x+x x from ({sql})");
+            }
+            let reply = fixture.sql(&format!("select x from ({sql})")).await.unwrap();
+            assert_eq!(reply["rows"], json!([{"x": 10 << depth}]), "{sql}");
+        }
+    }
 }
