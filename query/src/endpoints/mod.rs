@@ -6,6 +6,7 @@
 mod audit;
 mod correlation;
 mod event_out;
+mod key;
 mod latency;
 mod page;
 mod records;

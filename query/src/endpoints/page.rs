@@ -7,15 +7,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::array::{Array, RecordBatch};
 use datafusion::common::Result as EngineResult;
-use datafusion::logical_expr::{Expr, col, lit};
+use datafusion::logical_expr::{Expr, col};
 use datafusion::prelude::DataFrame;
 use storage::memory::{Charge, Short};
 use storage::reader::Snapshot;
 
 use super::Call;
+use super::key::{KEY, Key, between, keys_of, past, sort};
 use crate::budget::{self, Out, PAGE_BYTES_MAX};
 use crate::plan::session::Session;
 use crate::refusal::Refusal;
@@ -46,19 +46,6 @@ pub struct Listed<'a> {
     pub snapshot: &'a Arc<Snapshot>,
     /// What its rows must meet, all of it.
     pub conditions: Vec<Expr>,
-}
-
-/// Where a row stands in the list.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
-    /// Its time, nanoseconds since 1970 UTC.
-    pub time_ns: i64,
-    /// Its table's place in the list.
-    pub table: usize,
-    /// Its log.
-    pub writer: Arc<str>,
-    /// Its number there.
-    pub seq: i64,
 }
 
 /// Which page is asked for.
@@ -212,13 +199,6 @@ async fn keys(call: &Call<'_>, tables: &[Listed<'_>], asked: &Asked) -> Result<(
         charge.shrink_to((keys.len() * KEY_BYTES) as u64);
     }
     Ok((keys, charge))
-}
-
-/// The columns of a key.
-const KEY: [&str; 3] = ["time_ns", "writer", "seq"];
-
-fn sort(keys: &mut [Key], is_ascending: bool) {
-    keys.sort_unstable_by(|a, b| if is_ascending { a.cmp(b) } else { b.cmp(a) });
 }
 
 /// Rows of the page, decoded.
@@ -402,66 +382,4 @@ fn guess(tables: &[Listed<'_>], keys: &[Key]) -> usize {
             .saturating_add(snapshot.schema.fields().len() * COLUMN_BYTES)
     };
     tables.iter().map(of_table).max().unwrap_or(1)
-}
-
-fn keys_of(batch: &RecordBatch, table: usize, mut take: impl FnMut(Key, usize)) {
-    let int = |name: &str| {
-        batch.column_by_name(name).expect("every table has its coordinates").as_primitive::<Int64Type>()
-    };
-    let (times, seqs) = (int("time_ns"), int("seq"));
-    let writers = batch.column_by_name("writer").expect("every table has its coordinates").as_string::<i32>();
-    let mut last: Arc<str> = "".into();
-    for row in 0..batch.num_rows() {
-        // Files of other programs may have nulls there.
-        let writer = if writers.is_null(row) { "" } else { writers.value(row) };
-        if *last != *writer {
-            last = writer.into();
-        }
-        let value =
-            |column: &arrow::array::Int64Array| if column.is_null(row) { 0 } else { column.value(row) };
-        take(Key { time_ns: value(times), table, writer: Arc::clone(&last), seq: value(seqs) }, row);
-    }
-}
-
-/// The rows between two keys of one table, both inclusive.
-fn between(low: &Key, high: &Key) -> Expr {
-    let bound = |key: &Key, is_low: bool| {
-        let beyond =
-            |column: &str, value: Expr| if is_low { col(column).gt(value) } else { col(column).lt(value) };
-        let (time, writer) = (lit(key.time_ns), lit(&*key.writer));
-        // The first condition is implied; it is what files are pruned by.
-        let reachable =
-            if is_low { col("time_ns").gt_eq(time.clone()) } else { col("time_ns").lt_eq(time.clone()) };
-        let last = if is_low { col("seq").gt_eq(lit(key.seq)) } else { col("seq").lt_eq(lit(key.seq)) };
-        reachable.and(
-            beyond("time_ns", time.clone())
-                .or(col("time_ns").eq(time.clone()).and(beyond("writer", writer.clone())))
-                .or(col("time_ns").eq(time).and(col("writer").eq(writer)).and(last)),
-        )
-    };
-    bound(low, true).and(bound(high, false))
-}
-
-/// The rows of the table at that place past a key: (`time_ns`, table, `writer`, `seq`) compared as one.
-fn past(after: &Key, table: usize, is_ascending: bool) -> Expr {
-    let beyond = |column: &str, value: Expr| {
-        if is_ascending { col(column).gt(value) } else { col(column).lt(value) }
-    };
-    let (time, writer) = (lit(after.time_ns), lit(&*after.writer));
-    let reachable =
-        if is_ascending { col("time_ns").gt_eq(time.clone()) } else { col("time_ns").lt_eq(time.clone()) };
-    let is_behind = if is_ascending { table > after.table } else { table < after.table };
-    if is_behind {
-        return reachable;
-    }
-    if table != after.table {
-        return beyond("time_ns", time);
-    }
-    let same_time = col("time_ns").eq(time.clone());
-    let same_writer = col("writer").eq(writer.clone());
-    reachable.and(
-        beyond("time_ns", time)
-            .or(same_time.clone().and(beyond("writer", writer)))
-            .or(same_time.and(same_writer).and(beyond("seq", lit(after.seq)))),
-    )
 }

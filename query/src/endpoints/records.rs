@@ -3,7 +3,8 @@
 use storage::record::Kind;
 
 use super::event_out::Attributes;
-use super::page::{Asked, Key, Listed};
+use super::key::Key;
+use super::page::{Asked, Listed};
 use super::{Call, begin_list, end_list, event_out, page};
 use crate::cursor::Cursor;
 use crate::filters::Filters;

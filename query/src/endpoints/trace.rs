@@ -15,7 +15,8 @@ use storage::memory::Charge;
 use storage::record::{Field, Kind};
 
 use super::event_out::{Attributes, text};
-use super::page::{Asked, Key, Listed};
+use super::key::Key;
+use super::page::{Asked, Listed};
 use super::{Call, begin, end, page, span_out};
 use crate::budget;
 use crate::cursor::Cursor;
