@@ -2,13 +2,14 @@
 //! into a store in memory, some left hot.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use object_store::memory::InMemory;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStoreExt, PutPayload, path::Path};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -20,11 +21,12 @@ use storage::record::fit::{Columns, Coordinates, to_rows};
 use storage::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant};
 use storage::{Acknowledgement, Principal, Role, Roles};
 
-use crate::endpoints::Endpoint;
+use crate::endpoints::{self, Endpoint};
 use crate::plan::session::Sessions;
 use crate::query::{Answer, Body, Options, Request, answer_view};
 use crate::refusal::Refusal;
 use crate::view::{Ground, View};
+use crate::worker::{self, Asked, Launch, Lender, Pool};
 
 /// 2026-01-02T03:04:05Z.
 pub const T0: i64 = 1_767_323_045_000_000_000;
@@ -38,6 +40,8 @@ pub struct Fixture {
     pub options: Options,
     pub memory: Arc<Memory>,
     pub proofs: Arc<Proofs>,
+    /// Workers that were asked: a stream outlives the call that began it.
+    pools: Mutex<Vec<Pool>>,
 }
 
 /// Drafts the rows of a chunk.
@@ -59,6 +63,7 @@ impl Fixture {
             options: Options { time_max: Duration::from_secs(60), ..Options::default() },
             memory: Memory::new(1 << 30, 0),
             proofs: Arc::default(),
+            pools: Mutex::default(),
         }
     }
 
@@ -117,8 +122,12 @@ impl Fixture {
     /// What `tenant` gets when it asks with these roles.
     pub async fn ask_as(&self, tenant: &str, roles: &[Role], request: Request) -> Result<Answer, Refusal> {
         let view = self.view(tenant, roles);
+        if request.endpoint == Endpoint::Sql {
+            let tenant = view.tenant().clone();
+            return self.sql_of(tenant, Roles::of(roles), view, &request).await;
+        }
         let sessions = Sessions::new(self.options.memory_bytes, self.options.threads);
-        answer_view(&view, &request, &sessions, &self.options).await
+        answer_view(&view, &request, &sessions).await
     }
 
     /// What `tenant` sees with these roles.
@@ -133,6 +142,36 @@ impl Fixture {
             memory: Arc::clone(&self.memory),
         };
         View::new(tenant, Roles::of(roles), ground, own, latency)
+    }
+
+    /// SQL in a worker that is a thread of the test.
+    async fn sql_of(
+        &self,
+        tenant: Tenant,
+        roles: Roles,
+        view: View,
+        request: &Request,
+    ) -> Result<Answer, Refusal> {
+        let question = endpoints::sql::question(request, self.options.rows_max)?;
+        let store = PrefixStore::new(Arc::clone(&self.store), format!("tenant/{tenant}"));
+        let lender = Lender::new(
+            move |name| view.tables().get(name).cloned(),
+            Arc::new(store),
+            Arc::clone(&self.proofs),
+        );
+        let (key, time_max) = ((tenant, roles), self.options.time_max);
+        let asked = Asked { key, question, lender, time_max, correlation_id: "c".into() };
+        let pool = Pool::start(worker::Options {
+            launch: Launch::Thread,
+            workers_max: 2,
+            warm: 0,
+            memory_bytes: self.options.memory_bytes as u64,
+            threads: self.options.threads,
+        })
+        .unwrap();
+        let answer = pool.ask(asked);
+        self.pools.lock().unwrap().push(pool);
+        answer.await
     }
 
     /// A GET as tenant `a`.

@@ -8,7 +8,7 @@
 //! `turns` says which typed read runs next and `budget` what it may hold (X2, B1).
 //! `endpoints` holds one file a route and is, with the engine's API, the only place that knows response JSON.
 //! `plan/guard.rs` says which SQL is open; `prune` which files are read; `scan` what happens when a stored
-//! object cannot be decoded (F40).
+//! object cannot be decoded (F40). SQL takes another way: [`worker`] runs it in processes that can be killed (X3).
 
 mod budget;
 mod cursor;
@@ -26,6 +26,7 @@ mod scan;
 mod time;
 mod turns;
 mod view;
+pub mod worker;
 
 pub use endpoints::Endpoint;
 pub use query::{Answer, Body, Options, Query, Request};

@@ -15,7 +15,7 @@ use crate::caretaker;
 use crate::clock_trust::ClockTrust;
 use crate::commit::{State, TableLog};
 use crate::compact::run::Compaction;
-use crate::disk::{Disk, LocalDisk};
+use crate::disk::{Disk, LocalDisk, is_odd, open_regular};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::idempotency::Keys;
 use crate::keeper;
@@ -25,7 +25,7 @@ use crate::options::Options;
 use crate::policies::Policies;
 use crate::reader::{LatencySnapshot, Proofs, Snapshot};
 use crate::record::{Dataset, Kind, TableId, Tenant};
-use crate::recovery;
+use crate::recovery::{self, attempt::Attempts};
 use crate::reserve::Reserve;
 use crate::seal::run::{Tools, fold_app};
 use crate::sweep::run::Sweeper;
@@ -103,6 +103,14 @@ pub struct Stats {
     pub compaction_failures: AtomicU64,
     /// Files that a merge found damaged, or otherwise not to be merged.
     pub damaged_files: AtomicU64,
+    /// Frames of a newer build that the start left in the log.
+    pub newer_frames: AtomicU64,
+    /// Lines beside the logs that are no declared keys.
+    pub broken_keys: AtomicU64,
+    /// Chunks that the start did not measure, because measuring panicked or ended a start before.
+    pub unmeasured_chunks: AtomicU64,
+    /// Chunks of which the measurement was left out, because rolling it up ended the process before.
+    pub unrolled_chunks: AtomicU64,
     /// CPU time of the caretaker's thread, nanoseconds.
     pub caretaker_cpu_ns: AtomicU64,
 }
@@ -133,6 +141,8 @@ pub struct Shared {
     pub(crate) compaction: Compaction,
     /// The one budget of the process's memory (B1, X2).
     pub(crate) memory: Arc<Memory>,
+    /// What a start and the roll-up are at.
+    pub(crate) attempts: Arc<Attempts>,
     /// Which stored segments were proved, and which are damaged.
     pub(crate) proofs: Arc<Proofs>,
     pub(crate) tails: Mutex<HashMap<usize, recovery::Tail>>,
@@ -184,13 +194,19 @@ impl Shared {
         let memory = Memory::new(options.memory_max, BASE_BYTES);
         let shared = Arc::new(Self {
             started: (now(), tokio::time::Instant::now()),
-            keys: Keys::new(options.idempotency_keys_max, options.idempotency_hours),
-            reserve: Reserve::open(&options.data, options.disk_reserve_bytes),
+            keys: Keys::new(
+                options.idempotency_keys_max,
+                options.idempotency_bytes_max,
+                options.idempotency_hours,
+                Arc::clone(&memory),
+            ),
+            reserve: Reserve::open(&options.data, options.disk_reserve_bytes)?,
+            tables: Tables::new(options.datasets_max),
             options,
+            attempts: Arc::new(Attempts::open(&*disk, &wal)),
             disk,
             store,
             now,
-            tables: Tables::default(),
             ledgers: Mutex::new(Vec::new()),
             bucket_log: OnceLock::new(),
             hot_bytes: AtomicU64::new(0),
@@ -220,11 +236,27 @@ impl Shared {
     }
 
     /// The table of that name, made on first use.
+    ///
+    /// # Errors
+    /// `Kind::Conflict` when it holds another kind of rows, `Kind::Full` when the tenant has too many, `Kind::Newer` when
+    /// it is left alone.
     pub(crate) fn table(&self, id: &TableId, kind: Kind) -> Result<Arc<Table>> {
-        self.tables.ensure(id, kind, || {
-            let log = TableLog::new(Arc::clone(&self.store), id.prefix());
-            Table::new(id.clone(), kind, log, State::empty())
-        })
+        self.tables.ensure_new(id, kind, || self.new_table(id, kind))
+    }
+
+    /// The table that rows of a log belong to: they were acknowledged, however many tables there are.
+    pub(crate) fn logged_table(&self, id: &TableId, kind: Kind) -> Result<Arc<Table>> {
+        self.tables.ensure(id, kind, || self.new_table(id, kind))
+    }
+
+    fn new_table(&self, id: &TableId, kind: Kind) -> Result<Table> {
+        let log = TableLog::new(Arc::clone(&self.store), id.prefix());
+        Table::new(id.clone(), kind, log, State::empty())
+    }
+
+    /// Leaves a table alone, and counts it.
+    pub(crate) fn leave_alone(&self, id: &TableId, why: &str) {
+        self.hot_bytes.fetch_sub(self.tables.leave(id, why), Ordering::Relaxed);
     }
 
     /// The log in the bucket.
@@ -267,6 +299,7 @@ impl Shared {
             options: Arc::clone(&self.options),
             rollup_writer: format!("{}-rollup", self.node).into(),
             stats: Arc::clone(&self.stats),
+            attempts: Arc::clone(&self.attempts),
         }
     }
 }
@@ -372,6 +405,27 @@ impl Storage {
     pub fn datasets(&self, tenant: &Tenant) -> Vec<(Dataset, Kind)> {
         let tables = self.shared.tables.of(tenant);
         tables.iter().map(|table| (table.id.dataset.clone(), table.kind)).collect()
+    }
+
+    /// Why a dataset is left alone, where it is: a newer build wrote it, or it is damaged and was given up.
+    #[must_use]
+    pub fn why_left_alone(&self, table: &TableId) -> Option<String> {
+        self.shared.tables.why_left(table)
+    }
+
+    /// What the start passed over, by what it is: `frames` of the log and `tables` that a newer build wrote, `keys` that do
+    /// not read, `measure` and `roll_up` that ended a start before.
+    #[must_use]
+    pub fn passed_over(&self) -> [(&'static str, u64); 5] {
+        let stats = &self.shared.stats;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("frames", load(&stats.newer_frames)),
+            ("tables", self.shared.tables.left_alone().len() as u64),
+            ("keys", load(&stats.broken_keys)),
+            ("measure", load(&stats.unmeasured_chunks)),
+            ("roll_up", load(&stats.unrolled_chunks)),
+        ]
     }
 
     /// A consistent view of one table; `None` where the tenant has no such dataset.
@@ -542,8 +596,9 @@ fn lock(data: &Path) -> Result<File> {
     let failed =
         |error| Error::new(ErrorKind::Unavailable, "data folder cannot be opened").with_source(error);
     std::fs::create_dir_all(data).map_err(failed)?;
-    let file =
-        File::options().create(true).truncate(false).write(true).open(data.join("lock")).map_err(failed)?;
+    let path = data.join("lock");
+    let file = open_regular(&path, File::options().create(true).truncate(false).write(true));
+    let file = file.map_err(|error| odd_or(&path, error, failed))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::new(
@@ -552,6 +607,16 @@ fn lock(data: &Path) -> Result<File> {
         )),
         Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+/// The error that names a file of ours in the place of which stands something else; what `failed` says of another error.
+pub(crate) fn odd_or(path: &Path, error: std::io::Error, failed: impl Fn(std::io::Error) -> Error) -> Error {
+    if !is_odd(&error) {
+        return failed(error);
+    }
+    let text =
+        format!("{} is no regular file: a link or a pipe is not followed; move it away", path.display());
+    Error::new(ErrorKind::Corrupt, text)
 }
 
 #[cfg(test)]

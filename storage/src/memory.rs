@@ -62,8 +62,8 @@ impl Pool {
     /// at the default cap; together they are the whole.
     const fn percent(self) -> u64 {
         match self {
-            Self::Edge => 16,
-            Self::Decode => 28,
+            Self::Edge => 12,
+            Self::Decode => 32,
             Self::Hot => 26,
             Self::Seal => 13,
             Self::Merge => 8,

@@ -4,7 +4,7 @@
 //! version after; a seal publishes the version first and removes the chunks after. Whatever happens between,
 //! a chunk is left out exactly when the version's transactions say that it is in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -18,7 +18,7 @@ use crate::faults::{self, Bug};
 use crate::latency::{Measurement, Series};
 use crate::reader::{DataFile, HotRows, Snapshot};
 use crate::record::fit::Columns;
-use crate::record::{Kind, TableId, Tenant};
+use crate::record::{Dataset, Kind, TableId, Tenant};
 
 /// What a column of a chunk takes beside its arrays: the counters of its shared parts, and what the allocator
 /// rounds up. Measured (`longevity/hot.rs`).
@@ -236,31 +236,102 @@ impl Table {
 #[derive(Debug, Default)]
 pub struct Tables {
     by_id: RwLock<BTreeMap<TableId, Arc<Table>>>,
+    /// Tables that a newer build wrote, or that are damaged and were given up, each with the reason: nothing is read of
+    /// them, written to them or removed from them, and the log keeps what it holds of them.
+    left_alone: RwLock<HashMap<TableId, String>>,
     waiting: Waiting,
+    /// Tables that one tenant may have; those that are there already stay.
+    per_tenant_max: usize,
 }
 
 impl Tables {
+    /// No tables yet, and at most so many for a tenant.
+    pub fn new(per_tenant_max: usize) -> Self {
+        Self { per_tenant_max, ..Self::default() }
+    }
+
+    /// Leaves a table alone from now on; returns the bytes of memory that its chunks held.
+    pub fn leave(&self, id: &TableId, why: &str) -> u64 {
+        let mut left_alone = self.left_alone.write().expect("no panic happens under this lock");
+        if left_alone.insert(id.clone(), why.to_owned()).is_none() {
+            tracing::error!(table = %id, why, "this table is left alone");
+        }
+        self.waiting.lock().expect("no panic happens under this lock").remove(id);
+        let table = self.by_id.write().expect("no panic happens under this lock").remove(id);
+        table.map_or(0, |table| table.backlog().1)
+    }
+
+    /// Why a table is left alone, where it is.
+    pub fn why_left(&self, id: &TableId) -> Option<String> {
+        self.left_alone.read().expect("no panic happens under this lock").get(id).cloned()
+    }
+
+    /// The tables that are left alone, each with the reason.
+    pub fn left_alone(&self) -> Vec<(TableId, String)> {
+        let left_alone = self.left_alone.read().expect("no panic happens under this lock");
+        left_alone.iter().map(|(id, why)| (id.clone(), why.clone())).collect()
+    }
+
     /// The table of that name.
     pub fn get(&self, id: &TableId) -> Option<Arc<Table>> {
         self.by_id.read().expect("no panic happens under this lock").get(id).cloned()
     }
 
-    /// Adds a table unless it is there; returns the one that is.
+    /// Adds a table that the store or a log has, unless it is there; returns the one that is.
     ///
     /// # Errors
-    /// `Kind::Conflict` when it is there with another kind.
+    /// `Kind::Conflict` when it is there with another kind; `Kind::Newer` when it is left alone.
     pub fn ensure(
         &self,
         id: &TableId,
         kind: Kind,
         make: impl FnOnce() -> Result<Table>,
     ) -> Result<Arc<Table>> {
+        self.add(id, kind, usize::MAX, make)
+    }
+
+    /// As [`Self::ensure`], of a table that a client may name as it likes.
+    ///
+    /// # Errors
+    /// As [`Self::ensure`], and `Kind::Full` where the tenant has as many tables as one may have. Those of the built-in
+    /// names do not count: the tenant's own data always has a place.
+    pub fn ensure_new(
+        &self,
+        id: &TableId,
+        kind: Kind,
+        make: impl FnOnce() -> Result<Table>,
+    ) -> Result<Arc<Table>> {
+        let is_built_in = Kind::ALL.into_iter().any(|kind| Dataset::built_in(kind) == id.dataset);
+        self.add(id, kind, if is_built_in { usize::MAX } else { self.per_tenant_max }, make)
+    }
+
+    fn add(
+        &self,
+        id: &TableId,
+        kind: Kind,
+        per_tenant_max: usize,
+        make: impl FnOnce() -> Result<Table>,
+    ) -> Result<Arc<Table>> {
         if let Some(table) = self.get(id) {
             return if table.kind == kind { Ok(table) } else { Err(clash(&table, kind)) };
+        }
+        if let Some(why) = self.why_left(id) {
+            let text = format!("dataset {} is left alone: {why}", id.dataset);
+            return Err(Error::new(ErrorKind::Newer, text));
         }
         let mut by_id = self.by_id.write().expect("no panic happens under this lock");
         if let Some(table) = by_id.get(id) {
             return if table.kind == kind { Ok(Arc::clone(table)) } else { Err(clash(table, kind)) };
+        }
+        // A new table is rare: its commits cost more than this look at all.
+        if by_id.len() >= per_tenant_max
+            && by_id.keys().filter(|other| other.tenant == id.tenant).count() >= per_tenant_max
+        {
+            let text = format!(
+                "the tenant has {per_tenant_max} datasets, which is the most (storage.datasets_max): send to one that \
+                 is there, and tell sources apart by an attribute"
+            );
+            return Err(Error::new(ErrorKind::Full, text));
         }
         let table = Arc::new(Table { waiting: Arc::clone(&self.waiting), ..make()? });
         by_id.insert(id.clone(), Arc::clone(&table));

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
+use crate::memory::Memory;
 use crate::options::WalPlace;
 use crate::principal::Acknowledgement;
 use crate::record::{Clean, TableId, Tenant};
@@ -236,6 +237,12 @@ impl Writer {
     /// Gives a reserved key back when its request was not stored.
     pub fn release(&self, tenant: &Tenant, key: &str) {
         self.lane.shared.keys.release(tenant, key);
+    }
+
+    /// The one budget of the process's memory: what a request takes before it is appended comes from it too.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.lane.shared.memory
     }
 
     /// How long ingest should be refused, when a budget is full right now.

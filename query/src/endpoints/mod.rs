@@ -18,7 +18,6 @@ mod trace;
 mod traces;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -105,14 +104,6 @@ pub struct Call<'a> {
     pub path_id: Option<&'a str>,
     /// The query string.
     pub query: Option<&'a str>,
-    /// The `Accept` header.
-    pub accept: Option<&'a str>,
-    /// The request's body.
-    pub body: &'a [u8],
-    /// Rows of a JSON reply to SQL at most.
-    pub rows_max: usize,
-    /// How long a result may stream.
-    pub time_max: Duration,
 }
 
 impl Call<'_> {
@@ -146,7 +137,8 @@ pub async fn answer(endpoint: Endpoint, call: &Call<'_>) -> Result<Answer, Refus
         Endpoint::Trace => trace::answer(call).await,
         Endpoint::Correlation => correlation::answer(call).await,
         Endpoint::Services => services::answer(call).await,
-        Endpoint::Sql => sql::answer(call).await,
+        // A statement has a process to itself: `Query::answer` hands it there.
+        Endpoint::Sql => Err(Refusal::bug()),
         Endpoint::Latency => latency::answer(call).await,
     }
 }

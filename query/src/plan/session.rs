@@ -4,23 +4,25 @@
 //! formats or table factories, no information schema, no file system store, no disk. The one object store is
 //! rooted at the tenant's prefix.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::catalog::MemoryCatalogProviderList;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemoryCatalogProviderList, TableProvider};
 use datafusion::common::{Result, TableReference, exec_err};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
-use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as PlannerStatement;
+use futures::StreamExt;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
@@ -29,8 +31,8 @@ use storage::memory::Short;
 use storage::reader::{ProvenStore, Snapshot};
 use url::Url;
 
-use super::attr;
-use super::table::Table;
+use super::table::{STORE, Scanned, Table, file_scan, store_url};
+use super::{attr, functions};
 use crate::budget::Budget;
 use crate::view::View;
 
@@ -43,8 +45,6 @@ pub struct Sessions {
     window: Vec<Arc<WindowUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
 }
-
-const STORE: &str = "tenant://store";
 
 impl Sessions {
     /// Sessions that together use at most `memory_bytes` for what the engine accounts, each on `threads`.
@@ -59,14 +59,14 @@ impl Sessions {
         options.execution.parquet.reorder_filters = true;
         options.execution.parquet.bloom_filter_on_read = true;
         options.sql_parser.map_string_types_to_utf8view = false;
-        let mut scalar = SessionStateDefaults::default_scalar_functions();
+        let mut scalar = functions::scalar();
         scalar.push(Arc::new(attr::udf()));
         Self {
             config,
             memory: Arc::new(GreedyMemoryPool::new(memory_bytes)),
             scalar,
-            aggregate: SessionStateDefaults::default_aggregate_functions(),
-            window: SessionStateDefaults::default_window_functions(),
+            aggregate: functions::aggregate(),
+            window: functions::window(),
             planners: SessionStateDefaults::default_expr_planners(),
         }
     }
@@ -77,18 +77,26 @@ impl Sessions {
         self.memory.reserved()
     }
 
-    /// A session of one request over what it may see. With a budget it lends from that, else from what all queries
-    /// share.
+    /// A session of one request over what it may see, which lends from the budget.
     ///
     /// # Errors
     /// When the engine refuses the parts: our bug.
-    pub fn open(&self, view: &View, budget: Option<&Arc<Budget>>) -> Result<Session> {
+    pub fn open(&self, view: &View, budget: &Arc<Budget>) -> Result<Session> {
         let (tenant, store) = (view.tenant(), Arc::clone(view.store()));
-        let memory = match budget {
-            Some(budget) => Arc::clone(budget) as Arc<dyn MemoryPool>,
-            None => Arc::clone(&self.memory),
-        };
-        let rooted: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(store, format!("tenant/{tenant}")));
+        let rooted = Arc::new(PrefixStore::new(store, format!("tenant/{tenant}")));
+        let session = self.lending(rooted, Arc::clone(budget) as _)?;
+        Ok(Session { store: Some(Arc::clone(view.store())), budget: Some(Arc::clone(budget)), ..session })
+    }
+
+    /// A session of one request, over a store rooted at its tenant; it lends from what all of these share.
+    ///
+    /// # Errors
+    /// When the engine refuses the parts: our bug.
+    pub fn over(&self, rooted: Arc<dyn ObjectStore>) -> Result<Session> {
+        self.lending(rooted, Arc::clone(&self.memory))
+    }
+
+    fn lending(&self, rooted: Arc<dyn ObjectStore>, memory: Arc<dyn MemoryPool>) -> Result<Session> {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(memory)
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
@@ -104,11 +112,7 @@ impl Sessions {
             .with_expr_planners(self.planners.clone())
             .with_table_functions(std::collections::HashMap::new())
             .build();
-        Ok(Session {
-            context: SessionContext::new_with_state(state),
-            store: Arc::clone(view.store()),
-            budget: budget.cloned(),
-        })
+        Ok(Session { context: SessionContext::new_with_state(state), store: None, budget: None })
     }
 }
 
@@ -122,7 +126,7 @@ impl fmt::Debug for Sessions {
 #[derive(Clone)]
 pub struct Session {
     context: SessionContext,
-    store: Arc<ProvenStore>,
+    store: Option<Arc<ProvenStore>>,
     budget: Option<Arc<Budget>>,
 }
 
@@ -145,7 +149,7 @@ impl Session {
     /// A damaged object that was come upon, by its path in the tenant.
     #[must_use]
     pub fn damaged(&self) -> Option<&str> {
-        let path = self.store.damaged()?;
+        let path = self.store.as_ref()?.damaged()?;
         Some(path.splitn(3, '/').nth(2).unwrap_or(path))
     }
 
@@ -166,7 +170,20 @@ impl Session {
     /// # Errors
     /// When the engine refuses it: our bug.
     pub fn read(&self, snapshot: &Arc<Snapshot>) -> Result<DataFrame> {
-        self.context.read_table(Arc::new(Table::new(Arc::clone(snapshot), store_url())))
+        self.context.read_table(Arc::new(Table::new(Arc::clone(snapshot))))
+    }
+
+    /// Reads one file alone and throws its rows away.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn decode(&self, schema: &SchemaRef, file: &Scanned) -> Result<()> {
+        let plan = file_scan(schema, std::slice::from_ref(file), &self.context.state(), None, None)?;
+        let mut stream = execute_stream(plan, self.context.task_ctx())?;
+        while let Some(batch) = stream.next().await {
+            batch?;
+        }
+        Ok(())
     }
 
     /// Plans a checked query over these tables, by their names here.
@@ -176,11 +193,10 @@ impl Session {
     pub async fn plan(
         &self,
         mut query: Box<Query>,
-        tables: &BTreeMap<String, Arc<Snapshot>>,
+        tables: Vec<(String, Arc<dyn TableProvider>)>,
     ) -> Result<DataFrame> {
-        for (name, snapshot) in tables {
-            let table = Arc::new(Table::new(Arc::clone(snapshot), store_url()));
-            self.context.register_table(TableReference::bare(name.as_str()), table)?;
+        for (name, table) in tables {
+            self.context.register_table(TableReference::bare(name), table)?;
         }
         name_derived(&mut query);
         let statement = PlannerStatement::Statement(Box::new(Statement::Query(query)));
@@ -215,10 +231,6 @@ fn name_derived(query: &mut Query) {
         }
     }
     let _ = query.visit(&mut Namer(0));
-}
-
-fn store_url() -> ObjectStoreUrl {
-    ObjectStoreUrl::parse(STORE).expect("a constant URL")
 }
 
 /// A registry that knows one store and can learn no other.

@@ -5,6 +5,7 @@
 //! by the transactions, so neither rows nor durations are counted twice (A3).
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,8 +23,9 @@ use crate::faults;
 use crate::latency::rollup;
 use crate::options::Options;
 use crate::reader::DataFile;
-use crate::record::Kind;
 use crate::record::fit::{Coordinates, to_rows};
+use crate::record::{Clean, Kind};
+use crate::recovery::attempt::{Attempts, Step};
 use crate::segment::{self, Fingerprint, Written};
 use crate::table::{HotChunk, Published, Table};
 
@@ -44,6 +46,8 @@ pub struct Tools {
     pub rollup_writer: Arc<str>,
     /// Running totals.
     pub stats: Arc<Stats>,
+    /// What the roll-up is at.
+    pub attempts: Arc<Attempts>,
 }
 
 /// What a seal of several tables came to.
@@ -196,6 +200,24 @@ fn version(seq: u64) -> i64 {
     i64::try_from(seq).expect("fewer than 2^63 frames and rows")
 }
 
+/// What `roll_up` makes of the chunks from `first` on; nothing where it panics, or ended processes before: the rows are
+/// sealed without their durations, rather than never.
+fn rolled_up(
+    tools: &Tools,
+    table: &Table,
+    first: &HotChunk,
+    roll_up: impl FnOnce() -> Option<Clean>,
+) -> Option<Clean> {
+    let attempt = tools.attempts.begin(Step::RollUp, &table.id, &first.writer, first.seq);
+    let rolled = attempt.as_ref().and_then(|_| catch_unwind(AssertUnwindSafe(roll_up)).ok());
+    drop(attempt);
+    rolled.unwrap_or_else(|| {
+        tools.stats.unrolled_chunks.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(table = %table.id, frame = first.seq, "durations were left out: rolling them up failed");
+        None
+    })
+}
+
 /// Folds the measurements of all parts into the latency table; returns whether that took a commit.
 async fn fold(tools: &Tools, parts: &[Part<'_>], latency: &Table, now_ns: i64) -> Result<bool> {
     let log = latency.log.lock().await;
@@ -211,7 +233,9 @@ async fn fold(tools: &Tools, parts: &[Part<'_>], latency: &Table, now_ns: i64) -
             |chunk: &&Arc<HotChunk>| chunk.seq > published.state.last_seq(&fold_app(&chunk.writer, dataset));
         let fresh: Vec<&Arc<HotChunk>> = part.chunks.iter().filter(is_fresh).collect();
         let measurements: Vec<_> = fresh.iter().map(|chunk| &*chunk.measurement).collect();
-        let Some(clean) = rollup::rows(dataset, &measurements, now_ns) else { continue };
+        let Some(first) = fresh.first() else { continue };
+        let rolled = rolled_up(tools, part.table, first, || rollup::rows(dataset, &measurements, now_ns));
+        let Some(clean) = rolled else { continue };
         let first_seq = next_row;
         next_row += clean.row_count() as u64;
         let (_, batch, _, _) = clean.into_parts();

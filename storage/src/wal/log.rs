@@ -19,6 +19,10 @@ use crate::faults::{self, Bug};
 use crate::record::{TableId, Tenant};
 use crate::writer::Idempotency;
 
+/// Room for frames that a log keeps between commits, in bytes. Chosen: what many usual requests gather at once; more
+/// is given back, or each lane would hold its largest body's frame for ever.
+const PENDING_KEPT_BYTES: usize = 1 << 20;
+
 /// A declared key with the time it was acknowledged at.
 pub type Remembered = (Tenant, i64, Arc<Idempotency>);
 
@@ -32,6 +36,11 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// Notes a frame of a newer build: it is in no table that this one trims by.
+    pub fn note_newer(&mut self, seq: u64, table: &TableId) {
+        self.last_seq.insert(table.clone(), seq);
+    }
+
     /// Notes one frame.
     pub fn note(&mut self, seq: u64, meta: &Meta) {
         self.last_seq.insert(meta.table.clone(), seq);
@@ -207,6 +216,7 @@ impl Log {
 
     fn header(&self, seq: u64) -> Header {
         Header {
+            version: frame::VERSION,
             segment: self.segment_for_next(),
             seq,
             epoch: self.epoch,
@@ -261,6 +271,7 @@ impl Log {
         self.durable_seq = self.next_seq - 1;
         self.has_heartbeat = false;
         self.pending.clear();
+        self.pending.shrink_to(PENDING_KEPT_BYTES);
         faults::step("wal.noted");
         let mut segments = self.ledger.segments();
         let contents = segments.entry(number).or_default();
@@ -286,6 +297,7 @@ impl Log {
     /// Forgets what is pending: it was never written and nobody was told otherwise.
     pub fn abandon(&mut self) {
         self.pending.clear();
+        self.pending.shrink_to(PENDING_KEPT_BYTES);
         self.next_seq -= self.pending_seqs.len() as u64;
         self.pending_seqs.clear();
     }

@@ -69,7 +69,9 @@ async fn sql_refuses_what_it_should() {
         let refusal = fixture.sql(sql).await.unwrap_err();
         assert_eq!(refusal.status, status, "{sql}: {refusal:?}");
     }
-    for body in ["", "{}", "[]", "{\"query\":1}", "{\"query\":\"SELECT 1\",\"more\":1}", "SELECT 1"] {
+    for body in
+        ["", "{}", "[]", "[\"SELECT 1\"]", "{\"query\":1}", "{\"query\":\"SELECT 1\",\"more\":1}", "SELECT 1"]
+    {
         let mut request = fixture::request(Endpoint::Sql);
         request.body = body.as_bytes().to_vec().into();
         assert_eq!(fixture.ask_as("a", &[Role::Admin], request).await.unwrap_err().status, 400, "{body}");
@@ -181,31 +183,6 @@ fn the_longest_chains_do_not_overflow_the_stack() {
     run.unwrap().join().unwrap();
 }
 
-#[tokio::test]
-async fn an_abandoned_query_gives_its_memory_back() {
-    let mut fixture = Fixture::new();
-    let many = |draft: &mut Draft| {
-        for at in 0..20_000 {
-            row(draft, T0 + at, "s", |_| {});
-        }
-    };
-    fixture.table("a", "events", Kind::Events, &[(Sealed::No, &many)]).await;
-    let sessions = std::sync::Arc::new(Sessions::new(64 << 20, 2));
-    let sql = "SELECT count(*) FROM events a JOIN events b ON a.seq + b.seq > 5";
-    let view = fixture.view("a", &[Role::Analyst]);
-    let request = sql_request(sql, None);
-    let work = crate::query::answer_view(&view, &request, &sessions, &fixture.options);
-    let answer = tokio::time::timeout(Duration::from_millis(300), work).await;
-    assert!(answer.is_err(), "{answer:?}");
-    for _ in 0..1_000 {
-        if sessions.reserved_bytes() == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    panic!("{} bytes are still reserved", sessions.reserved_bytes());
-}
-
 // A trace is looked up by bloom filters: the condition stands in the Parquet scan, and files outside of the time
 // asked for are not opened.
 #[tokio::test]
@@ -213,7 +190,9 @@ async fn conditions_reach_the_files() {
     use datafusion::logical_expr::{col, lit};
     let fixture = traced().await;
     let sessions = Sessions::new(64 << 20, 1);
-    let session = sessions.open(&fixture.view("a", &[Role::Analyst]), None).unwrap();
+    let view = fixture.view("a", &[Role::Analyst]);
+    let budget = crate::budget::Budget::new(view.memory(), view.tenant());
+    let session = sessions.open(&view, &budget).unwrap();
     let snapshot = std::sync::Arc::new(fixture.snapshots[0].clone());
     let condition = col("trace_id").eq(lit("x")).and(col("time_ns").gt_eq(lit(T0 + 60)));
     let plan =
