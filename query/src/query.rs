@@ -10,13 +10,15 @@ use object_store::prefix::PrefixStore;
 use storage::record::{Dataset, Kind, TableId, Tenant};
 use storage::{Principal, Storage};
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::error::Elapsed;
 
+use crate::budget::Budget;
 use crate::endpoints::{self, Call, Endpoint};
 use crate::plan::session::Sessions;
 use crate::refusal::Refusal;
+use crate::turns::Turns;
 use crate::view::View;
 use crate::worker::{self, Asked, Lender, Pool};
 
@@ -112,8 +114,8 @@ pub struct Query {
 #[derive(Debug)]
 struct Inner {
     sessions: Sessions,
-    /// Queries that make their reply at once (B1); the others wait within their time.
-    running: Semaphore,
+    /// Typed reads: so many at once, and every tenant has turns (X2).
+    turns: Arc<Turns>,
     options: Options,
 }
 
@@ -134,7 +136,7 @@ impl Query {
         let running_max = options.threads.max(1) * RUNNING_PER_THREAD;
         Ok(Self {
             storage,
-            inner: Arc::new(Inner { sessions, running: Semaphore::new(running_max), options }),
+            inner: Arc::new(Inner { sessions, turns: Turns::new(running_max), options }),
             workers,
             runtime: Some(runtime),
         })
@@ -182,7 +184,7 @@ impl Query {
             let view = View::open(&storage, &principal, |dataset, _| dataset == name);
             view.tables().get(name).cloned()
         };
-        let lender = Lender::new(find, Arc::new(rooted));
+        let lender = Lender::new(find, Arc::new(rooted), Arc::clone(self.storage.proofs()));
         Ok(Asked { key, question, lender, time_max: self.inner.options.time_max, correlation_id })
     }
 
@@ -195,7 +197,7 @@ impl Query {
         // Spawned here and not when first polled: what a future does is compiled where it is polled, and the
         // planner is not to be compiled once more with each of this crate's callers.
         let timed = spawn_bounded(runtime, self.workers.handle(), time_max, async move {
-            let _running = inner.running.acquire().await;
+            let _turn = inner.turns.take(&request.principal.tenant).await?;
             let view = open(&storage, &request)?;
             answer_view(&view, &request, &inner.sessions).await
         });
@@ -264,10 +266,12 @@ fn refuse_left_alone(
 /// # Errors
 /// The refusal to render as a problem.
 pub async fn answer_view(view: &View, request: &Request, sessions: &Sessions) -> Result<Answer, Refusal> {
-    let session = sessions.open(view.tenant(), Arc::clone(view.store())).map_err(|_| Refusal::bug())?;
+    let budget = Budget::new(view.memory(), view.tenant());
+    let session = sessions.open(view, &budget).map_err(|_| Refusal::bug())?;
     let call = Call {
         view,
         session: &session,
+        budget: &budget,
         path_id: request.path_id.as_deref(),
         query: request.query.as_deref(),
     };

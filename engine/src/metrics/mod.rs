@@ -375,6 +375,11 @@ fn storage(out: &mut Exposition, storage: &storage::Storage) {
             "Live files of the date of a table that has the most.",
             levels.partition_files_max,
         ),
+        (
+            "floodmark_damaged_objects",
+            "Stored objects that reads found damaged since the start.",
+            storage.proofs().damaged_count(),
+        ),
     ] {
         out.gauge(name, help);
         out.value(name, &[], level as f64);

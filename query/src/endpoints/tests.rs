@@ -1,5 +1,7 @@
 //! Reads over snapshots made by hand: Q1, T1, table Q.
 
+mod bounds;
+mod damage;
 mod events;
 mod latency;
 mod sql;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use storage::reader::Snapshot;
+use storage::reader::{Damaged, Proofs, ProvenStore, Snapshot};
 use tokio::task::spawn_blocking;
 
 use super::hot::{self, Wanted};
@@ -29,6 +29,7 @@ type Find = dyn Fn(&str) -> Option<Arc<Snapshot>> + Send + Sync;
 pub struct Lender {
     find: Arc<Find>,
     store: Arc<dyn ObjectStore>,
+    proofs: Arc<Proofs>,
     lent: Mutex<Lent>,
     /// Bytes of objects that went through the server.
     passed_bytes: AtomicU64,
@@ -66,8 +67,9 @@ impl Lender {
     pub fn new(
         find: impl Fn(&str) -> Option<Arc<Snapshot>> + Send + Sync + 'static,
         store: Arc<dyn ObjectStore>,
+        proofs: Arc<Proofs>,
     ) -> Self {
-        Self { find: Arc::new(find), store, lent: Mutex::default(), passed_bytes: AtomicU64::new(0) }
+        Self { find: Arc::new(find), store, proofs, lent: Mutex::default(), passed_bytes: AtomicU64::new(0) }
     }
 
     /// Answers what a worker asks. What it may not have is refused; the worker goes on or not as it likes.
@@ -134,6 +136,12 @@ impl Lender {
         Ok(Loan::of(Given::Hot { next }, bytes))
     }
 
+    /// The store, which proves what it gives out of the tables that were lent.
+    fn proven(&self) -> ProvenStore {
+        let tables: Vec<_> = self.lent().tables.values().cloned().collect();
+        ProvenStore::rooted(Arc::clone(&self.store), Arc::clone(&self.proofs), tables)
+    }
+
     /// The size of a file that was listed.
     fn listed(&self, path: &str) -> Result<u64, Refusal> {
         // T1: a path that was not on a list is nobody's.
@@ -154,7 +162,8 @@ impl Lender {
         }
         let location = Path::parse(path).map_err(|_| Refusal::bug())?;
         let ranges: Vec<_> = ranges.iter().map(|(begin, end)| *begin..*end).collect();
-        let got = self.store.get_ranges(&location, &ranges).await.map_err(|error| refusal(path, &error))?;
+        let got =
+            self.proven().get_ranges(&location, &ranges).await.map_err(|error| refusal(path, &error))?;
         self.passed_bytes.fetch_add(total, Ordering::Relaxed);
         Ok(match got.as_slice() {
             [only] => Loan::of(Given::Bytes, only.clone()),
@@ -170,6 +179,9 @@ impl Lender {
 }
 
 fn refusal(path: &str, error: &object_store::Error) -> Refusal {
+    if Damaged::find(error).is_some() {
+        return Refusal::corrupt_object(path);
+    }
     match error {
         object_store::Error::NotFound { .. } => Refusal::corrupt_object(path),
         _ => Refusal::storage_unavailable(),
@@ -207,7 +219,11 @@ mod tests {
         fixture.table("a", "events", Kind::Events, &[(Sealed::Yes, &one), (Sealed::No, &one)]).await;
         let snapshot = Arc::new(fixture.snapshots[0].clone());
         let rooted = object_store::prefix::PrefixStore::new(Arc::clone(&fixture.store), "tenant/a");
-        Lender::new(move |name| (name == "events").then(|| Arc::clone(&snapshot)), Arc::new(rooted))
+        Lender::new(
+            move |name| (name == "events").then(|| Arc::clone(&snapshot)),
+            Arc::new(rooted),
+            Arc::default(),
+        )
     }
 
     fn scan() -> Ask {
@@ -262,7 +278,7 @@ mod tests {
         assert_eq!(status(&lender.answer(scan()).await.given), 500);
         let store = Arc::new(InMemory::new());
         store.put(&Path::from("big"), PutPayload::from(vec![0; 6 << 20])).await.unwrap();
-        let lender = Lender::new(|_| None, store);
+        let lender = Lender::new(|_| None, store, Arc::default());
         lender.lent().files.insert("big".into(), 6 << 20);
         let read = |end| Ask::Read { path: "big".into(), ranges: vec![(0, end)] };
         assert_eq!(lender.answer(read(READ_BYTES_MAX)).await.tail.len() as u64, READ_BYTES_MAX);

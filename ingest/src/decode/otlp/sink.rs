@@ -275,7 +275,7 @@ impl Sink<'_, '_> {
         }
         self.draft.set_int(Field::TimeNs, time_ns);
         self.draft.set_int(Field::ObservedNs, self.now_ns);
-        self.draft.set_int(Field::DurationNs, (end_ns - time_ns).max(0));
+        self.draft.set_int(Field::DurationNs, end_ns.saturating_sub(time_ns).max(0));
         let kind = match span.kind {
             1 => "internal",
             2 => "server",

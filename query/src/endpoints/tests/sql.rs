@@ -235,8 +235,9 @@ async fn conditions_reach_the_files() {
     use datafusion::logical_expr::{col, lit};
     let fixture = traced().await;
     let sessions = Sessions::new(64 << 20, 1);
-    let session =
-        sessions.open(&storage::record::Tenant::parse("a").unwrap(), fixture.store.clone()).unwrap();
+    let view = fixture.view("a", &[Role::Analyst]);
+    let budget = crate::budget::Budget::new(view.memory(), view.tenant());
+    let session = sessions.open(&view, &budget).unwrap();
     let snapshot = std::sync::Arc::new(fixture.snapshots[0].clone());
     let condition = col("trace_id").eq(lit("x")).and(col("time_ns").gt_eq(lit(T0 + 60)));
     let plan =
@@ -244,4 +245,22 @@ async fn conditions_reach_the_files() {
     let text = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
     assert!(text.contains("predicate=trace_id@"), "{text}");
     assert!(text.contains("0001.parquet") && !text.contains("0000.parquet"), "{text}");
+}
+
+/// A name that each level gives anew is each level's own.
+#[tokio::test]
+async fn nested_names_are_each_their_own() {
+    let mut fixture = Fixture::new();
+    let one = |draft: &mut Draft| row(draft, T0, "s", |d| d.set_int(Field::DurationNs, 10));
+    fixture.table("a", "events", Kind::Events, &[(Sealed::No, &one)]).await;
+    for inner in ["select 10 x", "select duration_ns x from events", "select cast(10 as bigint) as x"] {
+        for depth in [0, 1, 2, 3, 7] {
+            let mut sql = inner.to_owned();
+            for _ in 0..depth {
+                sql = format!("select x+x x from ({sql})");
+            }
+            let reply = fixture.sql(&format!("select x from ({sql})")).await.unwrap();
+            assert_eq!(reply["rows"], json!([{"x": 10 << depth}]), "{sql}");
+        }
+    }
 }
