@@ -16,6 +16,7 @@ mod jobs;
 mod lane;
 mod logs;
 mod metrics;
+mod panics;
 mod routes;
 mod run;
 mod state;
@@ -25,5 +26,6 @@ pub use routes::routes;
 /// The process' `main`: runs the command line.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
+    panics::hide_messages();
     cli::run()
 }

@@ -9,6 +9,9 @@
 //! `plan/guard.rs` says which SQL is open; `prune` which files are read; `scan` what happens when a stored
 //! object cannot be decoded (F40).
 
+// Input decides positions: text is never cut by one, and no index is taken on trust.
+#![cfg_attr(not(test), deny(clippy::string_slice, clippy::indexing_slicing))]
+
 mod cursor;
 mod endpoints;
 mod filters;

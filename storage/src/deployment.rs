@@ -178,7 +178,11 @@ impl Shared {
         let options = Arc::new(options);
         let shared = Arc::new(Self {
             started: (now(), tokio::time::Instant::now()),
-            keys: Keys::new(options.idempotency_keys_max, options.idempotency_hours),
+            keys: Keys::new(
+                options.declared_key_secret.clone(),
+                options.idempotency_keys_max,
+                options.idempotency_hours,
+            ),
             reserve: Reserve::open(&options.data, options.disk_reserve_bytes),
             options,
             disk,

@@ -1,7 +1,8 @@
 //! Declared keys: what a client wants stored at most once (F19).
 //!
 //! A key is reserved while its request is on the way, and stands with its fingerprint and reply once the frame
-//! that carries it is durable. It outlives its log segment in a small file beside the log.
+//! that carries it is durable. It outlives its log segment in a small file beside the log. Everywhere it is its keyed
+//! hash ([`crate::declared`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+use crate::declared::DeclaredKeySecret;
 use crate::disk::{Disk, replace};
 use crate::record::Tenant;
 use crate::wal::frame::IdempotencyText;
@@ -19,6 +21,7 @@ use crate::writer::{Idempotency, Known};
 /// The declared keys of all tenants.
 #[derive(Debug)]
 pub struct Keys {
+    secret: DeclaredKeySecret,
     keys_max: usize,
     kept_ns: i64,
     tenants: Mutex<HashMap<Tenant, TenantKeys>>,
@@ -37,10 +40,11 @@ enum Entry {
 }
 
 impl Keys {
-    /// Remembers at most `keys_max` keys a tenant, each for `hours`.
-    pub fn new(keys_max: usize, hours: u64) -> Self {
+    /// Remembers at most `keys_max` keys a tenant, each for `hours`, hashed under `secret`.
+    pub fn new(secret: DeclaredKeySecret, keys_max: usize, hours: u64) -> Self {
         let hours = i64::try_from(hours).unwrap_or(i64::MAX);
         Self {
+            secret,
             keys_max,
             kept_ns: hours.saturating_mul(3_600_000_000_000),
             tenants: Mutex::new(HashMap::new()),
@@ -51,8 +55,27 @@ impl Keys {
         self.tenants.lock().expect("no panic happens under this lock")
     }
 
+    /// A record as it is kept, in the log and here.
+    pub fn seal(&self, tenant: &Tenant, record: Idempotency) -> Idempotency {
+        self.secret.seal(tenant, record)
+    }
+
+    /// Records that were read back, as they are kept: an older build kept keys as they came.
+    pub fn sealed(&self, remembered: Vec<Remembered>) -> Vec<Remembered> {
+        let seal = |(tenant, at_ns, record): Remembered| {
+            let record = match self.secret.seals(&record) {
+                true => Arc::new(self.seal(&tenant, Arc::unwrap_or_clone(record))),
+                false => record,
+            };
+            (tenant, at_ns, record)
+        };
+        remembered.into_iter().map(seal).collect()
+    }
+
     /// Reserves a key, or tells what is known of it.
     pub fn reserve(&self, tenant: &Tenant, key: &str, fingerprint: [u8; 16]) -> Known {
+        let (key, fingerprint) =
+            (&*self.secret.key(tenant, key), self.secret.fingerprint(tenant, fingerprint));
         let mut tenants = self.tenants();
         let keys = tenants.entry(tenant.clone()).or_default();
         match keys.entries.get(key) {
@@ -66,8 +89,9 @@ impl Keys {
         }
     }
 
-    /// Gives a reserved key back.
+    /// Gives a reserved key back, as it came or as it is kept.
     pub fn release(&self, tenant: &Tenant, key: &str) {
+        let key = &*self.secret.key(tenant, key);
         if let Some(keys) = self.tenants().get_mut(tenant)
             && matches!(keys.entries.get(key), Some(Entry::InFlight(_)))
         {
@@ -87,7 +111,7 @@ impl Keys {
         standing.collect()
     }
 
-    /// Makes keys stand; forgets the oldest over the bounds.
+    /// Makes keys stand, as [`Self::sealed`] gives them; forgets the oldest over the bounds.
     pub fn remember(&self, now_ns: i64, remembered: impl IntoIterator<Item = Remembered>) {
         let mut tenants = self.tenants();
         for (tenant, at_ns, idempotency) in remembered {
@@ -223,6 +247,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Keys, gather_beside, keep_beside, read_beside};
+    use crate::declared::DeclaredKeySecret;
     use crate::disk::LocalDisk;
     use crate::record::Tenant;
     use crate::writer::{Idempotency, Known};
@@ -233,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_key_is_reserved_then_stands_then_ages_out() {
-        let keys = Keys::new(2, 1);
+        let keys = Keys::new(DeclaredKeySecret::default(), 2, 1);
         let tenant = Tenant::parse("acme").unwrap();
         assert_eq!(keys.reserve(&tenant, "a", [7; 16]), Known::New);
         assert_eq!(keys.reserve(&tenant, "a", [7; 16]), Known::InFlight);

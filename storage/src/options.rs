@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::compact::plan::FILES_MAX;
+use crate::declared::DeclaredKeySecret;
 use crate::error::{Error, Kind, Result};
 
 /// Where a node's log lies.
@@ -92,6 +93,9 @@ pub struct Options {
     pub idempotency_hours: u64,
     /// Idempotency keys remembered per tenant.
     pub idempotency_keys_max: usize,
+    /// Keys the hashes under which idempotency keys are kept. The engine derives it from the master key.
+    #[serde(skip)]
+    pub declared_key_secret: DeclaredKeySecret,
 }
 
 impl Default for Options {
@@ -131,6 +135,7 @@ impl Default for Options {
             retention_days_min: 1,
             idempotency_hours: 24,
             idempotency_keys_max: 100_000,
+            declared_key_secret: DeclaredKeySecret::default(),
         }
     }
 }

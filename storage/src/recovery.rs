@@ -264,7 +264,7 @@ fn replay_log(
     }
     faults::io("replay.before_settle").map_err(failed)?;
     summary.settle(disk, folder).map_err(failed)?;
-    let beside = idempotency::read_beside(disk, folder).map_err(failed)?;
+    let beside = shared.keys.sealed(idempotency::read_beside(disk, folder).map_err(failed)?);
     let gathered = faults::io("replay.before_keys").and_then(|()| {
         idempotency::gather_beside(disk, folder, &beside, shared.options.idempotency_keys_max)
     });
@@ -273,7 +273,7 @@ fn replay_log(
         tracing::warn!(lane, %error, "the declared keys beside the log stay in many files until the next start");
     }
     known_keys.extend(beside);
-    known_keys.extend(take.keys);
+    known_keys.extend(shared.keys.sealed(take.keys));
     let ledger = Ledger::new(
         Arc::clone(&shared.disk),
         folder.to_owned(),

@@ -4,7 +4,7 @@
 //! that gets the body and the headers that every answer has; the status stays hyper's.
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use ingest::Correlation;
 
 use super::answer::{Body, finish, problem};
@@ -29,7 +29,7 @@ pub fn instead_of(head: &[u8], fresh: impl FnOnce() -> String) -> Option<Vec<u8>
             "the request's head is not HTTP/1.1: a line, a name, a value or a length",
         ),
     };
-    let correlation = Correlation::from_headers(&HeaderMap::new(), fresh);
+    let correlation = Correlation::fresh(fresh());
     let mut response = finish(problem(&refusal, &correlation), &correlation, None);
     let Body::Full(body) = std::mem::replace(response.body_mut(), Body::Full(bytes::Bytes::new())) else {
         return None;

@@ -36,7 +36,12 @@ pub async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let begun_ns = Clock::monotonic_ns();
-    let correlation = Arc::new(Correlation::from_headers(request.headers(), fresh_id));
+    let correlation = Arc::new(Correlation::from_headers(
+        request.headers(),
+        &app.ingest.scrub.load(),
+        |id| app.identity.is_key(id),
+        fresh_id,
+    ));
     let origin = allowed_origin(&app, request.headers());
     let method = request.method().clone();
     let is_head = method == Method::HEAD;

@@ -19,6 +19,8 @@ pub struct Derived {
     pub pepper: Zeroizing<[u8; 32]>,
     /// Keys the hashes by which the scrubber replaces values.
     pub scrub: Zeroizing<[u8; 32]>,
+    /// Keys the hashes under which declared keys are kept.
+    pub declared: Zeroizing<[u8; 32]>,
     /// Says which master key a deployment belongs to, and nothing about it.
     pub check: String,
 }
@@ -73,8 +75,9 @@ fn make(path: &Path) -> std::io::Result<Zeroizing<[u8; 32]>> {
 fn derive(master: &[u8; 32]) -> Derived {
     let pepper = Zeroizing::new(blake3::derive_key("floodmark 2026-11 api key pepper", master));
     let scrub = Zeroizing::new(blake3::derive_key("floodmark 2026-11 scrub hash key", master));
+    let declared = Zeroizing::new(blake3::derive_key("floodmark 2026-11 declared key hash", master));
     let check = blake3::derive_key("floodmark 2026-11 master key check", master);
-    Derived { pepper, scrub, check: hex::encode(&check[..8]) }
+    Derived { pepper, scrub, declared, check: hex::encode(&check[..8]) }
 }
 
 #[cfg(test)]

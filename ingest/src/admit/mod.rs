@@ -109,6 +109,7 @@ impl Limiter {
     /// Sets a tenant's limits from the next request on.
     ///
     /// A measure whose rate stays keeps what is spent of it; a new rate starts full.
+    #[expect(clippy::indexing_slicing, reason = "arrays of one length, indexed by their own enumeration")]
     pub fn set(&self, tenant: &Tenant, policy: Policy) {
         self.tenants.rcu(|tenants| {
             let mut next = HashMap::clone(tenants);
@@ -143,6 +144,7 @@ impl Limiter {
     /// # Errors
     /// [`Denied`] with the measure that is over. A request that alone exceeds a quota is denied each time it
     /// comes ([`Denied::is_for_good`]): its sender must split it.
+    #[expect(clippy::indexing_slicing, reason = "arrays of one length, indexed by their own enumeration")]
     pub fn spend(
         &self,
         tenant: &Tenant,

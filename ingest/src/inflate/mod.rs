@@ -13,6 +13,7 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
+use crate::cut;
 use crate::decode::{Limits, Refused};
 
 /// Output room that is added at first; later it doubles. Chosen: most batches inflate to less than this.
@@ -180,7 +181,7 @@ fn stream<'a>(state: &mut Decompress, body: &'a [u8], sink: &mut Sink<'_>) -> Re
             .decompress_vec(input, sink.out, FlushDecompress::None)
             .map_err(|_| bad("body is not a valid deflate stream"))?;
         let read = usize::try_from(state.total_in() - in_before).expect("no more than the input");
-        input = &input[read..];
+        input = cut::tail(input, read);
         sink.check()?;
         if status == Status::StreamEnd {
             return Ok(input);
@@ -207,7 +208,7 @@ fn zstd(slot: &mut Option<Decoder<'static>>, body: &[u8], sink: &mut Sink<'_>) -
     let mut at_frame_start = true;
     while input.pos() < body.len() || !at_frame_start {
         if at_frame_start {
-            zstd_frame::check(&body[input.pos()..], 1 << ZSTD_WINDOW_LOG_MAX)?;
+            zstd_frame::check(cut::tail(body, input.pos()), 1 << ZSTD_WINDOW_LOG_MAX)?;
         }
         sink.make_room();
         let (in_before, out_before) = (input.pos(), sink.out.len());

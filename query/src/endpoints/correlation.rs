@@ -31,10 +31,10 @@ pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
             batches.extend(page::collect(call, snapshot, vec![condition], true, ROWS_MAX).await?);
         }
         for (position, (batch, row)) in trace::in_order(&batches).into_iter().take(ROWS_MAX).enumerate() {
+            let Some(batch) = batches.get(batch) else { continue };
             if position > 0 {
                 out.push(b',');
             }
-            let batch = &batches[batch];
             if kind == Kind::Spans {
                 span_out::span(&mut out, batch, row, &Attributes::of(kind, batch.schema_ref()));
             } else {

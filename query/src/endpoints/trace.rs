@@ -44,10 +44,11 @@ pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
     let attributes: Vec<_> =
         batches.iter().map(|batch| Attributes::of(Kind::Spans, batch.schema_ref())).collect();
     for (position, (batch, row)) in spans.into_iter().enumerate() {
+        let (Some(batch), Some(attributes)) = (batches.get(batch), attributes.get(batch)) else { continue };
         if position > 0 {
             out.push(b',');
         }
-        span_out::span(&mut out, &batches[batch], row, &attributes[batch]);
+        span_out::span(&mut out, batch, row, attributes);
     }
     out.extend_from_slice(b"]}");
     Ok(json(out))
@@ -61,8 +62,9 @@ pub fn in_order(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
         .flat_map(|(at, batch)| (0..batch.num_rows()).map(move |row| (at, row)))
         .collect();
     spans.sort_by_key(|(at, row)| {
-        let batch = &batches[*at];
-        (int(batch, Field::TimeNs.name(), *row), text(batch, Field::SpanId.name(), *row))
+        batches.get(*at).map(|batch| {
+            (int(batch, Field::TimeNs.name(), *row), text(batch, Field::SpanId.name(), *row))
+        })
     });
     spans
 }

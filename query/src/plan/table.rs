@@ -53,7 +53,9 @@ impl Table {
         let group_count = session.config().target_partitions().clamp(1, files.len());
         let mut groups = vec![Vec::new(); group_count];
         for (at, file) in files.iter().enumerate() {
-            groups[at % group_count].push(self.partitioned(file)?);
+            if let Some(group) = groups.get_mut(at % group_count) {
+                group.push(self.partitioned(file)?);
+            }
         }
         let rows = files.iter().map(|file| row_count(file)).sum();
         let mut statistics = Statistics::new_unknown(schema);
@@ -76,8 +78,9 @@ impl Table {
         let schema = &self.snapshot.schema;
         let mut statistics = Statistics::new_unknown(schema);
         statistics.num_rows = Precision::Exact(row_count(file));
-        if let Ok(at) = schema.index_of("time_ns") {
-            let column = &mut statistics.column_statistics[at];
+        if let Ok(at) = schema.index_of("time_ns")
+            && let Some(column) = statistics.column_statistics.get_mut(at)
+        {
             column.min_value = Precision::Exact(ScalarValue::Int64(Some(file.time_ns.0)));
             column.max_value = Precision::Exact(ScalarValue::Int64(Some(file.time_ns.1)));
             column.null_count = Precision::Exact(0);
