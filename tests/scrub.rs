@@ -107,3 +107,87 @@ fn planted_secrets_are_found_nowhere() {
     }
     server.terminate();
 }
+
+/// P2: ids are echoed, stored and logged, and declared keys are kept: neither is a place for a secret. A key sent as an id,
+/// by any door, and an address sent as a declared key are nowhere afterwards, and a key stays declared over a restart.
+#[test]
+fn what_is_sent_as_an_id_or_a_declared_key_is_found_nowhere() {
+    let environment = [("FLOODMARK_LOG", "debug")];
+    let mut server = Server::start_with(&environment);
+    let ours = server.key(KEY, "ingest");
+    let opaque = "0b7hJq2xVw9sT4kLm8nR1cYz5dFg3aEu";
+    let needles = [KEY, ours.as_str(), opaque, "planted-address", "4111-1111-1111-1111"];
+    let json = "application/x-ndjson";
+    for secret in [KEY, &ours, opaque, "order-4111-1111-1111-1111"] {
+        for name in ["x-correlation-id", "x-request-id"] {
+            for (target, content_type, body) in [
+                ("/api/v1/events", json, format!("{{\"correlation_id\":\"{opaque}\",\"a\":1}}\n{{\"a\":2}}")),
+                ("/api/v1/events", json, "{".to_owned()),
+                ("/api/v2/write", "text/plain", format!("m,correlation_id={opaque} a=1")),
+                (
+                    "/v1/logs",
+                    "application/json",
+                    format!(
+                        "{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{{\"attributes\":[{{\"key\":\"correlation_id\",\"value\":{{\"stringValue\":\"{ours}\"}}}}]}}]}}]}}]}}"
+                    ),
+                ),
+                ("/no/such/route", json, String::new()),
+            ] {
+                let headers = [
+                    ("authorization", &*format!("Bearer {KEY}")),
+                    ("content-type", content_type),
+                    (name, secret),
+                    ("tracestate", &*format!("v={secret}")),
+                    ("baggage", &*format!("k={secret}")),
+                ];
+                let response = request(server.addr, "POST", target, &headers, body.as_bytes()).unwrap();
+                for needle in needles {
+                    assert!(!response.text().contains(needle), "{needle} in the answer of {target}");
+                    for echoed in ["x-correlation-id", "x-request-id"] {
+                        let echoed = response.header(echoed).unwrap_or_default();
+                        assert!(
+                            !echoed.is_empty() && !echoed.contains(needle),
+                            "{needle} echoed as {echoed}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    let declared = |server: &Server, body: &str| {
+        let headers = [
+            ("authorization", &*format!("Bearer {KEY}")),
+            ("content-type", json),
+            ("idempotency-key", "planted-address@example.com"),
+        ];
+        request(server.addr, "POST", "/api/v1/events", &headers, body.as_bytes()).unwrap()
+    };
+    assert_eq!(declared(&server, "{\"n\":1}").status, 200);
+    // A short escape before a character of three bytes, in what looks like JSON.
+    let hostile = "{\"message\":\"{\\\"\\\\u00z\u{20ac}abcd\\\":0} password=planted-address\",\"n\":2}";
+    assert_eq!(server.post("/api/v1/events", json, hostile.as_bytes()).status, 200);
+    server.flush();
+    server.terminate();
+    server.restart();
+    let again = declared(&server, "{\"n\":1}");
+    assert_eq!((again.status, again.header("idempotency-replayed")), (200, Some("true")));
+    assert_eq!(declared(&server, "{\"n\":3}").status, 422);
+    server.flush();
+    let mut found = Vec::new();
+    let log = server.log.lock().unwrap().clone();
+    for needle in needles {
+        holds(server.data(), needle.as_bytes(), &mut found);
+        if log.contains(needle) {
+            found.push(format!("{needle} in the log"));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+    for table in ["events", "logs"] {
+        let body = serde_json::json!({"query": format!("SELECT * FROM {table}")}).to_string();
+        let rows = server.post("/api/v1/sql", "application/json", body.as_bytes()).text();
+        for needle in needles {
+            assert!(!rows.contains(needle), "{needle} in {table}: {rows}");
+        }
+    }
+    server.terminate();
+}

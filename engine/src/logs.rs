@@ -158,7 +158,11 @@ mod tests {
             tracing::subscriber::with_default(subscriber, || {
                 let secret = String::from("{\"password\":\"hunter2\u{20ac}\"}");
                 let ended = std::panic::catch_unwind(|| {
-                    if secret.len() == 1 { 0 } else { panic!("cannot slice {secret} of {:?}", "4111111111111111") }
+                    if secret.len() == 1 {
+                        0
+                    } else {
+                        panic!("cannot slice {secret} of {:?}", "4111111111111111")
+                    }
                 });
                 assert!(ended.is_err());
                 let ended = std::panic::catch_unwind(|| {
@@ -180,7 +184,10 @@ mod tests {
             let line: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
             assert_eq!(line["level"], "ERROR");
             assert!(line["file"].as_str().is_some_and(|file| file.ends_with("logs.rs")), "{line}");
-            assert!(line["line"].as_str().is_some_and(|at| at.parse::<u32>().is_ok_and(|at| at > 1)), "{line}");
+            assert!(
+                line["line"].as_str().is_some_and(|at| at.parse::<u32>().is_ok_and(|at| at > 1)),
+                "{line}"
+            );
         }
         assert!(log.contains("lane-7"), "{log}");
         for part in ["hunter2", "4111", "password", "cannot", "slice", "\u{20ac}", "boundary"] {

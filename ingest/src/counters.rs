@@ -88,7 +88,10 @@ impl Counters {
     pub fn scrubbed(&self, report: &scrub::Report) {
         if report.unscrubbed > 0 {
             self.unscrubbed.fetch_add(u64::from(report.unscrubbed), Ordering::Relaxed);
-            tracing::error!(value_count = report.unscrubbed, "values could not be scrubbed and were masked whole");
+            tracing::error!(
+                value_count = report.unscrubbed,
+                "values could not be scrubbed and were masked whole"
+            );
         }
         for (count, hits) in self.scrub_hits.iter().zip(report.hits) {
             if hits > 0 {

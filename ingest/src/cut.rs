@@ -41,11 +41,21 @@ mod tests {
         for start in 0..12 {
             for end in 0..12 {
                 let piece = text(all, start, end);
-                assert!(start >= end || end > all.len() || piece.len() >= end.min(all.len()).saturating_sub(start));
+                assert!(
+                    start >= end
+                        || end > all.len()
+                        || piece.len() >= end.min(all.len()).saturating_sub(start)
+                );
                 assert_eq!(bytes(all.as_bytes(), start, end).len(), end.min(7).saturating_sub(start));
             }
-            assert_eq!((tail(b"abc", start).len(), head(b"abc", start).len()), (3_usize.saturating_sub(start), start.min(3)));
+            assert_eq!(
+                (tail(b"abc", start).len(), head(b"abc", start).len()),
+                (3_usize.saturating_sub(start), start.min(3))
+            );
         }
-        assert_eq!((text(all, 2, 4), before(b"ab", 0), before(b"ab", 2), before(b"ab", 9)), ("\u{e9}\u{20ac}", None, Some(b'b'), None));
+        assert_eq!(
+            (text(all, 2, 4), before(b"ab", 0), before(b"ab", 2), before(b"ab", 9)),
+            ("\u{e9}\u{20ac}", None, Some(b'b'), None)
+        );
     }
 }

@@ -3,8 +3,8 @@
 //! Such a head never becomes a request, so no service sees it: hyper writes a status line and an empty body. Here
 //! that gets the body and the headers that every answer has; the status stays hyper's.
 
-use http::header::CONTENT_LENGTH;
 use http::HeaderValue;
+use http::header::CONTENT_LENGTH;
 use ingest::Correlation;
 
 use super::answer::{Body, finish, problem};

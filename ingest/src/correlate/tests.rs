@@ -59,7 +59,8 @@ fn an_id_that_is_a_secret_is_neither_echoed_nor_stored() {
         let check = |pairs: &[(&str, &str)], id: &str, request_id: &str| {
             let mut pairs = pairs.to_vec();
             pairs.push(("authorization", "Bearer sent-as-credential"));
-            let got = Correlation::from_headers(&headers(&pairs), &rules, |id| id == known, || "fresh".into());
+            let got =
+                Correlation::from_headers(&headers(&pairs), &rules, |id| id == known, || "fresh".into());
             assert_eq!((got.id.as_str(), got.request_id.as_str()), (id, request_id), "{pairs:?}");
         };
         check(&[("x-correlation-id", secret)], "fresh", "fresh");
@@ -71,7 +72,8 @@ fn an_id_that_is_a_secret_is_neither_echoed_nor_stored() {
     let card = headers(&[("x-correlation-id", "order-4111-1111-1111-1111")]);
     let read = || Correlation::from_headers(&card, &rules, |_| false, || "fresh".into());
     assert!(read().id.starts_with("tok_") && read() == read(), "one sender's id stays one: {}", read().id);
-    let state = headers(&[("traceparent", PARENT), ("tracestate", "v=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")]);
+    let state =
+        headers(&[("traceparent", PARENT), ("tracestate", "v=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")]);
     let got = Correlation::from_headers(&state, &rules, |_| false, || "fresh".into());
     assert_eq!(got.trace.and_then(|trace| trace.state), None);
 }

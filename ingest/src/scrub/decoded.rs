@@ -22,7 +22,8 @@ impl View {
     /// The bytes of the original that `span` of the text was made from; all of them for a span that is none.
     pub(super) fn original(&self, span: Range<usize>) -> Range<usize> {
         let last = span.end.checked_sub(1).and_then(|last| self.from.get(last)).or(self.from.last());
-        let (start, end) = (self.from.get(span.start).map_or(0, |from| from.0), last.map_or(0, |from| from.1));
+        let (start, end) =
+            (self.from.get(span.start).map_or(0, |from| from.0), last.map_or(0, |from| from.1));
         long(start)..long(end)
     }
 

@@ -100,7 +100,8 @@ pub(super) fn fold(c: char) -> Option<char> {
         return Some(c);
     }
     let code = u32::from(c);
-    let found = LOOKS.partition_point(|(first, ..)| *first <= code).checked_sub(1).and_then(|at| LOOKS.get(at));
+    let found =
+        LOOKS.partition_point(|(first, ..)| *first <= code).checked_sub(1).and_then(|at| LOOKS.get(at));
     if let Some((first, count, look, rises)) = found
         && code - first < *count
     {

@@ -32,7 +32,8 @@ pub(crate) fn check(rules: &Rules, id: &str) -> Id {
         return Id::Kept;
     }
     let spans = value::find(rules, id);
-    let is_personal = |label: &str| matches!(label, "[email]" | "[card]" | "[iban]" | "[ssn]" | "[phone]" | "[ip]");
+    let is_personal =
+        |label: &str| matches!(label, "[email]" | "[card]" | "[iban]" | "[ssn]" | "[phone]" | "[ip]");
     match spans.as_slice() {
         [] => Id::Kept,
         spans if spans.iter().all(|span| is_personal(span.label)) => {

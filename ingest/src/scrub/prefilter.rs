@@ -126,5 +126,7 @@ impl Prefilter {
 
 /// The row that holds the byte at `at`.
 fn row_of(offsets: &[i32], at: usize) -> usize {
-    offsets.partition_point(|offset| usize::try_from(*offset).is_ok_and(|offset| offset <= at)).saturating_sub(1)
+    offsets
+        .partition_point(|offset| usize::try_from(*offset).is_ok_and(|offset| offset <= at))
+        .saturating_sub(1)
 }

@@ -62,9 +62,9 @@ pub fn in_order(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
         .flat_map(|(at, batch)| (0..batch.num_rows()).map(move |row| (at, row)))
         .collect();
     spans.sort_by_key(|(at, row)| {
-        batches.get(*at).map(|batch| {
-            (int(batch, Field::TimeNs.name(), *row), text(batch, Field::SpanId.name(), *row))
-        })
+        batches
+            .get(*at)
+            .map(|batch| (int(batch, Field::TimeNs.name(), *row), text(batch, Field::SpanId.name(), *row)))
     });
     spans
 }

@@ -144,7 +144,11 @@ fn a_declared_key_is_kept_as_its_hash_and_one_kept_in_clear_still_counts() {
     fn files(folder: &std::path::Path, all: &mut Vec<u8>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { files(&path, all) } else { all.extend(std::fs::read(path).unwrap_or_default()) }
+            if path.is_dir() {
+                files(&path, all)
+            } else {
+                all.extend(std::fs::read(path).unwrap_or_default())
+            }
         }
     }
     let key = |name: &str| Idempotency {
@@ -153,29 +157,26 @@ fn a_declared_key_is_kept_as_its_hash_and_one_kept_in_clear_still_counts() {
         status: 200,
         reply: (*b"{}").into(),
     };
+    let folder = tempfile::tempdir().unwrap();
+    let tenant = &table().tenant;
+    let old = ["old@example.com", "older@example.com"];
+    // A runtime of its own for every process: a log's task ends with it.
     run(async || {
-        let folder = tempfile::tempdir().unwrap();
-        let tenant = &table().tenant;
         let storage = open(folder.path()).await;
         let writer = storage.writer(0).unwrap();
-        for (n, name) in ["old@example.com", "older@example.com"].into_iter().enumerate() {
-            let n = n as i64;
-            writer.append(&table(), chunk(n..n + 1), Some(key(name))).await.unwrap();
-            // The second one stays in its frame.
-            if n == 0 {
-                storage.flush().await.unwrap();
-            }
-        }
+        writer.append(&table(), chunk(0..1), Some(key(old[0]))).await.unwrap();
+        storage.flush().await.unwrap();
+        // This one stays in its frame.
+        writer.append(&table(), chunk(1..2), Some(key(old[1]))).await.unwrap();
         storage.close().await;
-        drop((writer, storage));
-        let secret = || Options {
-            declared_key_secret: crate::DeclaredKeySecret::new([7; 32]),
-            ..options(folder.path())
-        };
-        for round in 0..3 {
-            let storage = Storage::open(secret(), measure, now, |_| ()).await.unwrap();
+    });
+    for round in 0..3 {
+        run(async || {
+            let secret = crate::DeclaredKeySecret::new([7; 32]);
+            let options = Options { declared_key_secret: secret, ..options(folder.path()) };
+            let storage = Storage::open(options, measure, now, |_| ()).await.unwrap();
             let writer = storage.writer(0).unwrap();
-            for name in ["old@example.com", "older@example.com"] {
+            for name in old {
                 let known = writer.reserve(tenant, name, [1; 16]);
                 let Known::Replayed(record) = known else { panic!("{known:?} in round {round}") };
                 assert!(record.reply == key(name).reply && !record.key.contains("example"), "{record:?}");
@@ -189,7 +190,7 @@ fn a_declared_key_is_kept_as_its_hash_and_one_kept_in_clear_still_counts() {
                 assert_eq!(writer.reserve(tenant, "jane@example.com", [1; 16]), Known::New);
                 writer.append(&table(), chunk(9..10), Some(key("jane@example.com"))).await.unwrap();
             } else {
-                assert!(matches!(known, Known::Replayed(_)), "{known:?}");
+                assert!(matches!(known, Known::Replayed(_)), "{known:?} in round {round}");
             }
             let mut all = Vec::new();
             files(folder.path(), &mut all);
@@ -198,8 +199,8 @@ fn a_declared_key_is_kept_as_its_hash_and_one_kept_in_clear_still_counts() {
                 storage.flush().await.unwrap();
             }
             storage.close().await;
-        }
-    });
+        });
+    }
 }
 
 #[test]

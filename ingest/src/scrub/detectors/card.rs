@@ -105,10 +105,7 @@ fn is_grouped_as_cards(breaks: u32, len: usize) -> bool {
 
 /// Whether the digits are cut out of something longer: a word, a decimal number, a version, a UUID.
 fn is_cut(bytes: &[u8], start: usize, end: usize) -> bool {
-    let number_before = matches!(
-        cut::head(bytes, start),
-        [.., b'0'..=b'9', b'.' | b',']
-    );
+    let number_before = matches!(cut::head(bytes, start), [.., b'0'..=b'9', b'.' | b',']);
     let number_after = bytes.get(end) == Some(&b'.') && bytes.get(end + 1).is_some_and(u8::is_ascii_digit);
     follows_word(bytes, start)
         || is_word_at(bytes, end)
@@ -146,7 +143,8 @@ pub(in crate::scrub) fn is_card_double(number: f64) -> bool {
 }
 
 fn is_valid(digits: &[u8]) -> bool {
-    let prefix = |count: usize| digits.iter().take(count).fold(0u32, |sum, digit| sum * 10 + u32::from(*digit));
+    let prefix =
+        |count: usize| digits.iter().take(count).fold(0u32, |sum, digit| sum * 10 + u32::from(*digit));
     let len = digits.len();
     if !(DIGITS_MIN..=DIGITS_MAX).contains(&len) {
         return false;

@@ -89,7 +89,8 @@ fn arguments(text: &str, command: &str, start: usize, out: &mut Vec<Span>) -> us
         let Some((takes, name, rest)) = hit else { continue };
         // The word ended where a value begins that is quoted, or set by `=`.
         let is_set = bytes.get(word_end) == Some(&b'=');
-        let is_quoted = matches!(cut::tail(bytes, word_end), [b'"' | b'\'', next, ..] if !matches!(next, b' ' | b','));
+        let is_quoted =
+            matches!(cut::tail(bytes, word_end), [b'"' | b'\'', next, ..] if !matches!(next, b' ' | b','));
         let value = match takes {
             _ if name.starts_with("--") && !rest.is_empty() => None,
             Takes::Attached if rest.is_empty() && !is_quoted => None,
@@ -115,7 +116,8 @@ fn arguments(text: &str, command: &str, start: usize, out: &mut Vec<Span>) -> us
 
 /// The next word on the line from `at` on; `None` at the command's end.
 fn word(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let is_between = |b: &u8| matches!(b, b' ' | b'\t' | b',' | b'"' | b'\'' | b'[' | b']' | b'(' | b')' | b'=');
+    let is_between =
+        |b: &u8| matches!(b, b' ' | b'\t' | b',' | b'"' | b'\'' | b'[' | b']' | b'(' | b')' | b'=');
     let start = at + cut::tail(bytes, at).iter().take_while(|b| is_between(b)).count();
     let ends = |b: &u8| is_between(b) || matches!(b, b'\n' | b'\r' | b'|' | b';');
     let len = cut::tail(bytes, start).iter().take_while(|b| !ends(b)).count();

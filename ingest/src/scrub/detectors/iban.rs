@@ -30,7 +30,8 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     let mut at = 0;
     while let Some([first, second, third, fourth]) = bytes.get(at..at + 4) {
         let is_letter = |b: &u8| b.is_ascii_uppercase() || (takes_small && b.is_ascii_lowercase());
-        let is_head = is_letter(first) && is_letter(second) && third.is_ascii_digit() && fourth.is_ascii_digit();
+        let is_head =
+            is_letter(first) && is_letter(second) && third.is_ascii_digit() && fourth.is_ascii_digit();
         match is_head.then(|| end_of(bytes, at, [*first, *second])).flatten() {
             Some(end) if !follows_word(bytes, at) => {
                 push(out, at, end, "[iban]");

@@ -153,7 +153,8 @@ fn inner(bytes: &[u8], form: &Inner, out: &mut Vec<Span>) {
     for mark in memmem::find_iter(bytes, form.mark) {
         let end = mark + form.mark.len();
         let before = count_before(bytes, mark, form.before.1, form.before.2);
-        let behind = cut::tail(bytes, end).iter().take(form.behind.1).take_while(|b| (form.behind.2)(**b)).count();
+        let behind =
+            cut::tail(bytes, end).iter().take(form.behind.1).take_while(|b| (form.behind.2)(**b)).count();
         let (start, stop) = (mark - before, end + behind);
         let is_whole = !follows_word(bytes, start) && !is_word_at(bytes, stop);
         let text = cut::bytes(bytes, start, stop);

@@ -125,7 +125,8 @@ fn is_placeholder(value: &str) -> bool {
     let wrapped = bytes.len() >= 2
         && matches!((first, last), (b'[', b']') | (b'<', b'>') | (b'{', b'}') | (b'%', b'%'));
     let name = |b: &u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b' ' | b'.');
-    (wrapped && cut::bytes(bytes, 1, bytes.len() - 1).iter().all(|b| name(b) || matches!(b, b'{' | b'}' | b'%')))
+    (wrapped
+        && cut::bytes(bytes, 1, bytes.len() - 1).iter().all(|b| name(b) || matches!(b, b'{' | b'}' | b'%')))
         || value.starts_with("${")
         || value.starts_with("{{")
         || value.starts_with("$(")

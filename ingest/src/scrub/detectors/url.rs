@@ -17,7 +17,9 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
         let rest = cut::tail(bytes, start);
         let len = rest.iter().position(|b| ends(*b)).unwrap_or(rest.len());
         // The last @ counts: an unescaped one may stand in the password.
-        let Some((credential, _)) = cut::text(input.text, start, start + len).rsplit_once('@') else { continue };
+        let Some((credential, _)) = cut::text(input.text, start, start + len).rsplit_once('@') else {
+            continue;
+        };
         let host = credential.len();
         let (user, password) = match credential.split_once(':') {
             Some((user, password)) => (user, Some(password)),

@@ -230,7 +230,9 @@ fn text_is_found_in_every_alphabet() {
             );
         }
     }
-    for text in ["MFRGGZDFMZTWQ2LKNNWG23TPOBYXE43UOV3HO6DZPI======", "a4f5c6d7e8a4f5c6d7e8a4f5c6d7e8a4f5c6d7e8"] {
+    for text in
+        ["MFRGGZDFMZTWQ2LKNNWG23TPOBYXE43UOV3HO6DZPI======", "a4f5c6d7e8a4f5c6d7e8a4f5c6d7e8a4f5c6d7e8"]
+    {
         assert_eq!(scrub_text(&rules, text), text, "text without a secret, and no text");
     }
 }
@@ -238,7 +240,8 @@ fn text_is_found_in_every_alphabet() {
 fn base32(bytes: &[u8]) -> String {
     let mut out = String::new();
     for group in bytes.chunks(5) {
-        let bits = group.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte)) << (8 * (5 - group.len()));
+        let bits =
+            group.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte)) << (8 * (5 - group.len()));
         for place in 0..8 {
             let value = u8::try_from(bits >> (35 - 5 * place) & 31).expect("five bits");
             out.push(match value {
