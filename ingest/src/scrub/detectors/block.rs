@@ -6,6 +6,9 @@ use crate::cut;
 /// Lines of a value that are looked at. Chosen: a private key of 8,192 bits in base64 has some 110.
 const LINES_MAX: usize = 128;
 
+/// Bytes between a name's colon and its line's end: a mark and a comment. The bound keeps the search linear.
+const MARK_BYTES_MAX: usize = 128;
+
 /// Masks what stands below the name that ends its line with the colon at `colon`; returns where that ends.
 ///
 /// Without a block mark (`|`, `>`) it is one word, or a list of them: a sentence below `password:` is no secret.
@@ -17,7 +20,7 @@ pub(super) fn find(
     out: &mut Vec<Span>,
 ) -> Option<usize> {
     let bytes = text.as_bytes();
-    let first = line(bytes, colon + 1);
+    let first = line(cut::head(bytes, colon + 1 + MARK_BYTES_MAX), colon + 1);
     let is_block = mark(cut::bytes(bytes, first.start, first.end))?;
     let before = cut::head(bytes, name_start);
     let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);

@@ -88,7 +88,9 @@ proptest! {
     #[test]
     fn hostile_text_is_searched_in_linear_time(part in prop::sample::select(vec![
         "cookie:${", "-----BEGIN PRIVATE KEY!", "password=\"${", "a@b.cc.1", "Pz8/", "://a:b@", "[", "{\"a\":", "\\\"", "%25",
-        "eyJ.", "4111-", "+1 2", "--token ", "pwd=/", "M.aaaaaa.",
+        "eyJ.", "4111-", "+1 2", "--token ", "pwd=/", "M.aaaaaa.", "password:", "password: # ",
+        "password:\n ", "password: |\n  ", "passwords:\n- a\n", "curl ", "curl -u '", "curl -u a:", "mysql -p\"", "--token '", "-- ", "4111 - ",
+        "\\u{", "%u0040", "\u{200b}", "\u{ff14}", "0x6a61", "6a006100", "OBQXG43X",
     ])) {
         let _ = scrub_text(&RULES, &part.repeat((128 << 10) / part.len()));
     }
