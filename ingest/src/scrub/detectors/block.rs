@@ -22,10 +22,10 @@ pub(super) fn find(
     let bytes = text.as_bytes();
     let first = line(cut::head(bytes, colon + 1 + MARK_BYTES_MAX), colon + 1);
     let is_block = mark(cut::bytes(bytes, first.start, first.end))?;
+    let mut next = first.next?;
     let before = cut::head(bytes, name_start);
     let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
     let parent = indent(cut::tail(bytes, line_start));
-    let mut next = first.next?;
     let mut last = None;
     for _ in 0..LINES_MAX {
         let Line { end, next: after, .. } = line(bytes, next);

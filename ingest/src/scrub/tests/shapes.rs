@@ -84,21 +84,25 @@ proptest! {
         let _ = scrub_text(&RULES, &text);
     }
 
-    /// 128 KiB of what is costly to give up on: the time is linear or this test does not end.
-    #[test]
-    fn hostile_text_is_searched_in_linear_time(part in prop::sample::select(vec![
-        "cookie:${", "-----BEGIN PRIVATE KEY!", "password=\"${", "a@b.cc.1", "Pz8/", "://a:b@", "[", "{\"a\":", "\\\"", "%25",
-        "eyJ.", "4111-", "+1 2", "--token ", "pwd=/", "M.aaaaaa.", "password:", "password: # ",
-        "password:\n ", "password: |\n  ", "passwords:\n- a\n", "curl ", "curl -u '", "curl -u a:", "mysql -p\"", "--token '", "-- ", "4111 - ",
-        "\\u{", "%u0040", "\u{200b}", "\u{ff14}", "0x6a61", "6a006100", "OBQXG43X",
-    ])) {
-        let _ = scrub_text(&RULES, &part.repeat((128 << 10) / part.len()));
-    }
-
     #[test]
     fn a_second_pass_changes_nothing(texts in prop::collection::vec(prop::sample::select(PLANTED.to_vec()), 0..4)) {
         let text = texts.join(" ");
         let once = scrub_text(&RULES, &text).into_owned();
         prop_assert_eq!(scrub_text(&RULES, &once), once.as_str());
+    }
+}
+
+/// 128 KiB of what is costly to give up on: the time is linear or this test does not end.
+#[test]
+fn hostile_text_is_searched_in_linear_time() {
+    #[rustfmt::skip]
+    let parts = [
+        "cookie:${", "-----BEGIN PRIVATE KEY!", "password=\"${", "a@b.cc.1", "Pz8/", "://a:b@", "[", "{\"a\":", "\\\"", "%25",
+        "eyJ.", "4111-", "+1 2", "--token ", "pwd=/", "M.aaaaaa.", "password:", "password: # ",
+        "password:\n ", "password: |\n  ", "passwords:\n- a\n", "curl ", "curl -u '", "curl -u a:", "mysql -p\"", "--token '", "-- ", "4111 - ",
+        "\\u{", "%u0040", "\u{200b}", "\u{ff14}", "0x6a61", "6a006100", "OBQXG43X",
+    ];
+    for part in parts {
+        let _ = scrub_text(&RULES, &part.repeat((128 << 10) / part.len()));
     }
 }
