@@ -22,11 +22,17 @@ fn holds(folder: &Path, needle: &[u8], found: &mut Vec<String>) {
         if path.is_dir() {
             holds(&path, needle, found);
         } else if let Ok(bytes) = std::fs::read(&path)
-            && memchr_find(&bytes, needle)
+            && memchr_find(&written(&bytes), needle)
         {
             found.push(format!("{} in {}", String::from_utf8_lossy(needle), path.display()));
         }
     }
+}
+
+/// The pages that are not all zero: most of a log segment is preallocated.
+fn written(bytes: &[u8]) -> Vec<u8> {
+    const ZERO: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZERO.len()).filter(|page| **page != ZERO[..page.len()]).flatten().copied().collect()
 }
 
 fn memchr_find(haystack: &[u8], needle: &[u8]) -> bool {
@@ -118,9 +124,11 @@ fn what_is_sent_as_an_id_or_a_declared_key_is_found_nowhere() {
     let opaque = "0b7hJq2xVw9sT4kLm8nR1cYz5dFg3aEu";
     let needles = [KEY, ours.as_str(), opaque, "planted-address", "4111-1111-1111-1111"];
     let json = "application/x-ndjson";
-    for secret in [KEY, &ours, opaque, "order-4111-1111-1111-1111"] {
+    let secrets = [KEY, ours.as_str(), opaque, "order-4111-1111-1111-1111"];
+    // Each secret under both names, and each door, once or twice.
+    for (n, secret) in secrets.into_iter().enumerate() {
         for name in ["x-correlation-id", "x-request-id"] {
-            for (target, content_type, body) in [
+            for (door, (target, content_type, body)) in [
                 ("/api/v1/events", json, format!("{{\"correlation_id\":\"{opaque}\",\"a\":1}}\n{{\"a\":2}}")),
                 ("/api/v1/events", json, "{".to_owned()),
                 ("/api/v2/write", "text/plain", format!("m,correlation_id={opaque} a=1")),
@@ -132,7 +140,13 @@ fn what_is_sent_as_an_id_or_a_declared_key_is_found_nowhere() {
                     ),
                 ),
                 ("/no/such/route", json, String::new()),
-            ] {
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                if door % 4 != n && door != 4 {
+                    continue;
+                }
                 let headers = [
                     ("authorization", &*format!("Bearer {KEY}")),
                     ("content-type", content_type),
