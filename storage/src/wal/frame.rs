@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset  0  magic        "FMW1"
-//!         4  header_crc   CRC32C of bytes 8..48
+//!         4  header_crc   CRC32C of bytes 8..48, and of the version before them where it is a later one
 //!         8  segment      number of the segment it was written for: stale bytes never validate
 //!        16  seq          number of the frame in its log, contiguous
 //!        24  epoch        how often this log was opened before
@@ -78,9 +78,16 @@ impl Header {
         bytes[32..40].copy_from_slice(&self.durable_seq.to_le_bytes());
         bytes[40..44].copy_from_slice(&self.payload_len.to_le_bytes());
         bytes[44..48].copy_from_slice(&self.payload_crc.to_le_bytes());
-        let crc = crc32c::crc32c(&bytes[8..]);
+        let crc = Self::crc(self.version, &bytes[8..]);
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         bytes
+    }
+
+    /// The header's checksum. It covers the version, but for the first one, which was written before there were any:
+    /// rot of that one byte must not make a frame of this build look like a newer one's (W2).
+    fn crc(version: u8, behind: &[u8]) -> u32 {
+        let of_version = if version == VERSION { 0 } else { crc32c::crc32c(&[version]) };
+        crc32c::crc32c_append(of_version, behind)
     }
 
     /// Reads a header; `None` where the bytes are none.
@@ -91,7 +98,7 @@ impl Header {
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let version = bytes[3];
         let is_version = version >= VERSION && version.is_ascii_alphanumeric();
-        if bytes[..3] != MARK || !is_version || u32_at(4) != crc32c::crc32c(&bytes[8..]) {
+        if bytes[..3] != MARK || !is_version || u32_at(4) != Self::crc(version, &bytes[8..]) {
             return None;
         }
         let header = Self {

@@ -11,6 +11,9 @@ use crate::disk::Disk;
 /// Bytes that are read at once; a frame that is larger is read whole. Chosen: few calls, little memory.
 pub const WINDOW_BYTES: usize = 1 << 20;
 
+/// The last place in a file that the system knows.
+const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+
 /// One segment.
 pub struct Window<'a> {
     disk: &'a dyn Disk,
@@ -33,6 +36,10 @@ impl<'a> Window<'a> {
     /// # Errors
     /// As reading a file.
     pub fn get(&mut self, at: u64, count: usize) -> io::Result<&[u8]> {
+        if at > FILE_BYTES_MAX {
+            // No file is that long: a gap whose end nobody knows ends here.
+            return Ok(&[]);
+        }
         let end = at.saturating_add(count as u64);
         let held = self.from + self.bytes.len() as u64;
         let is_held = at >= self.from && (end <= held || (self.is_end && at <= held));
@@ -66,7 +73,9 @@ impl<'a> Window<'a> {
     /// As reading a file.
     pub fn has_more(&mut self, at: u64) -> io::Result<bool> {
         let mut at = at;
-        while let Some(next) = self.disk.next_data(&self.path, at)? {
+        while at <= FILE_BYTES_MAX
+            && let Some(next) = self.disk.next_data(&self.path, at)?
+        {
             let bytes = self.get(next, WINDOW_BYTES)?;
             if bytes.iter().any(|byte| *byte != 0) {
                 return Ok(true);
@@ -85,7 +94,9 @@ impl<'a> Window<'a> {
     /// As reading a file.
     pub fn next_mark(&mut self, at: u64) -> io::Result<Option<u64>> {
         let mut at = at;
-        while let Some(next) = self.disk.next_data(&self.path, at)? {
+        while at <= FILE_BYTES_MAX
+            && let Some(next) = self.disk.next_data(&self.path, at)?
+        {
             let bytes = self.get(next, WINDOW_BYTES)?;
             if let Some(found) = memchr::memmem::find(bytes, &MARK) {
                 return Ok(Some(next + found as u64));
