@@ -24,7 +24,7 @@ pub mod scrub;
 pub use correlate::Correlation;
 pub use counters::{Account, Counters, KindCounters};
 pub use decode::Limits;
-pub use head::{Accepted, Head, Media};
+pub use head::{Accepted, Head, Media, check_tenant};
 pub use pipeline::{Lane, Shared};
 pub use reply::{Dialect, Refusal, Reply, render};
 pub use route::Route;

@@ -229,7 +229,11 @@ pub fn json(answer: Answer) -> Json {
 
 /// All of a streamed reply.
 pub async fn streamed(answer: Answer) -> Vec<u8> {
-    let Body::Stream(mut pieces) = answer.body else { panic!("a streamed body") };
+    let mut pieces = match answer.body {
+        // What is short is held back until its length is known.
+        Body::Full(bytes) => return bytes.to_vec(),
+        Body::Stream(pieces) => pieces,
+    };
     let mut all = Vec::new();
     while let Some(piece) = pieces.recv().await {
         all.extend_from_slice(&piece.expect("the stream is not cut"));

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::future::{Either, ready};
 use http::{HeaderName, HeaderValue};
 use object_store::prefix::PrefixStore;
+use storage::record::{Dataset, Kind, TableId, Tenant};
 use storage::{Principal, Storage};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
@@ -175,6 +176,11 @@ impl Query {
         let storage = Arc::clone(&self.storage);
         let rooted = PrefixStore::new(self.storage.object_store(), format!("tenant/{}", principal.tenant));
         let find = move |name: &str| {
+            // What is left alone is no empty table.
+            let table = TableId::new(principal.tenant.clone(), Dataset::parse(name).ok()?);
+            if storage.why_left_alone(&table).is_some() {
+                return None;
+            }
             let view = View::open(&storage, &principal, |dataset, _| dataset == name);
             view.tables().get(name).cloned()
         };
@@ -234,7 +240,25 @@ impl Drop for Query {
 /// Takes snapshots of what the request reads, and of nothing else.
 fn open(storage: &Storage, request: &Request) -> Result<View, Refusal> {
     let endpoint = request.endpoint;
-    Ok(View::open(storage, &request.principal, endpoint.reads(request.query.as_deref())?))
+    let wants = endpoint.reads(request.query.as_deref())?;
+    refuse_left_alone(storage, &request.principal.tenant, &wants)?;
+    Ok(View::open(storage, &request.principal, wants))
+}
+
+/// Refuses a request for a table that this build leaves alone: it would answer as if there were no rows.
+fn refuse_left_alone(
+    storage: &Storage,
+    tenant: &Tenant,
+    wants: impl Fn(&str, Kind) -> bool,
+) -> Result<(), Refusal> {
+    for (dataset, why) in storage.left_alone(tenant) {
+        // What its rows are is not known; a dataset of a built-in name has that kind.
+        if wants(dataset.as_str(), Kind::parse(dataset.as_str()).unwrap_or(Kind::System)) {
+            let detail = format!("dataset {dataset} is left alone: {why}");
+            return Err(Refusal::new(503, "table_left_alone", detail));
+        }
+    }
+    Ok(())
 }
 
 /// Answers a request from what it may see.

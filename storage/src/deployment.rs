@@ -413,6 +413,14 @@ impl Storage {
         self.shared.tables.why_left(table)
     }
 
+    /// The tenant's datasets that are left alone, each with the reason.
+    #[must_use]
+    pub fn left_alone(&self, tenant: &Tenant) -> Vec<(Dataset, String)> {
+        let left_alone = self.shared.tables.left_alone();
+        let own = left_alone.into_iter().filter(|(table, _)| table.tenant == *tenant);
+        own.map(|(table, why)| (table.dataset, why)).collect()
+    }
+
     /// What the start passed over, by what it is: `frames` of the log and `tables` that a newer build wrote, `keys` that do
     /// not read, `measure` and `roll_up` that ended a start before.
     #[must_use]

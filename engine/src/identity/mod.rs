@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 pub use credential::Unusable;
 use failures::Failures;
+pub use failures::network;
 
 /// The keyed hash under which a key is stored.
 pub type Hash = [u8; 32];

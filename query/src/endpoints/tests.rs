@@ -7,8 +7,6 @@ mod latency;
 mod sql;
 mod traces;
 
-use std::time::Duration;
-
 use serde_json::{Value as Json, json};
 use storage::Role;
 use storage::latency::{Measurement, Recorder, WINDOW_NS};

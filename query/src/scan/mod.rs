@@ -114,12 +114,6 @@ impl Rows {
         }
     }
 
-    /// The result's schema.
-    #[must_use]
-    pub fn schema(&self) -> arrow::datatypes::SchemaRef {
-        self.stream.schema()
-    }
-
     /// The next batch that has rows; `None` at the end.
     ///
     /// # Errors

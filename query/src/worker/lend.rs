@@ -1,10 +1,9 @@
-//! What a worker is lent for one query: tables of the tenant's view, pruned file lists, hot rows, opened files.
+//! What a worker is lent for one query: tables of the tenant's view, pruned file lists, hot rows, ranges of files.
 //!
 //! This is the one door through which data reaches a worker (T1). It answers from snapshots that were taken for this
-//! query, opens no file that is not on a list it gave, and reads no range outside of one.
+//! query, reads no file that is not on a list it gave, and no range outside of one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -55,13 +54,11 @@ pub struct Loan {
     pub given: Given,
     /// Its bytes.
     pub tail: Bytes,
-    /// The descriptor that goes with it.
-    pub file: Option<File>,
 }
 
 impl Loan {
     fn of(given: Given, tail: impl Into<Bytes>) -> Self {
-        Self { given, tail: tail.into(), file: None }
+        Self { given, tail: tail.into() }
     }
 }
 
@@ -83,7 +80,6 @@ impl Lender {
                 self.scan(&table, projection, Bounds { time_ns, sources })
             }
             Ask::Hot { scan, at } => self.hot(scan, at).await,
-            Ask::Open { path } => self.open(path).await,
             Ask::Read { path, ranges } => self.read(&path, &ranges).await,
         };
         answered.unwrap_or_else(|refusal| Loan::of(Given::Refused((&refusal).into()), Bytes::new()))
@@ -150,20 +146,6 @@ impl Lender {
     fn listed(&self, path: &str) -> Result<u64, Refusal> {
         // T1: a path that was not on a list is nobody's.
         self.lent().files.get(path).copied().ok_or_else(Refusal::bug)
-    }
-
-    async fn open(&self, path: String) -> Result<Loan, Refusal> {
-        self.listed(&path)?;
-        let location = Path::parse(&path).map_err(|_| Refusal::bug())?;
-        // F40: a file that goes as a whole was proved as a whole; of an object each range is proved when it is read.
-        let opened = self.proven().open(&location).await;
-        Ok(match opened.map_err(|error| refusal(&path, &error))? {
-            // Opened for reading: all that goes with it is this one file.
-            Some(file) => {
-                Loan { given: Given::Opened { has_descriptor: true }, tail: Bytes::new(), file: Some(file) }
-            }
-            None => Loan::of(Given::Opened { has_descriptor: false }, Bytes::new()),
-        })
     }
 
     async fn read(&self, path: &str, ranges: &[(u64, u64)]) -> Result<Loan, Refusal> {
@@ -258,7 +240,7 @@ mod tests {
     async fn only_listed_files_and_ranges_within_them_are_lent() {
         let lender = lender().await;
         let file = "events/date=2026-01-02/0000.parquet".to_owned();
-        let open = |path: &str| Ask::Open { path: path.to_owned() };
+        let open = |path: &str| Ask::Read { path: path.to_owned(), ranges: vec![(0, 1)] };
         assert_eq!(status(&lender.answer(open(&file)).await.given), 500);
         assert_eq!(status(&lender.answer(scan()).await.given), 500, "no table was asked for");
         assert_eq!(status(&lender.answer(Ask::Table { name: "other".into() }).await.given), 404);

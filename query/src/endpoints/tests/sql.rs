@@ -130,6 +130,51 @@ async fn queries_past_their_bounds_say_so() {
     }
 }
 
+// B1: what a function would make is known before it is made, constants folded while planning included.
+#[tokio::test]
+async fn functions_say_how_much_they_would_make() {
+    let mut fixture = Fixture::new();
+    let many = |draft: &mut Draft| {
+        for at in 0..5_000 {
+            row(draft, T0 + at, "s", |d| d.set_text(Field::Message, &"ab ".repeat(70)));
+        }
+    };
+    fixture.table("a", "events", Kind::Events, &[(Sealed::No, &many)]).await;
+    let long = "repeat('ab', 10000)";
+    for (function, sql) in [
+        ("repeat", format!("SELECT length(repeat({long}, 10000))")),
+        ("repeat", format!("SELECT max(length(repeat(message || {long}, 1000))) FROM events")),
+        ("array_repeat", format!("SELECT cardinality(array_repeat({long}, 10000))")),
+        ("replace", format!("SELECT length(replace({long}, 'a', {long}))")),
+        ("concat", format!("SELECT max(length(concat(message, {long}))) FROM events")),
+        ("lpad", "SELECT max(length(lpad(message, 10000))) FROM events".to_owned()),
+        ("array_to_string", format!("SELECT length(array_to_string(string_to_array({long}, 'b'), {long}))")),
+    ] {
+        let refusal = fixture.sql(&sql).await.unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (422, "query_limit"), "{sql}: {}", refusal.detail);
+        assert!(
+            refusal.detail.contains(&format!("function {function} would make")),
+            "{sql}: {}",
+            refusal.detail
+        );
+    }
+    for (sql, expected) in [
+        ("SELECT repeat('ab', 3) AS v", json!([{"v": "ababab"}])),
+        ("SELECT lpad('a', 3, 'x') AS v", json!([{"v": "xxa"}])),
+        ("SELECT concat('a', 1, NULL) AS v", json!([{"v": "a1"}])),
+        ("SELECT replace('aXa', 'X', 'yy') AS v", json!([{"v": "ayya"}])),
+        // The estimate of all rows together is far above the bound, and what comes out is not.
+        (
+            "SELECT count(*) AS v FROM events WHERE regexp_replace(message, 'a', '[\\0]', 'g') LIKE '[a]b %'",
+            json!([{"v": 5_000}]),
+        ),
+        ("SELECT max(length(repeat(message, 10))) AS v FROM events", json!([{"v": 2_100}])),
+    ] {
+        let reply = fixture.sql(sql).await.unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"));
+        assert_eq!(reply["rows"], expected, "{sql}");
+    }
+}
+
 // F40: bytes that are not what was written end one query, by name.
 #[tokio::test]
 async fn corrupt_objects_are_named() {
