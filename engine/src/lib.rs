@@ -17,6 +17,7 @@ mod jobs;
 mod lane;
 mod logs;
 mod metrics;
+mod panics;
 mod private;
 mod routes;
 mod run;
@@ -28,6 +29,7 @@ pub use routes::routes;
 /// The process' `main`: runs the command line.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
+    panics::hide_messages();
     allocator::start();
     private::start();
     cli::run()

@@ -145,7 +145,10 @@ where
         .build()
         .map_err(|error| Exit::failed(format!("cannot start threads: {error}")))?;
     let app = control.block_on(async {
-        let options = config.settings.storage.clone();
+        let options = storage::Options {
+            declared_key_secret: storage::DeclaredKeySecret::new(*derived.declared),
+            ..config.settings.storage.clone()
+        };
         let progress = Progress::default();
         if root.is_none() {
             origin::is_ours(&*storage::open_store(&options)?, &derived.check).await?;

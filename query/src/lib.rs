@@ -10,6 +10,9 @@
 //! `plan/guard.rs` says which SQL is open; `prune` which files are read; `scan` what happens when a stored
 //! object cannot be decoded (F40). SQL takes another way: [`worker`] runs it in processes that can be killed (X3).
 
+// Input decides positions: text is never cut by one, and no index is taken on trust.
+#![cfg_attr(not(test), deny(clippy::string_slice, clippy::indexing_slicing))]
+
 mod budget;
 mod cursor;
 mod endpoints;

@@ -195,6 +195,7 @@ impl Shared {
         let shared = Arc::new(Self {
             started: (now(), tokio::time::Instant::now()),
             keys: Keys::new(
+                options.declared_key_secret.clone(),
                 options.idempotency_keys_max,
                 options.idempotency_bytes_max,
                 options.idempotency_hours,

@@ -35,7 +35,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// What a client declared to be sent at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
-    /// The client's key, 1 to 255 bytes.
+    /// The client's key, 1 to 255 bytes; kept as its keyed hash.
     pub key: Box<str>,
     /// BLAKE3 of route, query and inflated body, shortened.
     pub fingerprint: [u8; 16],
@@ -184,6 +184,7 @@ impl Writer {
         let batch = table.fit(batch);
         let appended_ns = shared.steady_ns();
         let row_count = batch.num_rows() as u64;
+        let idempotency = idempotency.map(|record| shared.keys.seal(&id.tenant, record));
         if level == Acknowledgement::Object || shared.options.wal_place == WalPlace::Bucket {
             let meta = Meta {
                 table: id.clone(),

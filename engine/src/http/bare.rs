@@ -3,8 +3,8 @@
 //! Such a head never becomes a request, so no service sees it: hyper writes a status line and an empty body. Here
 //! that gets the body and the headers that every answer has; the status stays hyper's.
 
+use http::HeaderValue;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderValue};
 use ingest::Correlation;
 
 use super::answer::{Body, finish, problem};
@@ -31,7 +31,7 @@ pub fn instead_of(head: &[u8], is_in_target: bool, fresh: impl FnOnce() -> Strin
             "the request's head is not HTTP/1.1: a line, a name, a value or a length",
         ),
     };
-    let correlation = Correlation::from_headers(&HeaderMap::new(), fresh);
+    let correlation = Correlation::fresh(fresh());
     let mut response = finish(problem(&refusal, &correlation), &correlation, None);
     let Body::Full(body) = std::mem::replace(response.body_mut(), Body::Full(bytes::Bytes::new())) else {
         return None;

@@ -49,7 +49,12 @@ pub async fn answer(
     let begun_ns = Clock::monotonic_ns();
     let (head, incoming) = request.into_parts();
     let mut body = Arriving::new(incoming, head.version, &head.headers);
-    let correlation = Arc::new(Correlation::from_headers(&head.headers, fresh_id));
+    let correlation = Arc::new(Correlation::from_headers(
+        &head.headers,
+        &app.ingest.scrub.load(),
+        |id| app.identity.is_key(id),
+        fresh_id,
+    ));
     let origin = allowed_origin(&app, &head.headers);
     let is_head = head.method == Method::HEAD;
     let _running = app.metrics.begin();

@@ -139,6 +139,19 @@ impl Identity {
         }
     }
 
+    /// Whether a text is the whole of a key that is known, expired or not: what may not be logged or stored.
+    #[must_use]
+    pub fn is_key(&self, text: &str) -> bool {
+        if text.len() < key::OPAQUE_BYTES_MIN {
+            return false;
+        }
+        match key::parse(text) {
+            Some(key::Form::Ours { .. }) => true,
+            Some(key::Form::Opaque) => self.directory.load().by_hash.contains_key(&self.hash(text)),
+            None => false,
+        }
+    }
+
     fn look_up(&self, text: &str, now_ns: i64) -> Option<Principal> {
         let form = key::parse(text)?;
         let hash = self.hash(text);

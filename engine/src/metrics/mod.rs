@@ -278,6 +278,11 @@ fn records(out: &mut Exposition, counters: &ingest::Counters) {
         ("floodmark_ingest_received_bytes", "Body bytes as sent.", &counters.bytes_received),
         ("floodmark_ingest_inflated_bytes", "Body bytes inflated.", &counters.bytes_inflated),
         ("floodmark_ingest_replays", "Answers given again for an idempotency key.", &counters.replayed),
+        (
+            "floodmark_scrub_unscrubbed",
+            "Values that could not be scrubbed, and were masked whole.",
+            &counters.unscrubbed,
+        ),
     ] {
         out.counter(name, help);
         out.count(name, &[], load(counter));

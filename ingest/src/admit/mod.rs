@@ -149,6 +149,7 @@ impl Limiter {
     /// Sets a tenant's limits from the next request on.
     ///
     /// A measure whose rate stays keeps what is spent of it; a new rate starts full.
+    #[expect(clippy::indexing_slicing, reason = "one bucket a class, indexed by the class")]
     pub fn set(&self, tenant: &Tenant, policy: Policy) {
         if policy == Policy::default() {
             self.tenants.remove(tenant);
@@ -185,6 +186,7 @@ impl Limiter {
     ///
     /// # Errors
     /// [`Denied`]: the tenant's requests of this window are spent.
+    #[expect(clippy::indexing_slicing, reason = "one bucket a class, indexed by the class")]
     pub fn spend_request(&self, tenant: &Tenant, class: Class, now_ns: u64) -> Result<(), Denied> {
         let Some(buckets) = self.buckets(tenant) else { return Ok(()) };
         let Some(bucket) = &buckets.requests[class as usize] else { return Ok(()) };

@@ -195,13 +195,11 @@ fn after(cursor: Cursor) -> Result<(String, String), Refusal> {
 /// A step: a number of seconds, or with `s`, `m`, `h` or `d`; whole windows.
 fn step(text: &str) -> Result<i64, Refusal> {
     let window_s = WINDOW_NS / 1_000_000_000;
-    let (digits, factor) = match text.as_bytes().last() {
-        Some(b's') => (&text[..text.len() - 1], 1),
-        Some(b'm') => (&text[..text.len() - 1], 60),
-        Some(b'h') => (&text[..text.len() - 1], 3_600),
-        Some(b'd') => (&text[..text.len() - 1], 86_400),
-        _ => (text, 1),
-    };
+    let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
+    let (digits, factor) = units
+        .into_iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))
+        .unwrap_or((text, 1));
     let seconds = digits.parse::<i64>().ok().and_then(|number| number.checked_mul(factor));
     seconds
         .filter(|seconds| *seconds > 0 && seconds % window_s == 0)

@@ -119,7 +119,9 @@ async fn add(
                 first_ns,
                 last_ns,
             });
-            service.counts[at] += int(&batch, "rows", row).unwrap_or_default();
+            if let Some(count) = service.counts.get_mut(at) {
+                *count += int(&batch, "rows", row).unwrap_or_default();
+            }
             service.first_ns = service.first_ns.min(first_ns);
             service.last_ns = service.last_ns.max(last_ns);
         }
