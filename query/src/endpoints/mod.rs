@@ -19,7 +19,6 @@ mod traces;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use storage::reader::Snapshot;
 use storage::record::Kind;
@@ -140,16 +139,6 @@ pub async fn answer(endpoint: Endpoint, call: &Call<'_>) -> Result<Answer, Refus
         // A statement has a process to itself: `Query::answer` hands it there.
         Endpoint::Sql => Err(Refusal::bug()),
         Endpoint::Latency => latency::answer(call).await,
-    }
-}
-
-/// A whole JSON reply.
-fn json(body: Vec<u8>) -> Answer {
-    Answer {
-        status: 200,
-        content_type: "application/json",
-        headers: Vec::new(),
-        body: Body::Full(Bytes::from(body)),
     }
 }
 

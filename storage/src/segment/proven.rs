@@ -6,7 +6,6 @@
 //! prove is remembered as damaged, named in the log, counted, and not read again until the object changes.
 
 use std::fmt;
-use std::fs::File;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -151,31 +150,6 @@ impl ProvenStore {
         let with_prefix = |snapshot: Arc<Snapshot>| (format!("{}/", snapshot.table.dataset), snapshot);
         let tables = snapshots.into_iter().map(with_prefix).collect();
         Self { inner, proofs, tables, found: OnceLock::new() }
-    }
-
-    /// Opens a segment of a local store as a file, once all of it is proved; `None` where the store has no files.
-    ///
-    /// # Errors
-    /// The store's; [`Damaged`] in it where the bytes are not what was committed.
-    pub async fn open(&self, location: &Path) -> Result<Option<File>> {
-        let file = self.file(location).filter(|file| file.digest.is_some());
-        if let Some(file) = file {
-            self.refuse_damaged(location, key_of(file)).await?;
-        }
-        let got = self.inner.get_opts(location, GetOptions::default()).await?;
-        let GetResultPayload::File(opened, _) = got.payload else { return Ok(None) };
-        if let Some(file) = file {
-            let (key, state) = (key_of(file), state_of(&got.meta));
-            let is_proven = || self.proofs.proven.get(&key).is_some_and(|known| *known.value() == state);
-            if !is_proven() {
-                self.prove(location, file, key).await?;
-            }
-            if !is_proven() {
-                let source = "the object changes while it is read".into();
-                return Err(StoreError::Generic { store: "segment", source });
-            }
-        }
-        Ok(Some(opened))
     }
 
     /// The path of a damaged segment that a read of this store came upon.
