@@ -55,8 +55,14 @@ fn the_heavy_one_is_refused_first() {
 fn what_never_fits_is_refused_for_good() {
     let memory = Memory::new(CAP, 0);
     let alone_max = memory.alone_max(Pool::Decode);
-    assert_eq!(memory.take(Pool::Decode, Some(&tenant("a")), alone_max + 8).unwrap_err(), Short::Never { alone_max });
-    assert_eq!(memory.take(Pool::Decode, Some(&tenant("a")), u64::MAX).unwrap_err(), Short::Never { alone_max });
+    assert_eq!(
+        memory.take(Pool::Decode, Some(&tenant("a")), alone_max + 8).unwrap_err(),
+        Short::Never { alone_max }
+    );
+    assert_eq!(
+        memory.take(Pool::Decode, Some(&tenant("a")), u64::MAX).unwrap_err(),
+        Short::Never { alone_max }
+    );
     let whole = memory.take(Pool::Decode, Some(&tenant("a")), alone_max).expect("it fits alone");
     assert_eq!(whole.bytes(), alone_max);
 }
@@ -92,4 +98,31 @@ fn threads_together_never_exceed_the_pool() {
         }
     });
     assert_eq!(memory.used(Pool::Edge), 0);
+}
+
+#[test]
+fn a_part_of_a_charge_is_given_back_on_its_own() {
+    let memory = Memory::new(CAP, 0);
+    let mut whole = memory.take(Pool::Hot, Some(&tenant("a")), 100).unwrap();
+    let part = whole.split(30);
+    assert_eq!((whole.bytes(), part.bytes(), memory.used_by(Pool::Hot, &tenant("a"))), (70, 30, 100));
+    drop(part);
+    assert_eq!((memory.used(Pool::Hot), memory.used_by(Pool::Hot, &tenant("a"))), (70, 70));
+    assert_eq!(whole.split(1_000).bytes(), 70);
+    whole.count(5);
+    assert_eq!(memory.used(Pool::Hot), 5);
+}
+
+// X2: asked before a body is read.
+#[test]
+fn what_would_be_refused_is_known_before() {
+    let memory = Memory::new(CAP, 0);
+    assert_eq!(memory.refusal(Pool::Hot, &tenant("heavy")), None);
+    let (heavy, short) = fill(&memory, Pool::Hot, "heavy", 1);
+    assert_eq!((short, memory.refusal(Pool::Hot, &tenant("heavy"))), (Short::Share, Some(Short::Share)));
+    assert_eq!(memory.refusal(Pool::Hot, &tenant("light")), None);
+    let _rest = memory.count(Pool::Hot, None, memory.max(Pool::Hot) - memory.used(Pool::Hot));
+    assert_eq!(memory.refusal(Pool::Hot, &tenant("light")), Some(Short::Whole));
+    assert_eq!(memory.refusal(Pool::Hot, &tenant("heavy")), Some(Short::Share));
+    drop(heavy);
 }

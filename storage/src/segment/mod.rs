@@ -1,10 +1,11 @@
 //! Parquet files: the only place that knows Parquet's layout.
 //!
 //! `write` encodes sorted rows, `sort` says in which order, `statistics` what the log keeps of them; `read`
-//! decodes, `check` compares what was encoded with what went in, by the `fingerprint`; `put` names a file and
+//! decodes, `cost` tells what that takes, `check` compares what was encoded with what went in, by the `fingerprint`; `put` names a file and
 //! brings it into the store.
 
 mod check;
+mod cost;
 mod fingerprint;
 mod put;
 mod read;
@@ -13,10 +14,13 @@ mod statistics;
 mod write;
 
 pub use check::check;
+pub use cost::Cost;
 pub use fingerprint::Fingerprint;
 pub use put::{made_ms, path, put};
 #[cfg(test)]
 pub use read::open;
 pub use read::{Rows, read};
+#[cfg(test)]
+pub use sort::sort as sort_rows;
 pub use sort::{KEYS, OPTIONS, order};
 pub use write::{Writer, Written, write};

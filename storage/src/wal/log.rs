@@ -16,8 +16,12 @@ use super::segment::{self, Segment};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
 use crate::faults::{self, Bug};
+use crate::hot::frame_bytes;
 use crate::record::{TableId, Tenant};
 use crate::writer::Idempotency;
+
+/// Bytes of the buffer of frames that a lane keeps between two syncs. Chosen: what one sync of a busy lane writes.
+const PENDING_KEPT_BYTES: usize = 1 << 20;
 
 /// A declared key with the time it was acknowledged at.
 pub type Remembered = (Tenant, i64, Arc<Idempotency>);
@@ -199,6 +203,12 @@ impl Log {
     pub fn gather(&mut self, meta: Meta, batch: &RecordBatch) -> Result<u64> {
         let seq = self.next_seq;
         let header = self.header(seq);
+        let reply_bytes = meta.idempotency.as_ref().map_or(0, |idempotency| idempotency.reply.len());
+        let bytes = usize::try_from(frame_bytes(batch, reply_bytes)).unwrap_or(0);
+        if bytes > PENDING_KEPT_BYTES {
+            // Exactly what is charged for it: doubling would hold as much again.
+            self.pending.reserve_exact(bytes);
+        }
         frame::encode(&mut self.pending, header, &meta, batch)?;
         self.pending_seqs.push((seq, meta));
         self.next_seq += 1;
@@ -260,7 +270,7 @@ impl Log {
         faults::io("wal.sync.after").map_err(Failure::Poisoned)?;
         self.durable_seq = self.next_seq - 1;
         self.has_heartbeat = false;
-        self.pending.clear();
+        self.clear();
         faults::step("wal.noted");
         let mut segments = self.ledger.segments();
         let contents = segments.entry(number).or_default();
@@ -283,9 +293,15 @@ impl Log {
         }
     }
 
+    /// Empties the buffer of frames; what a burst made of it is given back.
+    fn clear(&mut self) {
+        self.pending.clear();
+        self.pending.shrink_to(PENDING_KEPT_BYTES);
+    }
+
     /// Forgets what is pending: it was never written and nobody was told otherwise.
     pub fn abandon(&mut self) {
-        self.pending.clear();
+        self.clear();
         self.next_seq -= self.pending_seqs.len() as u64;
         self.pending_seqs.clear();
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::rig::{Rig, START_NS, chunk, column, run, start_ns};
 use crate::compact::run::compact;
 use crate::error::Kind as ErrorKind;
+use crate::memory::Pool;
 use crate::segment::{self, Fingerprint};
 
 fn failures(rig: &Rig) -> (u64, u64, u64) {
@@ -193,12 +194,13 @@ fn a_seal_under_a_merge_goes_first() {
 fn nothing_is_merged_while_ingest_needs_the_memory() {
     run(async {
         let rig = Rig::sealed(3).await;
-        rig.shared.hot_bytes.store(rig.shared.options.hot_bytes_max / 4 * 3, Ordering::Relaxed);
+        let memory = &rig.shared.memory;
+        let hot = memory.count(Pool::Hot, None, memory.max(Pool::Hot) / 4 * 3);
         assert!(!compact(&rig.shared, || true).await);
         assert_eq!(rig.files().len(), 6);
         assert_eq!(rig.shared.compaction.files_waiting.load(Ordering::Relaxed), 6, "the lag shows");
         assert_eq!(rig.shared.compaction.partition_files_max.load(Ordering::Relaxed), 3);
-        rig.shared.hot_bytes.store(0, Ordering::Relaxed);
+        drop(hot);
         rig.compact().await;
         assert_eq!(rig.files().len(), 2);
         assert_eq!(rig.shared.compaction.files_waiting.load(Ordering::Relaxed), 0);

@@ -43,7 +43,8 @@ fn input(written: Written) -> Input {
         digest: Some(*blake3::hash(&written.bytes).as_bytes()),
         stats: statistics.json(),
     };
-    Input { file: Arc::new(file), bytes: written.bytes }
+    let cost = segment::Cost::of(&file.path, &written.bytes).unwrap();
+    Input { file: Arc::new(file), bytes: written.bytes, cost }
 }
 
 fn decode(bytes: bytes::Bytes, schema: &SchemaRef) -> RecordBatch {
@@ -113,7 +114,7 @@ fn what_is_not_sorted_damaged_or_unknown_is_named_by_its_place() {
     bytes[100] ^= 1;
     damaged.bytes = bytes.into();
     assert!(failing(damaged, &schema).contains("not what was committed"));
-    let mut writer = segment::Writer::new(Kind::Events, Arc::clone(&schema), 50, |_| false, 64).unwrap();
+    let mut writer = segment::Writer::new(Kind::Events, Arc::clone(&schema), 50, 0, |_| false, 64).unwrap();
     writer.write(&rows[1]).unwrap();
     assert!(failing(input(writer.finish().unwrap()), &schema).contains("is not sorted"));
     // A table that lacks the second chunk's `note`.
