@@ -167,8 +167,11 @@ async fn seal_group(shared: &Shared, group: &[&Table], budget: &mut Budget) -> (
             for (table, sealed) in group.iter().zip(sealed.tables) {
                 match sealed {
                     Ok(rows) => {
-                        note(shared, rows);
-                        sealed_any |= rows > 0;
+                        // None: it was not its turn, or an earlier seal got in after all.
+                        if rows > 0 {
+                            note(shared, rows);
+                        }
+                        sealed_any = true;
                     }
                     Err(error) => failed(&table.id, &error),
                 }

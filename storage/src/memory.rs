@@ -144,15 +144,15 @@ impl Memory {
         charge
     }
 
-    /// What a byte more of a pool would be answered, without taking it; `None` where it would be lent.
+    /// What so many bytes more of a pool would be answered, without taking them; `None` where they would be lent.
     #[must_use]
-    pub fn refusal(&self, pool: Pool, tenant: &Tenant) -> Option<Short> {
-        let held = self.used_by(pool, tenant);
-        let free = self.max(pool).saturating_sub(self.used(pool));
-        if held >= free.saturating_mul(GENEROSITY) && (free > 0 || held > self.alone_max(pool) / 2) {
-            return Some(Short::Share);
+    pub fn refusal(&self, pool: Pool, tenant: &Tenant, bytes: u64) -> Option<Short> {
+        let held = self.used_by(pool, tenant).saturating_add(bytes);
+        let free = self.max(pool).checked_sub(self.used(pool).saturating_add(bytes));
+        if free.is_some_and(|free| held <= free.saturating_mul(GENEROSITY)) {
+            return None;
         }
-        (free == 0).then_some(Short::Whole)
+        Some(if free.is_some() || held > self.alone_max(pool) / 2 { Short::Share } else { Short::Whole })
     }
 
     fn empty(self: &Arc<Self>, pool: Pool, tenant: Option<&Tenant>) -> Charge {

@@ -27,6 +27,9 @@ use crate::table::Table;
 use crate::wal::frame::Meta;
 use crate::wal::log::{Failure, Log, Remembered};
 
+/// What a request of one record takes of the memory for hot rows, its frame included: less is not worth a body.
+const REQUEST_BYTES: u64 = 16 << 10;
+
 /// Nanoseconds in a day.
 const DAY_NS: i64 = 86_400_000_000_000;
 
@@ -262,7 +265,7 @@ impl Writer {
         if shared.is_full() {
             return Some(Error::new(ErrorKind::Busy { retry_after: RETRY_AFTER }, "a disk budget is full"));
         }
-        let short = shared.memory.refusal(Pool::Hot, tenant)?;
+        let short = shared.memory.refusal(Pool::Hot, tenant, REQUEST_BYTES)?;
         Some(refused(if short == Short::Share { short } else { Short::Whole }, 0))
     }
 }

@@ -24,7 +24,7 @@ const ROWS: usize = 64 * 1024;
 const BATCH_ROWS: usize = 8 * 1024;
 
 /// Bytes of rows decoded at a time, of all inputs together, and again as keys and as what is written.
-const BATCH_BYTES: u64 = 2 << 20;
+const BATCH_BYTES: u64 = 1 << 20;
 
 /// What a column takes while it is encoded, beside its pages.
 const COLUMN_BYTES: u64 = 16 << 10;
@@ -69,7 +69,7 @@ pub enum Failed {
 
 /// Merges sorted segments of one table and date into one of the table's present columns.
 ///
-/// Holds what [`merge_bytes`] says: the inputs' and the result's encoded bytes, and decoded at most 64 Ki rows or 2 MiB
+/// Holds what [`merge_bytes`] says: the inputs' and the result's encoded bytes, and decoded at most 64 Ki rows or 1 MiB
 /// of all inputs together, but for rows that are larger alone. `goes_on` is asked once a batch.
 ///
 /// # Errors

@@ -210,7 +210,7 @@ async fn replace(
     let encoded = 2 * files.iter().map(|file| file.bytes).sum::<u64>();
     let mut charge = lend(&shared.memory, Pool::Merge, encoded).await.map_err(Failed::Merge)?;
     let mut inputs = get(shared, &root, files).await?;
-    let fits = fitting(shared, &mut charge, &inputs, schema.fields().len())?;
+    let fits = fitting(shared.memory.max(Pool::Merge), &mut charge, &inputs, schema.fields().len())?;
     inputs.truncate(fits);
     let files = &files[..fits];
     if faults::has(Bug::CompactionDropsRow) {
@@ -261,7 +261,12 @@ async fn replace(
 /// How many of the inputs, two at least, are merged within the memory for that, which is taken here.
 ///
 /// A file that does not fit with its neighbour is left alone: it is as large as this machine merges.
-fn fitting(shared: &Shared, charge: &mut Charge, inputs: &[Input], columns: usize) -> Result<usize, Failed> {
+pub(super) fn fitting(
+    pool: u64,
+    charge: &mut Charge,
+    inputs: &[Input],
+    columns: usize,
+) -> Result<usize, Failed> {
     let mut fits = inputs.len();
     loop {
         let bytes = merge_bytes(&inputs[..fits], columns);
@@ -274,7 +279,6 @@ fn fitting(shared: &Shared, charge: &mut Charge, inputs: &[Input], columns: usiz
             Err(_) if fits > 2 => fits = (fits / 2).max(2),
             Err(Short::Never { .. }) => {
                 // The larger of the two: the plan has them by size.
-                let pool = shared.memory.max(Pool::Merge);
                 let text =
                     format!("merging it takes {bytes} bytes of the {pool} for merges: raise memory_max");
                 return Err(Failed::Input(fits - 1, Error::new(ErrorKind::TooLarge, text)));

@@ -154,7 +154,7 @@ mod tests {
         let clean = rows("spans", all.clone(), 1).unwrap();
         let found = clean.batch();
         assert_eq!(found.num_rows(), 2 * WINDOW_SERIES_MAX, "of two minutes");
-        assert_eq!((sum(found, "count"), sum(found, "error_count")), (12_400, 6_200));
+        assert_eq!((sum(found, "count"), sum(found, "errors")), (12_400, 6_200));
         let operations = found.column_by_name("operation").unwrap().as_string::<i32>();
         for name in 0..10 {
             let name = name.to_string();

@@ -21,7 +21,8 @@ pub fn seal_above_half(shared: &Shared) -> Result<()> {
         |error| Error::new(ErrorKind::Unavailable, "no thread for sealing at the start").with_source(error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unavailable)?;
     let sealed = std::thread::scope(|scope| {
-        let seal = || {
+        // The runtime ends on its own thread: where others wait, none may be dropped.
+        let seal = move || {
             runtime.block_on(async {
                 let mut rows = 0;
                 for table in shared.tables.waiting() {

@@ -279,8 +279,9 @@ mod tests {
             |oldest_ns| Backlog { tenant: &tenant, is_measured: false, rows: 1, bytes: 1, oldest_ns };
         let backlogs = [backlog(Some(100)), backlog(None), backlog(Some(40)), backlog(Some(0))];
         let spent = Budget::full(0);
-        assert_eq!(due(&backlogs, 3_000, true, &Options::default(), &spent, 100), [[2, 3]]);
-        assert!(due(&backlogs, 3_000, false, &Options::default(), &spent, 100).is_empty());
+        let options = Options { seal_bytes: 1_000, ..Options::default() };
+        assert_eq!(due(&backlogs, 3_000, true, &options, &spent, 100), [[2, 3]]);
+        assert!(due(&backlogs, 3_000, false, &options, &spent, 100).is_empty());
     }
 
     /// Tables of tenant `a`, `b`, …, measured or not, by the time of their oldest row.

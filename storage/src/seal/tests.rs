@@ -304,8 +304,8 @@ fn a_start_counts_what_it_replays_by_what_it_holds_and_takes_ingest_at_once() {
         let storage = open(folder.path(), |_| ()).await;
         let table = id("acme", "events");
         let writer = storage.writer(0).unwrap();
-        for _ in 0..40 {
-            writer.append(&table, rows(&vec![5; 5_000]), None).await.unwrap();
+        for _ in 0..30 {
+            writer.append(&table, rows(&vec![5; 20_000]), None).await.unwrap();
         }
         let held = storage.memory().used(Pool::Hot);
         drop((writer, storage));
@@ -323,7 +323,7 @@ fn a_start_counts_what_it_replays_by_what_it_holds_and_takes_ingest_at_once() {
         let writer = storage.writer(0).unwrap();
         assert!(writer.pressure(&table.tenant).is_none());
         writer.append(&table, rows(&[5]), None).await.unwrap();
-        assert_eq!(found(&storage, &table).await.0, 200_002);
+        assert_eq!(found(&storage, &table).await.0, 600_002);
     });
 }
 
