@@ -59,17 +59,17 @@ impl HotChunk {
 ///
 /// An allocation that several columns share, as those of a frame that was read back do, counts once.
 pub fn held_bytes(batch: &RecordBatch, measurement: &Measurement) -> u64 {
+    let own = batch.num_columns() * (size_of::<ArrayData>() + COLUMN_BYTES) + CHUNK_BYTES;
+    array_bytes(batch) + (own + measurement.held_bytes()) as u64
+}
+
+/// What the allocations take that a chunk's columns stand in, each counted once.
+pub fn array_bytes(batch: &RecordBatch) -> u64 {
     let mut allocations = Vec::with_capacity(batch.num_columns() * 3);
-    let mut own = 0;
-    for column in batch.columns() {
-        own += size_of::<ArrayData>();
-        gather(&column.to_data(), &mut allocations);
-    }
+    batch.columns().iter().for_each(|column| gather(&column.to_data(), &mut allocations));
     allocations.sort_unstable();
     allocations.dedup_by_key(|(at, _)| *at);
-    let arrays: usize = allocations.iter().map(|(_, bytes)| bytes).sum();
-    let held = arrays + own + measurement.held_bytes() + batch.num_columns() * COLUMN_BYTES + CHUNK_BYTES;
-    held as u64
+    allocations.iter().map(|(_, bytes)| *bytes as u64).sum()
 }
 
 /// Where each allocation of an array is, and how large.

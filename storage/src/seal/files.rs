@@ -16,6 +16,7 @@ use super::sorted::{BATCH_BYTES, Input, Piece, Sorted, sort_bytes};
 use crate::deployment::Stats;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults;
+use crate::hot::array_bytes;
 use crate::memory::{Charge, Memory, Pool, Short};
 use crate::reader::DataFile;
 use crate::record::Kind;
@@ -110,7 +111,7 @@ fn grouped(inputs: Vec<Input>, bytes_max: u64) -> Vec<Vec<Input>> {
     let mut groups: Vec<Vec<Input>> = Vec::new();
     let mut bytes = 0;
     for input in inputs {
-        let own = input.batch.get_array_memory_size() as u64;
+        let own = array_bytes(&input.batch);
         match groups.last_mut().filter(|_| bytes + own <= bytes_max) {
             Some(group) => group.push(input),
             None => {
@@ -188,4 +189,38 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::new(ErrorKind::Bug, "sealing panicked").with_source(error))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Sizes, grouped};
+    use crate::fixture::rows;
+    use crate::hot::array_bytes;
+    use crate::memory::{Memory, Pool};
+    use crate::seal::sorted::Input;
+
+    fn input(count: usize) -> Input {
+        let batch = rows(&vec![5; count]).batch().clone();
+        Input { batch, writer: Arc::from("w-0"), first_seq: 0, after_day: None }
+    }
+
+    // B1: what is sorted together is bounded, whatever a commit takes.
+    #[test]
+    fn chunks_are_sorted_together_up_to_a_bound() {
+        let one = array_bytes(&input(100).batch);
+        let sizes = |bytes_max, counts: &[usize]| -> Vec<usize> {
+            let inputs = counts.iter().map(|count| input(*count)).collect();
+            grouped(inputs, bytes_max).iter().map(Vec::len).collect()
+        };
+        assert_eq!(sizes(one * 2, &[100, 100, 100]), [2, 1]);
+        assert_eq!(sizes(one, &[100, 5_000, 100]), [1, 1, 1], "a chunk that is larger alone");
+        assert_eq!(sizes(u64::MAX, &[100; 4]), [4]);
+        assert!(sizes(1, &[]).is_empty());
+        // What is sorted, its keys and two files fit the pool of seals together.
+        let memory = Memory::new(350 << 20, 0);
+        let held = Sizes::of(&memory);
+        assert!(held.sort_bytes + 2 * held.file_bytes <= memory.max(Pool::Seal));
+    }
 }

@@ -227,7 +227,8 @@ fn commits(backlogs: &[Backlog<'_>], tables: &[usize]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Backlog, Budget, due};
+    use super::{Backlog, Budget, TENANTS_MAX, due};
+    use crate::keeper::TURN_TABLES_MAX;
     use crate::options::Options;
     use crate::record::Tenant;
 
@@ -317,6 +318,38 @@ mod tests {
         // Nothing waits longer than the most.
         let stuck = [("a", false, 0), ("b", false, 1), ("b", true, 2)];
         check_budget(&stuck, 1, 10_000_001, &[&[0], &[1]]);
+    }
+
+    // X2: a budget that is short is shared in turns, whoever has the oldest rows.
+    #[test]
+    fn who_waits_longest_for_a_turn_is_next() {
+        let (heavy, light) = (Tenant::parse("heavy").unwrap(), Tenant::parse("light").unwrap());
+        let backlog = |tenant, oldest_ns| Backlog {
+            tenant,
+            is_measured: false,
+            rows: 1,
+            bytes: 1,
+            oldest_ns: Some(oldest_ns),
+        };
+        let mut backlogs: Vec<_> = (0..1_000).map(|at| backlog(&heavy, at)).collect();
+        backlogs.push(backlog(&light, 5_000));
+        let mut budget = Budget::full(TURN_TABLES_MAX as u64);
+        let found = |budget: &Budget| due(&backlogs, 1 << 30, false, &options(), budget, 1_005_000);
+        assert_eq!(found(&budget), [(0..TURN_TABLES_MAX).collect::<Vec<_>>()], "the oldest of all first");
+        budget.served(&heavy);
+        assert_eq!(found(&budget), [vec![1_000]], "then the other tenant");
+        budget.served(&light);
+        assert_eq!(found(&budget).len(), 1);
+    }
+
+    // B1
+    #[test]
+    fn no_more_tenants_are_remembered_than_the_bound() {
+        let mut budget = Budget::full(1);
+        for at in 0..TENANTS_MAX * 2 {
+            budget.served(&Tenant::parse(&format!("t{at}")).unwrap());
+            assert!(budget.turns.len() <= TENANTS_MAX);
+        }
     }
 
     #[test]

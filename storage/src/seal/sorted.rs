@@ -56,6 +56,8 @@ pub struct Sorted {
     weights: Vec<u32>,
     /// Rows of each day, by number.
     days: Vec<(i64, Vec<u32>)>,
+    /// Columns of the table that no input has.
+    absent: usize,
 }
 
 /// Some rows of one date that become a file.
@@ -118,8 +120,12 @@ impl Sorted {
                 days.entry(day).or_default().push(*row);
             }
         }
-        let weights = weights(schema, &inputs, row_count as usize);
-        Ok(Self { schema: Arc::clone(schema), inputs, starts, weights, days: days.into_iter().collect() })
+        let has = |name: &str| inputs.iter().any(|input| input.batch.column_by_name(name).is_some());
+        let absent =
+            schema.fields().iter().filter(|field| !is_made(field.name()) && !has(field.name())).count();
+        let weights = weights(schema.fields().len() - absent, &inputs, row_count as usize);
+        let days = days.into_iter().collect();
+        Ok(Self { schema: Arc::clone(schema), inputs, starts, weights, days, absent })
     }
 
     /// The rows of each date in pieces of at most `bytes_max`, but for a row that is larger alone.
@@ -160,7 +166,11 @@ impl Sorted {
         piece: &'a Piece,
     ) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> + 'a {
         let rows = &self.days[piece.at].1[piece.rows.clone()];
-        self.cut(rows, BATCH_BYTES, BATCH_ROWS).map(|(range, _)| self.gather(&rows[range]))
+        // Columns that no row has a value in are nulls of eight bytes in a batch, and nothing in a file.
+        let absent = u64::from(CELL_BYTES) * self.absent as u64;
+        let rows_max =
+            usize::try_from(BATCH_BYTES / absent.max(1)).unwrap_or(BATCH_ROWS).clamp(1, BATCH_ROWS);
+        self.cut(rows, BATCH_BYTES, rows_max).map(|(range, _)| self.gather(&rows[range]))
     }
 
     /// Rows of a piece.
@@ -171,7 +181,7 @@ impl Sorted {
     /// Whether no row has a value in that column.
     pub fn is_empty(&self, name: &str) -> bool {
         let has_none = |column: &ArrayRef| column.logical_null_count() == column.len();
-        !matches!(name, schema::TIME | schema::OBSERVED_TIME | schema::WRITER | schema::SEQ)
+        !is_made(name)
             && self.inputs.iter().all(|input| input.batch.column_by_name(name).is_none_or(has_none))
     }
 
@@ -266,6 +276,11 @@ impl<'a> Values<'a> {
     }
 }
 
+/// Whether a column is made from the rows' coordinates and times.
+fn is_made(name: &str) -> bool {
+    matches!(name, schema::TIME | schema::OBSERVED_TIME | schema::WRITER | schema::SEQ)
+}
+
 fn times<'a>(batch: &'a RecordBatch, name: &str) -> &'a Int64Array {
     batch.column_by_name(name).expect("every chunk has its times").as_primitive::<Int64Type>()
 }
@@ -305,8 +320,8 @@ fn order(kind: Kind, schema: &SchemaRef, inputs: &[Input]) -> Result<UInt32Array
 }
 
 /// What each row takes in a batch, in bytes.
-fn weights(schema: &SchemaRef, inputs: &[Input], row_count: usize) -> Vec<u32> {
-    let cells = u32::try_from(schema.fields().len()).unwrap_or(u32::MAX).saturating_mul(CELL_BYTES);
+fn weights(columns: usize, inputs: &[Input], row_count: usize) -> Vec<u32> {
+    let cells = u32::try_from(columns).unwrap_or(u32::MAX).saturating_mul(CELL_BYTES);
     let mut weights = vec![cells; row_count];
     let mut rest = &mut weights[..];
     for input in inputs {

@@ -60,3 +60,37 @@ fn of_group(group: &RowGroupMetaData) -> (u64, u64) {
     }
     (open_bytes, decoded.div_ceil(rows))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Cost;
+    use crate::record::fit::{Columns, Coordinates, to_rows};
+    use crate::record::{Clean, Draft, Field, Kind};
+    use crate::segment;
+
+    fn cost(rows: usize, text_bytes: usize) -> Cost {
+        let mut draft = Draft::new(Kind::Events);
+        for n in 0..rows {
+            draft.begin_row();
+            draft.set_int(Field::TimeNs, n as i64);
+            draft.set_int(Field::ObservedNs, 0);
+            draft.set_text(Field::Source, "s");
+            draft.set_text(Field::Id, &format!("{n:0text_bytes$}"));
+            draft.end_row();
+        }
+        let chunk = Clean::attest(&mut draft, 1).batch().clone();
+        let at = Coordinates { writer: "w", first_seq: 0 };
+        let rows = to_rows(&chunk, Columns::new(Kind::Events).schema(), at);
+        let bytes = segment::write(Kind::Events, &rows, 65_536).unwrap().bytes;
+        Cost::of("a", &bytes).unwrap()
+    }
+
+    // B1: repeated zeros are next to nothing in a file, and all there once it is decoded.
+    #[test]
+    fn the_footer_tells_what_rows_take_decoded() {
+        let (short, long) = (cost(1_000, 10), cost(1_000, 5_000));
+        assert!((5_000..6_000).contains(&long.row_bytes), "{long:?}");
+        assert!(short.row_bytes < 1_000 && short.open_bytes < long.open_bytes, "{short:?}");
+        assert!(Cost::of("a", &bytes::Bytes::from_static(b"PAR1")).is_err());
+    }
+}

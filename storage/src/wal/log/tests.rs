@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{Ledger, Log};
+use super::{Ledger, Log, PENDING_KEPT_BYTES};
 use crate::disk::LocalDisk;
 use crate::error::Kind as ErrorKind;
 use crate::record::fit::{Columns, Coordinates, to_rows};
@@ -231,4 +231,26 @@ fn a_payload_that_is_not_what_was_written_is_no_panic() {
         refused += usize::from(frame::decode(&payload[..at]).is_err());
     }
     assert!(refused > payload.len(), "{refused} refused");
+}
+
+// B1: what a burst made of the buffer of frames is given back with it.
+#[test]
+fn the_buffer_of_frames_is_small_again_after_a_burst() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path(), 0, 0, 4 << 10);
+    let text = "x".repeat(3_000);
+    let many: Vec<&str> = vec![&text; 1_000];
+    let large = arrow::array::StringArray::from(many);
+    let large =
+        arrow::array::RecordBatch::try_from_iter([("a", Arc::new(large) as arrow::array::ArrayRef)]).unwrap();
+    for seq in 1..4 {
+        log.gather(meta(seq), &large).unwrap();
+    }
+    assert!(log.pending.capacity() > 9_000_000);
+    assert!(log.pending.capacity() < 10_000_000, "reserved to what it takes, not doubled");
+    log.commit().unwrap();
+    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES);
+    log.gather(meta(4), &large).unwrap();
+    log.abandon();
+    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES);
 }
