@@ -7,7 +7,7 @@
 pub mod check;
 pub mod client;
 pub mod ledger;
-mod random;
+pub mod random;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

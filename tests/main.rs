@@ -6,14 +6,17 @@
     reason = "a test says what it counted and what it skipped"
 )]
 
+mod adversary;
 mod backup;
 mod bad_input;
 mod bucket;
 mod full_disk;
 mod harness;
+mod hostile;
 mod isolation;
 mod kill;
 mod latency;
+mod old_data;
 mod payloads;
 mod retention;
 mod salvage;

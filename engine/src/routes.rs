@@ -2,6 +2,7 @@
 //! and the tests of who may call what are made.
 
 use http::Method;
+use storage::record::Kind;
 use storage::{Role, Roles};
 
 /// Who may call a route.
@@ -176,8 +177,8 @@ impl Route {
 }
 
 const SEND: Access = Access::Roles(Roles::of(&[Role::Ingest, Role::Admin]));
-const READ: Access = Access::Roles(Roles::of(&[Role::Analyst, Role::Auditor, Role::Admin]));
-const AUDIT: Access = Access::Roles(Roles::of(&[Role::Auditor, Role::Admin]));
+const READ: Access = Access::Roles(Roles::readers(Kind::Events));
+const AUDIT: Access = Access::Roles(Roles::readers(Kind::Audit));
 const ADMIN: Access = Access::Roles(Roles::of(&[Role::Admin, Role::Operator]));
 const OWN: Access = Access::Roles(Roles::of(&[Role::Admin]));
 const SEE_KEYS: Access = Access::Roles(Roles::of(&[Role::Auditor, Role::Admin, Role::Operator]));

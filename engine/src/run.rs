@@ -20,6 +20,9 @@ use crate::config::{self, Config};
 use crate::identity::{Identity, master};
 use crate::jobs::{self, Jobs};
 use crate::metrics::Metrics;
+use crate::state::origin::{self, Origin};
+use crate::state::proof::Prover;
+use crate::state::store::Store;
 use crate::state::{self, State, bootstrap};
 use crate::{http, lane, logs};
 
@@ -72,7 +75,7 @@ impl From<storage::Error> for Exit {
 impl From<state::Error> for Exit {
     fn from(error: state::Error) -> Self {
         let code = match error {
-            state::Error::Corrupt(_) => 65,
+            state::Error::Corrupt(_) | state::Error::Forged(_) => 65,
             state::Error::Forbidden(_) => 78,
             _ => 1,
         };
@@ -115,8 +118,16 @@ where
     let data = &config.settings.data;
     std::fs::create_dir_all(data)
         .map_err(|error| Exit::failed(format!("cannot make the data folder {}: {error}", data.display())))?;
-    let derived = master::load(config.secrets.master_key.as_ref(), data, config.is_loopback())?;
-    let identity = Arc::new(Identity::new(derived.pepper));
+    let root = storage::local_root(&config.settings.storage);
+    let has_deployment = root.as_ref().is_some_and(|root| root.join("system/master.json").exists());
+    let configured_key = config.secrets.master_key.as_ref();
+    let master = master::load(configured_key, data, config.is_loopback(), has_deployment)?;
+    if let Some(root) = &root {
+        // Told before the log is replayed and anything is written.
+        origin::is_ours_in(root, &master.derived.check)?;
+    }
+    let derived = &master.derived;
+    let identity = Arc::new(Identity::new(derived.pepper.clone()));
     let configured = bootstrap::configured(&config, &identity)?;
     let shared = lane::shared(&config, &derived.scrub)?;
     // Bound before anything is replayed, so that a taken port is told at once; heard only once ready.
@@ -131,10 +142,27 @@ where
     let app = control.block_on(async {
         let options = config.settings.storage.clone();
         let progress = Progress::default();
+        if root.is_none() {
+            origin::is_ours(&*storage::open_store(&options)?, &derived.check).await?;
+        }
         let storage =
             Storage::open(options, ingest::measure::measure, Clock::now_ns, |at| progress.show(at)).await?;
-        let state = State::load(storage.object_store(), Arc::clone(&identity), configured).await?;
-        state.check_master(&derived.check).await?;
+        // The data folder is this process's from here on.
+        master.save()?;
+        let prover = Prover::new(derived.state.clone());
+        let mark = origin::mark(&config.settings.data);
+        let objects = storage.object_store();
+        let adopts = config.settings.adopt_state;
+        if let Origin::TakenOver(records) =
+            origin::check(&*objects, &prover, &derived.check, &mark, adopts).await?
+        {
+            say(&format!(
+                "{records} records of tenants, keys and policies had no proof of origin and were taken over as they \
+                 are; from now on one without is refused"
+            ));
+        }
+        let store = Arc::new(Store::new(objects, prover));
+        let state = State::load(Arc::clone(&store), Arc::clone(&identity), configured).await?;
         let bootstrap_key = bootstrap::first_start(&state, &config, Clock::now_ns()).await?;
         if let Some(key) = &bootstrap_key {
             say(&format!(
@@ -146,8 +174,8 @@ where
             shared.admit.set(&tenant, policy);
         }
         // R1: nothing is deleted before storage knows every hold.
-        storage.set_policies(state.rules().await?);
-        let (jobs, queued) = Jobs::load(storage.object_store()).await?;
+        storage.set_policies(state.rules().await);
+        let (jobs, queued) = Jobs::load(store).await?;
         jobs::start(Arc::clone(&jobs), queued, Arc::clone(&storage), &config.settings.jobs)
             .map_err(|error| Exit::failed(format!("cannot start the thread of jobs: {error}")))?;
         let query = query::Query::new(Arc::clone(&storage), config.query_options())

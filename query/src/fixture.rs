@@ -2,28 +2,30 @@
 //! into a store in memory, some left hot.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use object_store::memory::InMemory;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStoreExt, PutPayload, path::Path};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use serde_json::Value as Json;
 use storage::latency::Measurement;
-use storage::reader::{DataFile, LatencySnapshot, Snapshot};
+use storage::reader::{DataFile, HotRows, LatencySnapshot, Snapshot};
 use storage::record::fit::{Columns, Coordinates, to_rows};
 use storage::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant};
 use storage::{Acknowledgement, Principal, Role, Roles};
 
-use crate::endpoints::Endpoint;
+use crate::endpoints::{self, Endpoint};
 use crate::plan::session::Sessions;
 use crate::query::{Answer, Body, Options, Request, answer_view};
 use crate::refusal::Refusal;
 use crate::view::View;
+use crate::worker::{self, Asked, Launch, Lender, Pool};
 
 /// 2026-01-02T03:04:05Z.
 pub const T0: i64 = 1_767_323_045_000_000_000;
@@ -35,6 +37,8 @@ pub struct Fixture {
     pub snapshots: Vec<Snapshot>,
     pub hot_latency: Vec<Arc<Measurement>>,
     pub options: Options,
+    /// Workers that were asked: a stream outlives the call that began it.
+    pools: Mutex<Vec<Pool>>,
 }
 
 /// Drafts the rows of a chunk.
@@ -54,6 +58,7 @@ impl Fixture {
             snapshots: Vec::new(),
             hot_latency: Vec::new(),
             options: Options { time_max: Duration::from_secs(60), ..Options::default() },
+            pools: Mutex::default(),
         }
     }
 
@@ -73,10 +78,9 @@ impl Fixture {
             if *sealed == Sealed::Yes {
                 files.push(self.file(&table, files.len(), &to_rows(&batch, columns.schema(), at)).await);
             } else {
-                hot.push((batch, at));
+                hot.push(HotRows::new(batch, at.writer, at.first_seq));
             }
         }
-        let hot = hot.into_iter().map(|(batch, at)| to_rows(&batch, columns.schema(), at)).collect();
         let schema = Arc::clone(columns.schema());
         self.snapshots.push(Snapshot { table, kind, version: Some(1), schema, files, hot });
     }
@@ -101,6 +105,7 @@ impl Fixture {
                 Some((low, arrow::compute::max_string(sources).unwrap().to_owned()))
             },
             digest: None,
+            blocks: None,
             stats: String::new(),
         };
         let location = Path::parse(format!("{}/{path}", table.prefix())).unwrap();
@@ -114,9 +119,38 @@ impl Fixture {
         let own: Vec<_> = self.snapshots.iter().filter(|one| one.table.tenant == tenant).cloned().collect();
         let stored = own.iter().find(|one| one.kind == Kind::Latency).cloned();
         let latency = LatencySnapshot { stored, hot: self.hot_latency.clone() };
-        let view = View::new(tenant, Roles::of(roles), Arc::clone(&self.store) as _, own, latency);
+        let view = View::new(tenant.clone(), Roles::of(roles), Arc::clone(&self.store) as _, own, latency);
+        if request.endpoint == Endpoint::Sql {
+            return self.sql_of(tenant, Roles::of(roles), view, &request).await;
+        }
         let sessions = Sessions::new(self.options.memory_bytes, self.options.threads);
-        answer_view(&view, &request, &sessions, &self.options).await
+        answer_view(&view, &request, &sessions).await
+    }
+
+    /// SQL in a worker that is a thread of the test.
+    async fn sql_of(
+        &self,
+        tenant: Tenant,
+        roles: Roles,
+        view: View,
+        request: &Request,
+    ) -> Result<Answer, Refusal> {
+        let question = endpoints::sql::question(request, self.options.rows_max)?;
+        let store = PrefixStore::new(Arc::clone(&self.store), format!("tenant/{tenant}"));
+        let lender = Lender::new(move |name| view.tables().get(name).cloned(), Arc::new(store));
+        let (key, time_max) = ((tenant, roles), self.options.time_max);
+        let asked = Asked { key, question, lender, time_max, correlation_id: "c".into() };
+        let pool = Pool::start(worker::Options {
+            launch: Launch::Thread,
+            workers_max: 2,
+            warm: 0,
+            memory_bytes: self.options.memory_bytes as u64,
+            threads: self.options.threads,
+        })
+        .unwrap();
+        let answer = pool.ask(asked);
+        self.pools.lock().unwrap().push(pool);
+        answer.await
     }
 
     /// A GET as tenant `a`.

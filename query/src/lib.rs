@@ -7,7 +7,7 @@
 //! here (X1). A request sees its tenant's tables and can name no others (T1), each at one version (Q1).
 //! `endpoints` holds one file a route and is, with the engine's API, the only place that knows response JSON.
 //! `plan/guard.rs` says which SQL is open; `prune` which files are read; `scan` what happens when a stored
-//! object cannot be decoded (F40).
+//! object cannot be decoded (F40). SQL takes another way: [`worker`] runs it in processes that can be killed (X3).
 
 mod cursor;
 mod endpoints;
@@ -23,6 +23,7 @@ mod render;
 mod scan;
 mod time;
 mod view;
+pub mod worker;
 
 pub use endpoints::Endpoint;
 pub use query::{Answer, Body, Options, Query, Request};

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{Either, ready};
 use http::{HeaderName, HeaderValue};
+use object_store::prefix::PrefixStore;
 use storage::{Principal, Storage};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc};
@@ -15,6 +17,7 @@ use crate::endpoints::{self, Call, Endpoint};
 use crate::plan::session::Sessions;
 use crate::refusal::Refusal;
 use crate::view::View;
+use crate::worker::{self, Asked, Lender, Pool};
 
 /// Stack of a query thread, in bytes. The planner recurses once for each operator of a chain; this bears the
 /// guard's bound several times over, and only what is touched costs memory.
@@ -27,7 +30,7 @@ const RUNNING_PER_THREAD: usize = 4;
 /// Bounds of the query side.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Memory that all running queries together may reserve, in bytes.
+    /// Memory that all running reads in this process together may reserve, in bytes.
     pub memory_bytes: usize,
     /// How long one query may run.
     pub time_max: Duration,
@@ -35,11 +38,19 @@ pub struct Options {
     pub rows_max: usize,
     /// Threads that queries run on.
     pub threads: usize,
+    /// The workers that answer SQL.
+    pub workers: worker::Options,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { memory_bytes: 512 << 20, time_max: Duration::from_secs(30), rows_max: 10_000, threads: 2 }
+        Self {
+            memory_bytes: 512 << 20,
+            time_max: Duration::from_secs(30),
+            rows_max: 10_000,
+            threads: 2,
+            workers: worker::Options::default(),
+        }
     }
 }
 
@@ -91,6 +102,8 @@ pub struct Answer {
 pub struct Query {
     storage: Arc<Storage>,
     inner: Arc<Inner>,
+    /// Where SQL is answered.
+    workers: Pool,
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
 }
@@ -116,10 +129,12 @@ impl Query {
             .enable_all()
             .build()?;
         let sessions = Sessions::new(options.memory_bytes, options.threads);
+        let workers = Pool::start(options.workers.clone())?;
         let running_max = options.threads.max(1) * RUNNING_PER_THREAD;
         Ok(Self {
             storage,
             inner: Arc::new(Inner { sessions, running: Semaphore::new(running_max), options }),
+            workers,
             runtime: Some(runtime),
         })
     }
@@ -130,21 +145,53 @@ impl Query {
         self.inner.sessions.reserved_bytes()
     }
 
+    /// The workers that answer SQL.
+    #[must_use]
+    pub fn workers(&self) -> &Pool {
+        &self.workers
+    }
+
     /// Answers one read. Call it from any thread; dropping the future cancels the work.
     ///
     /// # Errors
     /// The refusal to render as a problem.
     pub fn answer(&self, request: Request) -> impl Future<Output = Result<Answer, Refusal>> + Send + use<> {
+        if request.endpoint == Endpoint::Sql {
+            return match self.sql(request) {
+                Ok(asked) => Either::Left(Either::Left(self.workers.ask(asked))),
+                Err(refusal) => Either::Left(Either::Right(ready(Err(refusal)))),
+            };
+        }
+        Either::Right(self.typed(request))
+    }
+
+    /// What a worker is asked, and what it may read: the tables of the principal, each taken when it is named.
+    fn sql(&self, request: Request) -> Result<Asked, Refusal> {
+        let question = endpoints::sql::question(&request, self.inner.options.rows_max)?;
+        let Request { principal, correlation_id, .. } = request;
+        let key = (principal.tenant.clone(), principal.roles);
+        let storage = Arc::clone(&self.storage);
+        let rooted = PrefixStore::new(self.storage.object_store(), format!("tenant/{}", principal.tenant));
+        let find = move |name: &str| {
+            let view = View::open(&storage, &principal, |dataset, _| dataset == name);
+            view.tables().get(name).cloned()
+        };
+        let lender = Lender::new(find, Arc::new(rooted));
+        Ok(Asked { key, question, lender, time_max: self.inner.options.time_max, correlation_id })
+    }
+
+    /// A read that runs in this process.
+    fn typed(&self, request: Request) -> impl Future<Output = Result<Answer, Refusal>> + Send + use<> {
         let storage = Arc::clone(&self.storage);
         let inner = Arc::clone(&self.inner);
         let runtime = self.runtime.as_ref().expect("a query lives as long as its runtime").handle();
         let time_max = self.inner.options.time_max;
         // Spawned here and not when first polled: what a future does is compiled where it is polled, and the
         // planner is not to be compiled once more with each of this crate's callers.
-        let timed = spawn_bounded(runtime, time_max, async move {
+        let timed = spawn_bounded(runtime, self.workers.handle(), time_max, async move {
             let _running = inner.running.acquire().await;
             let view = open(&storage, &request)?;
-            answer_view(&view, &request, &inner.sessions, &inner.options).await
+            answer_view(&view, &request, &inner.sessions).await
         });
         outcome(timed, time_max)
     }
@@ -155,12 +202,13 @@ type Timed = CancelOnDrop<Result<Result<Result<Answer, Refusal>, JoinError>, Ela
 
 fn spawn_bounded(
     runtime: &Handle,
+    timer: &Handle,
     time_max: Duration,
     work: impl Future<Output = Result<Answer, Refusal>> + Send + 'static,
 ) -> Timed {
-    // Two tasks: the clock of the outer one runs on while the inner one plans.
+    // Two tasks on threads of their own: the clock runs on whatever the work does with its threads.
     let runs = CancelOnDrop(runtime.spawn(work));
-    CancelOnDrop(runtime.spawn(async move { tokio::time::timeout(time_max, runs).await }))
+    CancelOnDrop(timer.spawn(async move { tokio::time::timeout(time_max, runs).await }))
 }
 
 async fn outcome(timed: Timed, time_max: Duration) -> Result<Answer, Refusal> {
@@ -184,33 +232,20 @@ impl Drop for Query {
 /// Takes snapshots of what the request reads, and of nothing else.
 fn open(storage: &Storage, request: &Request) -> Result<View, Refusal> {
     let endpoint = request.endpoint;
-    if endpoint == Endpoint::Sql {
-        let named = endpoints::sql::check(&request.body)?.tables;
-        return Ok(View::open(storage, &request.principal, |name, _| named.contains(name)));
-    }
-    Ok(View::open(storage, &request.principal, |_, kind| endpoint.reads(kind)))
+    Ok(View::open(storage, &request.principal, endpoint.reads(request.query.as_deref())?))
 }
 
 /// Answers a request from what it may see.
 ///
 /// # Errors
 /// The refusal to render as a problem.
-pub async fn answer_view(
-    view: &View,
-    request: &Request,
-    sessions: &Sessions,
-    options: &Options,
-) -> Result<Answer, Refusal> {
+pub async fn answer_view(view: &View, request: &Request, sessions: &Sessions) -> Result<Answer, Refusal> {
     let session = sessions.open(view.tenant(), Arc::clone(view.store())).map_err(|_| Refusal::bug())?;
     let call = Call {
         view,
         session: &session,
         path_id: request.path_id.as_deref(),
         query: request.query.as_deref(),
-        accept: request.accept.as_deref(),
-        body: &request.body,
-        rows_max: options.rows_max,
-        time_max: options.time_max,
     };
     endpoints::answer(request.endpoint, &call).await
 }
@@ -249,7 +284,7 @@ mod tests {
         time_max: Duration,
         work: impl Future<Output = Result<Answer, Refusal>> + Send + 'static,
     ) -> Result<Answer, Refusal> {
-        outcome(spawn_bounded(runtime, time_max, work), time_max).await
+        outcome(spawn_bounded(runtime, runtime, time_max, work), time_max).await
     }
 
     // Q8

@@ -6,6 +6,7 @@ use datafusion::common::DataFusionError;
 use object_store::Error as StoreError;
 
 use crate::plan::guard::Refused;
+use crate::worker::wire;
 
 /// A refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,13 +71,55 @@ impl From<Refused> for Refusal {
             Refused::TooLong { .. } => Self::new(413, "query_too_long", detail),
             Refused::TooComplex { .. } => Self::new(400, "query_too_complex", detail),
             Refused::Syntax(_) => Self::new(400, "invalid_query", detail),
-            Refused::NotOneQuery(_) | Refused::NotATable(_) | Refused::Function(_) => {
+            Refused::NotOneQuery(_) | Refused::NotATable(_) | Refused::Function(_) | Refused::Type => {
                 Self::new(400, "query_not_allowed", detail)
             }
             Refused::Qualified => Self::table_not_found(),
         }
     }
 }
+
+/// Every code that a worker may send; another is its bug.
+const CODES: [&str; 13] = [
+    "busy",
+    "corrupt_object",
+    "internal",
+    "invalid_query",
+    "query_failed",
+    "query_limit",
+    "query_not_allowed",
+    "query_timeout",
+    "query_too_complex",
+    "query_too_long",
+    "storage_unavailable",
+    "table_not_found",
+    "worker_failed",
+];
+
+impl From<&Refusal> for wire::Refused {
+    fn from(refusal: &Refusal) -> Self {
+        Self { status: refusal.status, code: refusal.code.to_owned(), detail: refusal.detail.clone() }
+    }
+}
+
+impl From<wire::Refused> for Refusal {
+    fn from(refused: wire::Refused) -> Self {
+        match CODES.into_iter().find(|code| *code == refused.code) {
+            Some(code) if (400..600).contains(&refused.status) => {
+                Self::new(refused.status, code, refused.detail)
+            }
+            _ => Self::bug(),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status, self.code)
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 /// What an error of the query engine means to the caller.
 #[derive(Debug)]
@@ -128,6 +171,10 @@ impl Failure {
                 StoreError::NotFound { .. } => Self::MaybeCorrupt,
                 _ => Self::Refused(Refusal::storage_unavailable()),
             },
+            // What the server or a function of ours refused, on its way through the engine.
+            DataFusionError::External(inner) if inner.is::<Refusal>() => {
+                Self::Refused(inner.downcast_ref::<Refusal>().expect("it was asked").clone())
+            }
             DataFusionError::ParquetError(_)
             | DataFusionError::IoError(_)
             | DataFusionError::ExecutionJoin(_)

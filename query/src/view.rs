@@ -6,17 +6,18 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use storage::reader::{LatencySnapshot, Snapshot};
 use storage::record::{Dataset, Kind, TableId, Tenant, schema};
-use storage::{Principal, Role, Roles, Storage};
+use storage::{Principal, Roles, Storage};
 
 use crate::refusal::Refusal;
 
 /// Datasets that every tenant has, sealed or not.
-const BUILT_IN: [Kind; 5] = [Kind::Events, Kind::Spans, Kind::Logs, Kind::Audit, Kind::Latency];
+const BUILT_IN: [Kind; 6] = Kind::ALL;
 
 /// The tables of one tenant as one principal sees them.
 #[derive(Clone, Debug)]
 pub struct View {
     tenant: Tenant,
+    roles: Roles,
     store: Arc<dyn ObjectStore>,
     tables: BTreeMap<String, Arc<Snapshot>>,
     latency: LatencySnapshot,
@@ -29,20 +30,22 @@ impl View {
         let snapshots = storage
             .datasets(tenant)
             .into_iter()
-            .filter(|(dataset, kind)| wants(dataset.as_str(), *kind))
+            .filter(|(dataset, kind)| principal.roles.reads(*kind) && wants(dataset.as_str(), *kind))
             .filter_map(|(dataset, _)| storage.snapshot(&TableId::new(tenant.clone(), dataset)))
             .collect();
-        let latency = if wants(Kind::Latency.as_str(), Kind::Latency) {
+        let latency = if principal.roles.reads(Kind::Latency) && wants(Kind::Latency.as_str(), Kind::Latency)
+        {
             storage.latency(tenant)
         } else {
-            LatencySnapshot { stored: None, hot: Vec::new() }
+            LatencySnapshot::default()
         };
         Self::new(tenant.clone(), principal.roles, storage.object_store(), snapshots, latency)
     }
 
     /// A view of these snapshots.
     ///
-    /// Snapshots of another tenant are a bug of the caller and left out.
+    /// Snapshots of another tenant are a bug of the caller and left out, and so are kinds that these roles do not
+    /// read.
     #[must_use]
     pub fn new(
         tenant: Tenant,
@@ -51,19 +54,25 @@ impl View {
         snapshots: Vec<Snapshot>,
         latency: LatencySnapshot,
     ) -> Self {
-        let sees_system = roles.meets(Roles::of(&[Role::Admin, Role::Auditor]));
         let mut tables: BTreeMap<String, Arc<Snapshot>> = BTreeMap::new();
-        for kind in BUILT_IN.into_iter().chain(sees_system.then_some(Kind::System)) {
+        for kind in BUILT_IN.into_iter().filter(|kind| roles.reads(*kind)) {
             tables.insert(kind.as_str().to_owned(), Arc::new(empty(&tenant, kind)));
         }
         for snapshot in snapshots {
             // T1: the one place where tables become nameable.
             debug_assert!(snapshot.table.tenant == tenant, "T1: storage answered for another tenant");
-            if snapshot.table.tenant == tenant && (snapshot.kind != Kind::System || sees_system) {
+            if snapshot.table.tenant == tenant && roles.reads(snapshot.kind) {
                 tables.insert(snapshot.table.dataset.as_str().to_owned(), Arc::new(snapshot));
             }
         }
-        Self { tenant, store, tables, latency }
+        let latency = if roles.reads(Kind::Latency) { latency } else { LatencySnapshot::default() };
+        Self { tenant, roles, store, tables, latency }
+    }
+
+    /// Whether the caller reads rows of that kind.
+    #[must_use]
+    pub fn reads(&self, kind: Kind) -> bool {
+        self.roles.reads(kind)
     }
 
     /// Whose tables these are.

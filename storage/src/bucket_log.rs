@@ -151,6 +151,7 @@ impl BucketLog {
             let Some((meta, waiting)) = self.gathered().queue.pop_front() else { break };
             self.gathered().bytes -= waiting.chunk.bytes();
             let header = Header {
+                version: frame::VERSION,
                 segment: 0,
                 seq: waiting.chunk.seq,
                 epoch,

@@ -15,7 +15,7 @@ use crate::caretaker;
 use crate::clock_trust::ClockTrust;
 use crate::commit::{State, TableLog};
 use crate::compact::run::Compaction;
-use crate::disk::{Disk, LocalDisk};
+use crate::disk::{Disk, LocalDisk, is_odd, open_regular};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::idempotency::Keys;
 use crate::keeper;
@@ -23,9 +23,9 @@ use crate::latency::Measure;
 use crate::memory::{BASE_BYTES, Memory, Pool};
 use crate::options::Options;
 use crate::policies::Policies;
-use crate::reader::{LatencySnapshot, Snapshot};
+use crate::reader::{LatencySnapshot, Proofs, Snapshot};
 use crate::record::{Dataset, Kind, TableId, Tenant};
-use crate::recovery;
+use crate::recovery::{self, attempt::Attempts};
 use crate::reserve::Reserve;
 use crate::seal::fold::unfolded;
 use crate::seal::run::Tools;
@@ -104,6 +104,14 @@ pub struct Stats {
     pub compaction_failures: AtomicU64,
     /// Files that a merge found damaged, or otherwise not to be merged.
     pub damaged_files: AtomicU64,
+    /// Frames of a newer build that the start left in the log.
+    pub newer_frames: AtomicU64,
+    /// Lines beside the logs that are no declared keys.
+    pub broken_keys: AtomicU64,
+    /// Chunks that the start did not measure, because measuring panicked or ended a start before.
+    pub unmeasured_chunks: AtomicU64,
+    /// Chunks of which the measurement was left out, because rolling it up ended the process before.
+    pub unrolled_chunks: AtomicU64,
     /// CPU time of the caretaker's thread, nanoseconds.
     pub caretaker_cpu_ns: AtomicU64,
 }
@@ -133,6 +141,10 @@ pub struct Shared {
     pub(crate) compaction: Compaction,
     /// The one budget of the process's memory (B1, X2).
     pub(crate) memory: Arc<Memory>,
+    /// What a start and the roll-up are at.
+    pub(crate) attempts: Arc<Attempts>,
+    /// Which stored segments were proved, and which are damaged.
+    pub(crate) proofs: Arc<Proofs>,
     pub(crate) tails: Mutex<HashMap<usize, recovery::Tail>>,
     pub(crate) policies: Policies,
     pub(crate) clock: ClockTrust,
@@ -182,13 +194,19 @@ impl Shared {
         let options = Arc::new(options.sized(&memory));
         let shared = Arc::new(Self {
             started: (now(), tokio::time::Instant::now()),
-            keys: Keys::new(options.idempotency_keys_max, options.idempotency_hours),
-            reserve: Reserve::open(&options.data, options.disk_reserve_bytes),
+            keys: Keys::new(
+                options.idempotency_keys_max,
+                options.idempotency_bytes_max,
+                options.idempotency_hours,
+                Arc::clone(&memory),
+            ),
+            reserve: Reserve::open(&options.data, options.disk_reserve_bytes)?,
+            tables: Tables::new(options.datasets_max),
             options,
+            attempts: Arc::new(Attempts::open(&*disk, &wal)),
             disk,
             store,
             now,
-            tables: Tables::default(),
             ledgers: Mutex::new(Vec::new()),
             bucket_log: OnceLock::new(),
             wal_bytes: Arc::new(AtomicU64::new(0)),
@@ -199,6 +217,7 @@ impl Shared {
             stats: Arc::default(),
             compaction: Compaction::default(),
             memory,
+            proofs: Arc::default(),
             tails: Mutex::new(HashMap::new()),
             policies: Policies::default(),
             // Tokio's clock is the system's, and a paused one in tests.
@@ -216,11 +235,27 @@ impl Shared {
     }
 
     /// The table of that name, made on first use.
+    ///
+    /// # Errors
+    /// `Kind::Conflict` when it holds another kind of rows, `Kind::Full` when the tenant has too many, `Kind::Newer` when
+    /// it is left alone.
     pub(crate) fn table(&self, id: &TableId, kind: Kind) -> Result<Arc<Table>> {
-        self.tables.ensure(id, kind, || {
-            let log = TableLog::new(Arc::clone(&self.store), id.prefix());
-            Table::new(id.clone(), kind, log, State::empty())
-        })
+        self.tables.ensure_new(id, kind, || self.new_table(id, kind))
+    }
+
+    /// The table that rows of a log belong to: they were acknowledged, however many tables there are.
+    pub(crate) fn logged_table(&self, id: &TableId, kind: Kind) -> Result<Arc<Table>> {
+        self.tables.ensure(id, kind, || self.new_table(id, kind))
+    }
+
+    fn new_table(&self, id: &TableId, kind: Kind) -> Result<Table> {
+        let log = TableLog::new(Arc::clone(&self.store), id.prefix());
+        Table::new(id.clone(), kind, log, State::empty())
+    }
+
+    /// Leaves a table alone, and counts it.
+    pub(crate) fn leave_alone(&self, id: &TableId, why: &str) {
+        self.tables.leave(id, why);
     }
 
     /// The log in the bucket.
@@ -258,6 +293,7 @@ impl Shared {
             rollup_writer: format!("{}-rollup", self.node).into(),
             stats: Arc::clone(&self.stats),
             memory: Arc::clone(&self.memory),
+            attempts: Arc::clone(&self.attempts),
         }
     }
 }
@@ -361,12 +397,29 @@ impl Storage {
     /// The tenant's datasets that hold or held something, and what they hold.
     #[must_use]
     pub fn datasets(&self, tenant: &Tenant) -> Vec<(Dataset, Kind)> {
-        let tables = self.shared.tables.all();
-        tables
-            .iter()
-            .filter(|table| table.id.tenant == *tenant)
-            .map(|table| (table.id.dataset.clone(), table.kind))
-            .collect()
+        let tables = self.shared.tables.of(tenant);
+        tables.iter().map(|table| (table.id.dataset.clone(), table.kind)).collect()
+    }
+
+    /// Why a dataset is left alone, where it is: a newer build wrote it, or it is damaged and was given up.
+    #[must_use]
+    pub fn why_left_alone(&self, table: &TableId) -> Option<String> {
+        self.shared.tables.why_left(table)
+    }
+
+    /// What the start passed over, by what it is: `frames` of the log and `tables` that a newer build wrote, `keys` that do
+    /// not read, `measure` and `roll_up` that ended a start before.
+    #[must_use]
+    pub fn passed_over(&self) -> [(&'static str, u64); 5] {
+        let stats = &self.shared.stats;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("frames", load(&stats.newer_frames)),
+            ("tables", self.shared.tables.left_alone().len() as u64),
+            ("keys", load(&stats.broken_keys)),
+            ("measure", load(&stats.unmeasured_chunks)),
+            ("roll_up", load(&stats.unrolled_chunks)),
+        ]
     }
 
     /// A consistent view of one table; `None` where the tenant has no such dataset.
@@ -382,9 +435,9 @@ impl Storage {
         let waiting: Vec<_> = self
             .shared
             .tables
-            .all()
+            .of(tenant)
             .into_iter()
-            .filter(|table| table.id.tenant == *tenant && is_measured(table.kind))
+            .filter(|table| is_measured(table.kind))
             .map(|table| (table.id.dataset.clone(), table.waiting()))
             .collect();
         let latency = self.shared.tables.get(&latency_of(tenant));
@@ -418,6 +471,12 @@ impl Storage {
     #[must_use]
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.shared.store)
+    }
+
+    /// What is known of the segments that reads proved, or found damaged.
+    #[must_use]
+    pub fn proofs(&self) -> &Arc<Proofs> {
+        &self.shared.proofs
     }
 
     /// Seals and commits everything acknowledged so far; returns how many rows when it is in the tables.
@@ -530,8 +589,9 @@ fn lock(data: &Path) -> Result<File> {
     let failed =
         |error| Error::new(ErrorKind::Unavailable, "data folder cannot be opened").with_source(error);
     std::fs::create_dir_all(data).map_err(failed)?;
-    let file =
-        File::options().create(true).truncate(false).write(true).open(data.join("lock")).map_err(failed)?;
+    let path = data.join("lock");
+    let file = open_regular(&path, File::options().create(true).truncate(false).write(true));
+    let file = file.map_err(|error| odd_or(&path, error, failed))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::new(
@@ -540,6 +600,16 @@ fn lock(data: &Path) -> Result<File> {
         )),
         Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+/// The error that names a file of ours in the place of which stands something else; what `failed` says of another error.
+pub(crate) fn odd_or(path: &Path, error: std::io::Error, failed: impl Fn(std::io::Error) -> Error) -> Error {
+    if !is_odd(&error) {
+        return failed(error);
+    }
+    let text =
+        format!("{} is no regular file: a link or a pipe is not followed; move it away", path.display());
+    Error::new(ErrorKind::Corrupt, text)
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+
+use rustix::fs::{OFlags, SeekFrom};
 
 use crate::faults;
 
@@ -26,19 +28,35 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// As the file system says.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Reads a whole file.
+    /// Reads a whole file: for those that are small. [`read_small`] makes sure of it.
     ///
     /// # Errors
-    /// As the file system says.
+    /// As the file system says; [`is_odd`] where there is no regular file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// Reads what a file holds from an offset on, as much as `bytes` takes or the file has; returns how much that is.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn read_at(&self, path: &Path, bytes: &mut [u8], at: u64) -> io::Result<usize>;
+
+    /// Where the next byte of a file stands, at `from` or behind it, that was ever written; `None` where nothing but
+    /// zeros follows. A file system may not know, and say `from`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn next_data(&self, path: &Path, from: u64) -> io::Result<Option<u64>> {
+        Ok((from < self.len(path)?).then_some(from))
+    }
 
     /// A file's length in bytes.
     ///
     /// # Errors
-    /// As the file system says.
+    /// As [`Self::read`].
     fn len(&self, path: &Path) -> io::Result<u64>;
 
-    /// Names in a folder, in no order.
+    /// Names in a folder of files and folders, in no order. What is neither (a pipe, a socket, a link to a file) is left
+    /// out, and named in the log.
     ///
     /// # Errors
     /// As the file system says.
@@ -73,6 +91,50 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     /// As the file system says.
     fn space(&self, folder: &Path) -> io::Result<(u64, u64)>;
+
+    /// What names the time since the machine started: as long as it is the same, what a process wrote is what the next one
+    /// reads, synced or not. `None` where that is not known.
+    fn boot(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Whether `error` says that there is something else than a regular file.
+pub fn is_odd(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
+}
+
+fn odd() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")
+}
+
+/// Opens a file and nothing else: no link is followed, and no pipe waits for its other end.
+///
+/// # Errors
+/// [`is_odd`] where there is no regular file; as the file system says.
+pub fn open_regular(path: &Path, options: &mut fs::OpenOptions) -> io::Result<File> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => return Err(odd()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // Whoever asks for it makes one.
+        _ => {}
+    }
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(odd()) }
+}
+
+/// Reads a whole file of at most `bytes_max`.
+///
+/// # Errors
+/// `FileTooLarge` above that; as [`Disk::read`].
+pub fn read_small(disk: &dyn Disk, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let bytes = disk.len(path)?;
+    if bytes > bytes_max {
+        let text = format!("it has {bytes} bytes, and {bytes_max} are the most");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    disk.read(path)
 }
 
 /// A file open for writing.
@@ -141,21 +203,58 @@ impl Disk for LocalDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(LocalFile(File::options().write(true).open(path)?)))
+        Ok(Box::new(LocalFile(open_regular(path, File::options().write(true))?)))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+        let mut bytes = Vec::new();
+        open_regular(path, File::options().read(true))?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_at(&self, path: &Path, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        let file = open_regular(path, File::options().read(true))?;
+        let mut done = 0;
+        while done < bytes.len() {
+            match file.read_at(&mut bytes[done..], at + done as u64) {
+                Ok(0) => break,
+                Ok(more) => done += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn next_data(&self, path: &Path, from: u64) -> io::Result<Option<u64>> {
+        let file = open_regular(path, File::options().read(true))?;
+        if from >= file.metadata()?.len() {
+            return Ok(None);
+        }
+        match rustix::fs::seek(&file, SeekFrom::Data(from)) {
+            Ok(at) => Ok(Some(at)),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            // A file system that does not know of holes.
+            Err(_) => Ok(Some(from)),
+        }
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
-        Ok(fs::metadata(path)?.len())
+        let metadata = fs::symlink_metadata(path)?;
+        if metadata.is_file() { Ok(metadata.len()) } else { Err(odd()) }
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(folder)? {
-            names.extend(entry?.file_name().into_string());
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            // An operator may have moved a lane's folder to another disk.
+            let is_known = kind.is_file() || kind.is_dir() || entry.path().is_dir();
+            match entry.file_name().into_string() {
+                Ok(name) if is_known => names.push(name),
+                _ => tracing::warn!(path = %entry.path().display(), "what is no file of ours is left alone"),
+            }
         }
         Ok(names)
     }
@@ -183,6 +282,10 @@ impl Disk for LocalDisk {
         let stat = rustix::fs::statvfs(folder)?;
         Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
     }
+
+    fn boot(&self) -> Option<String> {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
+    }
 }
 
 #[derive(Debug)]
@@ -209,3 +312,6 @@ impl DiskFile for LocalFile {
         self.0.sync_data()
     }
 }
+
+#[cfg(test)]
+mod tests;

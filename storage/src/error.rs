@@ -26,6 +26,10 @@ pub enum Kind {
     TooLarge,
     /// A dependency does not answer: try again later.
     Unavailable,
+    /// A bound of the tenant is reached: what is there already is taken, nothing new of its kind.
+    Full,
+    /// A newer build wrote what this one does not read: it is left alone, and whoever asks may try again with that build.
+    Newer,
     /// Stored bytes are not what was written: stop and name them.
     Corrupt,
     /// A newer owner has taken over: stop.

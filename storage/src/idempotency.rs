@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, replace};
+use crate::disk::{Disk, is_odd, read_small, replace};
+use crate::memory::{Charge, Memory, Pool};
 use crate::record::Tenant;
 use crate::wal::frame::IdempotencyText;
 use crate::wal::log::Remembered;
@@ -20,6 +21,8 @@ use crate::writer::{Idempotency, Known};
 #[derive(Debug)]
 pub struct Keys {
     keys_max: usize,
+    bytes_max: u64,
+    memory: Arc<Memory>,
     kept_ns: i64,
     tenants: Mutex<HashMap<Tenant, TenantKeys>>,
 }
@@ -28,20 +31,35 @@ pub struct Keys {
 struct TenantKeys {
     entries: HashMap<Box<str>, Entry>,
     by_age: VecDeque<(i64, Box<str>)>,
+    /// Bytes of those that stand.
+    bytes: u64,
+}
+
+/// Bytes that a key takes beside its text and its reply: its places in both collections, its counters, and what the
+/// allocator rounds up. Chosen from the sizes of what it is made of.
+const KEY_BYTES: u64 = 256;
+
+/// What a key that stands takes in memory: its text stands in three places.
+fn held_bytes(idempotency: &Idempotency) -> u64 {
+    KEY_BYTES + 3 * idempotency.key.len() as u64 + idempotency.reply.len() as u64
 }
 
 #[derive(Debug)]
 enum Entry {
     InFlight([u8; 16]),
-    Done(Arc<Idempotency>),
+    /// With what it takes of the process's memory.
+    Done(Arc<Idempotency>, Charge),
 }
 
 impl Keys {
-    /// Remembers at most `keys_max` keys a tenant, each for `hours`.
-    pub fn new(keys_max: usize, hours: u64) -> Self {
+    /// Remembers at most `keys_max` keys a tenant, which take at most `bytes_max`, each for `hours`. All together take at
+    /// most what `memory` has for what is kept: above it, the tenant that has the most forgets its oldest.
+    pub fn new(keys_max: usize, bytes_max: u64, hours: u64, memory: Arc<Memory>) -> Self {
         let hours = i64::try_from(hours).unwrap_or(i64::MAX);
         Self {
             keys_max,
+            bytes_max,
+            memory,
             kept_ns: hours.saturating_mul(3_600_000_000_000),
             tenants: Mutex::new(HashMap::new()),
         }
@@ -56,7 +74,9 @@ impl Keys {
         let mut tenants = self.tenants();
         let keys = tenants.entry(tenant.clone()).or_default();
         match keys.entries.get(key) {
-            Some(Entry::Done(done)) if done.fingerprint == fingerprint => Known::Replayed(Arc::clone(done)),
+            Some(Entry::Done(done, _)) if done.fingerprint == fingerprint => {
+                Known::Replayed(Arc::clone(done))
+            }
             Some(Entry::InFlight(other)) if *other == fingerprint => Known::InFlight,
             Some(_) => Known::Mismatch,
             None => {
@@ -80,7 +100,7 @@ impl Keys {
         let tenants = self.tenants();
         let standing = tenants.iter().flat_map(|(tenant, keys)| {
             keys.by_age.iter().filter_map(move |(at_ns, key)| match keys.entries.get(key)? {
-                Entry::Done(done) => Some((tenant.clone(), *at_ns, Arc::clone(done))),
+                Entry::Done(done, _) => Some((tenant.clone(), *at_ns, Arc::clone(done))),
                 Entry::InFlight(_) => None,
             })
         });
@@ -91,18 +111,41 @@ impl Keys {
     pub fn remember(&self, now_ns: i64, remembered: impl IntoIterator<Item = Remembered>) {
         let mut tenants = self.tenants();
         for (tenant, at_ns, idempotency) in remembered {
+            // They were acknowledged: what is too much goes below.
+            let bytes = held_bytes(&idempotency);
+            let charge = self.memory.count(Pool::Kept, Some(&tenant), bytes);
             let keys = tenants.entry(tenant).or_default();
             keys.by_age.push_back((at_ns, idempotency.key.clone()));
-            keys.entries.insert(idempotency.key.clone(), Entry::Done(idempotency));
+            keys.bytes += bytes;
+            let key = idempotency.key.clone();
+            if let Some(Entry::Done(_, before)) = keys.entries.insert(key, Entry::Done(idempotency, charge)) {
+                keys.bytes -= before.bytes();
+            }
             while let Some((oldest_ns, _)) = keys.by_age.front() {
                 let is_old = now_ns.saturating_sub(*oldest_ns) > self.kept_ns;
-                if !is_old && keys.by_age.len() <= self.keys_max {
+                // The newest stands whatever it takes: it was just acknowledged.
+                let is_within = keys.by_age.len() <= self.keys_max && keys.bytes <= self.bytes_max;
+                if !is_old && (is_within || keys.by_age.len() == 1) {
                     break;
                 }
-                if let Some((_, key)) = keys.by_age.pop_front() {
-                    keys.entries.remove(&key);
-                }
+                keys.forget_oldest();
             }
+            let all_max = self.memory.max(Pool::Kept);
+            while self.memory.used(Pool::Kept) > all_max {
+                let heaviest = tenants.values_mut().filter(|keys| keys.by_age.len() > 1);
+                let Some(keys) = heaviest.max_by_key(|keys| keys.bytes) else { break };
+                keys.forget_oldest();
+            }
+        }
+    }
+}
+
+impl TenantKeys {
+    fn forget_oldest(&mut self) {
+        if let Some((_, key)) = self.by_age.pop_front()
+            && let Some(Entry::Done(_, charge)) = self.entries.remove(&key)
+        {
+            self.bytes -= charge.bytes();
         }
     }
 }
@@ -141,20 +184,48 @@ pub fn encode_lines(keys: &[Remembered]) -> Vec<u8> {
     text
 }
 
-/// Reads what [`encode_lines`] made.
+/// Reads what [`encode_lines`] made; returns how many lines were something else, too.
 ///
-/// # Errors
-/// `InvalidData` or the like for a line that is not what was written.
-pub fn decode_lines(text: &[u8]) -> io::Result<Vec<Remembered>> {
-    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let remembered = lines.map(|line| {
-        let line: Line = serde_json::from_slice(line)?;
-        let tenant = Tenant::stored(&line.tenant).map_err(io::Error::other)?;
-        let idempotency = Idempotency::try_from(line.idempotency).map_err(io::Error::other)?;
-        Ok((tenant, line.at_ns, Arc::new(idempotency)))
-    });
-    remembered.collect()
+/// A line that does not read costs its key and no more: a client that sends the same again is stored twice at worst, and
+/// every acknowledged row is where it was. It is named by `name`, its number and where it begins.
+pub fn decode_lines(name: &str, text: &[u8]) -> (Vec<Remembered>, u64) {
+    let read = |line: &[u8]| {
+        let line: Line = serde_json::from_slice(line).ok()?;
+        let tenant = Tenant::stored(&line.tenant).ok()?;
+        Some((tenant, line.at_ns, Arc::new(Idempotency::try_from(line.idempotency).ok()?)))
+    };
+    let (mut remembered, mut broken, mut at) = (Vec::new(), 0, 0);
+    for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let offset = at;
+        at += line.len() + 1;
+        if line.is_empty() {
+            continue;
+        }
+        match read(line) {
+            Some(key) => remembered.push(key),
+            None => {
+                broken += 1;
+                if broken <= NAMED_MAX {
+                    let line = index + 1;
+                    tracing::error!(
+                        file = name,
+                        line,
+                        offset,
+                        "no declared key stands here: it is passed over"
+                    );
+                }
+            }
+        }
+    }
+    (remembered, broken)
 }
+
+/// Lines of a file that are named when they do not read; the others are counted.
+const NAMED_MAX: u64 = 10;
+
+/// Bytes of one file of keys that a start reads; what stands beyond is no key of ours. Chosen: far above what all
+/// tenants' keys may take.
+const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Files of keys beside a log above which a start writes one instead. Chosen: a handful of reads.
 const FILES_MAX: usize = 8;
@@ -164,14 +235,26 @@ const FILES_MAX: usize = 8;
 /// However old they say they are: a clock that jumped while nothing ran must not make the log forget (F19). They
 /// age anew from the start, and their number is bounded.
 ///
+/// Returns how many lines were no keys, too.
+///
 /// # Errors
-/// As reading files; a line that is not what was written is an error too.
-pub fn read_beside(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<Remembered>> {
-    let mut remembered = Vec::new();
+/// As reading files.
+pub fn read_beside(disk: &dyn Disk, folder: &Path) -> io::Result<(Vec<Remembered>, u64)> {
+    let (mut remembered, mut broken) = (Vec::new(), 0);
     for (_, path) in files_beside(disk, folder)? {
-        remembered.extend(decode_lines(&disk.read(&path)?)?);
+        let text = match read_small(disk, &path, FILE_BYTES_MAX) {
+            Err(error) if is_odd(&error) || error.kind() == io::ErrorKind::FileTooLarge => {
+                tracing::error!(path = %path.display(), %error, "no file of declared keys: it is left alone");
+                broken += 1;
+                continue;
+            }
+            text => text?,
+        };
+        let (keys, not_keys) = decode_lines(&path.to_string_lossy(), &text);
+        remembered.extend(keys);
+        broken += not_keys;
     }
-    Ok(remembered)
+    Ok((remembered, broken))
 }
 
 /// Replaces many files of keys beside a log by one that holds the last `keys_max` of each tenant, durably.
@@ -212,7 +295,10 @@ fn files_beside(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<(u64, PathBuf)
     let mut files: Vec<_> = disk
         .names(folder)?
         .into_iter()
-        .filter_map(|name| Some((name.strip_suffix(".keys")?.parse().ok()?, folder.join(&name))))
+        .filter_map(|name| {
+            let number: u64 = name.strip_suffix(".keys")?.parse().ok()?;
+            (name == format!("{number:016}.keys")).then(|| (number, folder.join(&name)))
+        })
         .collect();
     files.sort_unstable();
     Ok(files)
@@ -224,8 +310,13 @@ mod tests {
 
     use super::{Keys, gather_beside, keep_beside, read_beside};
     use crate::disk::LocalDisk;
+    use crate::memory::{Memory, Pool};
     use crate::record::Tenant;
     use crate::writer::{Idempotency, Known};
+
+    fn keys(keys_max: usize, bytes_max: u64, memory_max: u64) -> Keys {
+        Keys::new(keys_max, bytes_max, 1, Memory::new(memory_max, 0))
+    }
 
     fn done(key: &str) -> Arc<Idempotency> {
         Arc::new(Idempotency { key: key.into(), fingerprint: [7; 16], status: 200, reply: (*b"{}").into() })
@@ -233,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_key_is_reserved_then_stands_then_ages_out() {
-        let keys = Keys::new(2, 1);
+        let keys = keys(2, 1 << 20, 1 << 30);
         let tenant = Tenant::parse("acme").unwrap();
         assert_eq!(keys.reserve(&tenant, "a", [7; 16]), Known::New);
         assert_eq!(keys.reserve(&tenant, "a", [7; 16]), Known::InFlight);
@@ -249,6 +340,49 @@ mod tests {
     }
 
     #[test]
+    fn large_replies_push_out_the_tenants_own_oldest_keys_alone() {
+        let large = |key: &str, bytes: usize| {
+            let reply = vec![b'x'; bytes].into();
+            Arc::new(Idempotency { key: key.into(), fingerprint: [7; 16], status: 200, reply })
+        };
+        let keys = keys(100_000, 64 << 10, 1 << 30);
+        let (heavy, small) = (Tenant::parse("heavy").unwrap(), Tenant::parse("small").unwrap());
+        keys.remember(0, [(small.clone(), 0, large("s", 10))]);
+        for number in 0..100 {
+            keys.remember(0, [(heavy.clone(), 0, large(&format!("h{number}"), 8 << 10))]);
+        }
+        let bytes = |tenant: &Tenant| -> u64 {
+            let standing = keys.standing();
+            let own = standing.iter().filter(|(of, ..)| of == tenant);
+            own.map(|(_, _, key)| super::held_bytes(key)).sum()
+        };
+        assert!((48 << 10..=64 << 10).contains(&bytes(&heavy)), "{}", bytes(&heavy));
+        assert_eq!(bytes(&heavy), keys.tenants()[&heavy].bytes);
+        assert_eq!(bytes(&heavy) + bytes(&small), keys.memory.used(Pool::Kept));
+        assert!(matches!(keys.reserve(&small, "s", [7; 16]), Known::Replayed(_)));
+        assert!(matches!(keys.reserve(&heavy, "h99", [7; 16]), Known::Replayed(_)));
+        // One that takes more than all may is the only one then.
+        keys.remember(0, [(heavy.clone(), 0, large("all", 1 << 20))]);
+        assert!(matches!(keys.reserve(&heavy, "all", [7; 16]), Known::Replayed(_)));
+        keys.remember(0, [(heavy.clone(), 0, large("next", 10))]);
+        assert!(bytes(&heavy) < 1 << 10, "the large one is the oldest, and goes");
+    }
+
+    /// X2: what all keep is bounded, and the heavy one pays.
+    #[test]
+    fn where_all_keep_too_much_the_heaviest_forgets() {
+        let keys = keys(100_000, 1 << 30, 1 << 20);
+        let all_max = keys.memory.max(Pool::Kept);
+        let (heavy, small) = (Tenant::parse("heavy").unwrap(), Tenant::parse("small").unwrap());
+        keys.remember(0, (0..5).map(|number| (small.clone(), 0, done(&format!("s{number}")))));
+        keys.remember(0, (0..1_000).map(|number| (heavy.clone(), 0, done(&format!("h{number}")))));
+        assert!(keys.memory.used(Pool::Kept) <= all_max);
+        assert!(matches!(keys.reserve(&small, "s0", [7; 16]), Known::Replayed(_)));
+        assert!(matches!(keys.reserve(&heavy, "h0", [7; 16]), Known::New));
+        assert!(matches!(keys.reserve(&heavy, "h999", [7; 16]), Known::Replayed(_)));
+    }
+
+    #[test]
     fn keys_outlive_their_segment() {
         let folder = tempfile::tempdir().unwrap();
         let tenant = Tenant::parse("acme").unwrap();
@@ -260,9 +394,9 @@ mod tests {
         )
         .unwrap();
         let both = vec![(tenant.clone(), 50, done("a")), (tenant, 60, done("b"))];
-        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap(), both);
+        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap().0, both);
         gather_beside(&LocalDisk, folder.path(), &both, 1).unwrap();
-        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap(), both, "few files stay as they are");
+        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap().0, both, "few files stay as they are");
     }
 
     #[test]
@@ -273,9 +407,28 @@ mod tests {
             let key = (tenant.clone(), i64::try_from(number).unwrap(), done(&format!("k{number}")));
             keep_beside(&LocalDisk, folder.path(), number, &[key]).unwrap();
         }
-        let all = read_beside(&LocalDisk, folder.path()).unwrap();
+        let (all, _) = read_beside(&LocalDisk, folder.path()).unwrap();
         gather_beside(&LocalDisk, folder.path(), &all, 15).unwrap();
-        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap(), all[5..]);
+        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap().0, all[5..]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_line_that_is_no_key_costs_its_key_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let tenant = Tenant::parse("acme").unwrap();
+        let (a, b) = ((tenant.clone(), 50, done("a")), (tenant, 60, done("b")));
+        keep_beside(&LocalDisk, folder.path(), 3, &[a.clone(), b.clone()]).unwrap();
+        let path = folder.path().join(format!("{:016}.keys", 3));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (first, second) = text.split_once('\n').unwrap();
+        std::fs::write(&path, format!("{first}\n\0\0\0\n{{}}\n{second}")).unwrap();
+        std::fs::create_dir(folder.path().join(format!("{:016}.keys", 4))).unwrap();
+        std::fs::write(folder.path().join("5.keys"), b"of nobody").unwrap();
+        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap(), (vec![a.clone(), b], 3));
+        std::fs::write(&path, format!("{first}\n{}", &second[..second.len() / 2])).unwrap();
+        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap(), (vec![a], 2), "cut off");
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(8 << 30).unwrap();
+        assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap(), (Vec::new(), 2), "sparse");
     }
 }

@@ -12,6 +12,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::commit::TableLog;
 use crate::disk::LocalDisk;
 use crate::error::{Error, Kind, Result};
+use crate::wal::frame::Read;
 use crate::wal::{replay, salvage};
 
 fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -39,7 +40,17 @@ pub fn wal(folder: &Path, out: &mut dyn Write) -> Result<()> {
                 .map_err(failed)?;
                 return Ok(());
             }
-            let (meta, _) = replay::decode(place, header, payload)?;
+            let meta = match replay::decode(place, header, payload)? {
+                Read::Known(meta, _) => meta,
+                Read::Newer(envelope) => {
+                    let (seq, table, count) = (header.seq, envelope.table, envelope.row_count);
+                    return writeln!(
+                        out,
+                        "segment {segment} frame {seq} table {table} rows {count} of a newer build"
+                    )
+                    .map_err(failed);
+                }
+            };
             rows += meta.row_count;
             writeln!(
                 out,
@@ -137,6 +148,7 @@ pub fn encode_frame(out: &mut Vec<u8>, table: &crate::record::TableId, chunk: &c
         idempotency: None,
     };
     let header = crate::wal::frame::Header {
+        version: crate::wal::frame::VERSION,
         segment: 1,
         seq: 1,
         epoch: 1,

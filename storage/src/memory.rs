@@ -66,8 +66,8 @@ impl Pool {
     /// seal's: with fewer each row would be written more often. Together they are the whole.
     const fn percent(self) -> u64 {
         match self {
-            Self::Edge => 16,
-            Self::Decode => 28,
+            Self::Edge => 12,
+            Self::Decode => 32,
             Self::Hot => 25,
             Self::Seal => 12,
             Self::Merge => 10,

@@ -96,6 +96,11 @@ pub struct Options {
     pub idempotency_hours: u64,
     /// Idempotency keys remembered per tenant.
     pub idempotency_keys_max: usize,
+    /// Bytes that the remembered idempotency keys of one tenant and their replies take at most; the oldest are forgotten
+    /// first.
+    pub idempotency_bytes_max: u64,
+    /// Datasets that one tenant may have beside the built-in ones; those that are there already stay.
+    pub datasets_max: usize,
 }
 
 impl Default for Options {
@@ -137,6 +142,8 @@ impl Default for Options {
             retention_days_min: 1,
             idempotency_hours: 24,
             idempotency_keys_max: 100_000,
+            idempotency_bytes_max: 64 << 20,
+            datasets_max: 200,
         }
     }
 }
@@ -219,6 +226,9 @@ impl Options {
         if self.log_keep_hours < 2 {
             return broken("log_keep_hours must be at least 2: a process may be that far behind".into());
         }
+        if self.datasets_max == 0 {
+            return broken("datasets_max must be at least 1".into());
+        }
         if self.sweep_grace_hours == 0 || self.retention_days_min == 0 {
             return broken("sweep_grace_hours and retention_days_min must be at least 1".into());
         }
@@ -246,6 +256,7 @@ mod tests {
         check(|options| options.wal_bytes_max = options.wal_segment_bytes, "wal_bytes_max");
         check(|options| options.wal_place = WalPlace::Bucket, "node");
         check(|options| options.node = Some("../a".into()), "node");
+        check(|options| options.datasets_max = 0, "datasets_max");
         check(|options| options.compact_files_min = 1, "compact_files_min");
         check(|options| options.compact_files_min = 129, "compact_files_min");
         check(|options| options.compact_bytes_target = 1, "compact_bytes_target");

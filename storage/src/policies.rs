@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use arc_swap::ArcSwap;
 
-use crate::record::TableId;
+use crate::record::{TableId, Tenant};
 
 /// Nanoseconds in a day.
 pub const DAY_NS: i64 = 86_400_000_000_000;
@@ -19,6 +19,10 @@ pub struct Rules {
     pub retention_days: HashMap<TableId, u32>,
     /// Datasets of which nothing may be deleted.
     pub held: HashSet<TableId>,
+    /// Tenants of which nothing may be deleted: they have a hold that does not say of what.
+    pub held_tenants: HashSet<Tenant>,
+    /// Whether nothing may be deleted at all: there is a hold that does not say whose.
+    pub is_all_held: bool,
 }
 
 /// The rules in force, replaced as a whole.
@@ -48,7 +52,9 @@ impl Policies {
     /// Whether nothing of the dataset may be deleted (R1). So it is before any rules are known.
     #[must_use]
     pub fn is_held(&self, table: &TableId) -> bool {
-        self.rules.load().as_ref().as_ref().is_none_or(|rules| rules.held.contains(table))
+        self.rules.load().as_ref().as_ref().is_none_or(|rules| {
+            rules.is_all_held || rules.held.contains(table) || rules.held_tenants.contains(&table.tenant)
+        })
     }
 }
 
@@ -80,6 +86,18 @@ mod tests {
         assert!(!policies.is_held(&table("events")) && policies.is_held(&table("audit")));
         assert_eq!(policies.oldest_ns(&table("events"), 10 * DAY_NS), Some(3 * DAY_NS));
         assert_eq!(policies.oldest_ns(&table("audit"), 10 * DAY_NS), None);
+    }
+
+    /// R1: a hold that is not understood holds all that it may be about.
+    #[test]
+    fn a_hold_of_a_tenant_or_of_all_holds_every_dataset() {
+        let policies = Policies::default();
+        let tenant = Tenant::parse("acme").unwrap();
+        policies.replace(Rules { held_tenants: [tenant].into(), ..Rules::default() });
+        let other = TableId::new(Tenant::parse("other").unwrap(), Dataset::parse("events").unwrap());
+        assert!(policies.is_held(&table("events")) && !policies.is_held(&other));
+        policies.replace(Rules { is_all_held: true, ..Rules::default() });
+        assert!(policies.is_held(&other));
     }
 
     #[test]

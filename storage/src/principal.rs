@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::Tenant;
+use crate::record::{Kind, Tenant};
 
 /// What a credential may do; deny by default, a key may hold several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +69,24 @@ impl Roles {
     #[must_use]
     pub const fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// Who reads rows of that kind: the one table that routes, views, SQL and lists go by, so that what one door
+    /// refuses no other gives (T1).
+    #[must_use]
+    pub const fn readers(kind: Kind) -> Self {
+        match kind {
+            Kind::Events | Kind::Spans | Kind::Logs | Kind::Latency => {
+                Self::of(&[Role::Analyst, Role::Auditor, Role::Admin])
+            }
+            Kind::Audit | Kind::System => Self::of(&[Role::Auditor, Role::Admin]),
+        }
+    }
+
+    /// Whether a principal with these roles reads rows of that kind.
+    #[must_use]
+    pub const fn reads(self, kind: Kind) -> bool {
+        self.meets(Self::readers(kind))
     }
 
     /// The roles in the set.

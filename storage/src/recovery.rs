@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use futures::{StreamExt, stream};
 use object_store::ObjectStore;
 use object_store::path::Path as ObjectPath;
 
 use crate::commit::{State, TableLog};
 use crate::deployment::{Recovery, Shared};
-use crate::disk::{Disk, replace};
+use crate::disk::{Disk, is_odd, read_small, replace};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults;
 use crate::idempotency;
@@ -19,9 +21,11 @@ use crate::seal::dates::Begun;
 use crate::seal::run::rows_app;
 use crate::store::unavailable;
 use crate::table::Table;
+use crate::wal::frame::Read;
 use crate::wal::log::{Contents, Ledger, Remembered};
 use crate::wal::{replay, salvage, segment};
 
+pub mod attempt;
 pub mod bucket;
 mod relieve;
 mod take;
@@ -93,47 +97,100 @@ pub fn writer_name(node: &str, index: usize) -> String {
     format!("{node}-{index}")
 }
 
+/// The longest name of a data folder, in bytes.
+const NODE_BYTES_MAX: u64 = 64;
+
 /// This data folder's name among writers: made once, kept beside the logs.
 ///
 /// # Errors
-/// `Kind::Unavailable` when the folder cannot be written.
+/// `Kind::Corrupt` when the file is not what was made, `Kind::Unavailable` when the folder cannot be written.
 pub fn node(disk: &dyn Disk, wal: &Path) -> Result<Arc<str>> {
     let failed = |error| Error::new(ErrorKind::Unavailable, "log folder cannot be opened").with_source(error);
     let path = wal.join("node");
-    match disk.read(&path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()) {
-        Ok(node) if !node.is_empty() => Ok(node.into()),
-        Ok(_) => {
-            Err(Error::new(ErrorKind::Corrupt, "wal/node is empty: it names this data folder's writers"))
-        }
+    let damaged = |what: &str| {
+        let text = format!(
+            "{} {what}: it names this data folder's writers; put back the name they have",
+            path.display()
+        );
+        Error::new(ErrorKind::Corrupt, text)
+    };
+    let bytes = match read_small(disk, &path, NODE_BYTES_MAX) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let node = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
             replace(disk, &path, node.as_bytes()).map_err(failed)?;
-            Ok(node.into())
+            return Ok(node.into());
         }
-        Err(error) => Err(failed(error)),
+        Err(error) if is_odd(&error) || error.kind() == std::io::ErrorKind::FileTooLarge => {
+            return Err(damaged("is no name").with_source(error));
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    match std::str::from_utf8(&bytes).map(str::trim) {
+        Ok(node) if is_name(node) => Ok(node.into()),
+        _ => Err(damaged("is no name of a-z, 0-9 and -")),
     }
 }
 
-/// Reads every table that the store has.
+/// Tables that are opened at once. Chosen: hides a bucket's latency.
+const TABLES_AT_ONCE: usize = 8;
+
+/// Reads every table that the store has. One that a newer build wrote, or that is none of ours, is left alone.
 ///
 /// # Errors
-/// `Kind::Unavailable` when the store does not answer, `Kind::Corrupt` when a table's log cannot be.
+/// `Kind::Unavailable` when the store does not answer; `Kind::Corrupt` naming the object when a table's log cannot be, as
+/// acknowledged rows may be what is missing. With `salvage` that table is left alone, too.
 pub async fn read_tables(shared: &Shared) -> Result<()> {
-    let tenants = folders(&*shared.store, "tenant").await.map_err(unavailable)?;
-    for tenant in tenants {
-        let Ok(name) = Tenant::stored(&tenant) else { continue };
+    let mut found = Vec::new();
+    for tenant in folders(&*shared.store, "tenant").await.map_err(unavailable)? {
+        let Ok(name) = Tenant::stored(&tenant) else {
+            tracing::warn!(folder = %format!("tenant/{tenant}"), "no tenant has such a name: it is left alone");
+            continue;
+        };
         for dataset in folders(&*shared.store, &format!("tenant/{tenant}")).await.map_err(unavailable)? {
-            let Ok(dataset) = Dataset::parse(&dataset) else { continue };
-            let id = TableId::new(name.clone(), dataset);
-            let log = TableLog::new(Arc::clone(&shared.store), id.prefix());
-            faults::reach("start.before_load").await?;
-            let state = log.load().await?;
-            // A folder without a commit is what an unfinished first seal left: no table yet.
-            let Some(kind) = state.kind()? else { continue };
-            shared.tables.ensure(&id, kind, || Table::new(id.clone(), kind, log, state))?;
+            if let Ok(dataset) = Dataset::parse(&dataset) {
+                found.push(TableId::new(name.clone(), dataset));
+            }
+        }
+    }
+    let mut opened = stream::iter(found)
+        .map(|id| async move {
+            let opened = open_table(shared, &id).await;
+            (id, opened)
+        })
+        .buffered(TABLES_AT_ONCE);
+    while let Some((id, opened)) = opened.next().await {
+        match opened {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Newer => {
+                shared.leave_alone(&id, &format!("{error}; a newer build reads it"));
+            }
+            Err(error) if error.kind() == ErrorKind::Corrupt && shared.options.salvage => {
+                shared.leave_alone(&id, &error.to_string());
+            }
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let text = format!(
+                    "table {id} is damaged; restore the object from a version or copy of the store; to go on without \
+                     this table, start with --salvage"
+                );
+                return Err(Error::new(ErrorKind::Corrupt, text).with_source(error));
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+async fn open_table(shared: &Shared, id: &TableId) -> Result<()> {
+    let log = TableLog::new(Arc::clone(&shared.store), id.prefix());
+    faults::reach("start.before_load").await?;
+    let state = log.load().await?;
+    // A folder without a commit is what an unfinished first seal left: no table yet.
+    let Some(kind) = state.kind()? else { return Ok(()) };
+    shared.tables.ensure(id, kind, || Table::new(id.clone(), kind, log, state)).map(drop)
 }
 
 async fn folders(store: &dyn ObjectStore, prefix: &str) -> object_store::Result<Vec<String>> {
@@ -143,8 +200,17 @@ async fn folders(store: &dyn ObjectStore, prefix: &str) -> object_store::Result<
 
 fn lanes(disk: &dyn Disk, wal: &Path) -> Result<Vec<usize>> {
     let failed = |error| Error::new(ErrorKind::Unavailable, "log cannot be read").with_source(error);
-    let mut lanes: Vec<usize> =
-        disk.names(wal).map_err(failed)?.iter().filter_map(|name| name.parse().ok()).collect();
+    let mut lanes = Vec::new();
+    for name in disk.names(wal).map_err(failed)? {
+        let lane = name.parse().ok().filter(|lane: &usize| lane.to_string() == name);
+        // Whatever has a lane's name and is no folder was not put there by us.
+        let is_folder = lane.is_some() && disk.names(&wal.join(&name)).is_ok();
+        match lane.filter(|_| is_folder) {
+            Some(lane) => lanes.push(lane),
+            None if matches!(&*name, "node" | "node.part" | "attempt" | "hold") => {}
+            None => tracing::warn!(path = %wal.join(&name).display(), "what is no log of ours is left alone"),
+        }
+    }
     lanes.sort_unstable();
     Ok(lanes)
 }
@@ -251,9 +317,18 @@ fn replay_log(
         if payload.is_empty() {
             return Ok(());
         }
-        let (meta, batch) = replay::decode(place, header, payload)?;
-        segments.entry(number).or_default().note(header.seq, &meta);
-        take.frame(header.seq, &meta, batch, recovery)
+        let contents = segments.entry(number).or_default();
+        match replay::decode(place, header, payload)? {
+            Read::Known(meta, batch) => {
+                contents.note(header.seq, &meta);
+                take.frame(header.seq, &meta, batch, recovery)
+            }
+            Read::Newer(envelope) => {
+                contents.note_newer(header.seq, &envelope.table);
+                take.newer(header.seq, &envelope);
+                Ok(())
+            }
+        }
     })?;
     if let Some((number, at)) = summary.torn {
         tracing::warn!(
@@ -266,7 +341,8 @@ fn replay_log(
     }
     faults::io("replay.before_settle").map_err(failed)?;
     summary.settle(disk, folder).map_err(failed)?;
-    let beside = idempotency::read_beside(disk, folder).map_err(failed)?;
+    let (beside, broken) = idempotency::read_beside(disk, folder).map_err(failed)?;
+    shared.stats.broken_keys.fetch_add(broken, Ordering::Relaxed);
     let gathered = faults::io("replay.before_keys").and_then(|()| {
         idempotency::gather_beside(disk, folder, &beside, shared.options.idempotency_keys_max)
     });

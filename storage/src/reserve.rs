@@ -6,10 +6,11 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::Error;
+use crate::error::{Error, Kind, Result};
 use crate::store::sync_folder;
 
 /// The file that holds disk back.
@@ -22,13 +23,20 @@ pub struct Reserve {
 
 impl Reserve {
     /// The reserve of a data folder, as the last process left it; `bytes_max` 0 is none, and removes one.
-    pub fn open(data: &Path, bytes_max: u64) -> Self {
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` naming it where something else than a file has its name: a link is not followed.
+    pub fn open(data: &Path, bytes_max: u64) -> Result<Self> {
         let path = data.join("reserve");
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            let text = format!("{} is no regular file: a link is not followed; move it away", path.display());
+            return Err(Error::new(Kind::Corrupt, text));
+        }
         if bytes_max == 0 {
             // At worst it goes on holding disk that nobody counts on.
             let _ = fs::remove_file(&path);
         }
-        Self { path, bytes_max, is_held: AtomicBool::new(bytes_max == 0) }
+        Ok(Self { path, bytes_max, is_held: AtomicBool::new(bytes_max == 0) })
     }
 
     /// Whether it is there; always, where none is asked for.
@@ -45,7 +53,7 @@ impl Reserve {
             return;
         }
         // As an earlier process left it.
-        let is_there = fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() >= bytes);
+        let is_there = fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.len() >= bytes);
         if !is_there && free < bytes.saturating_add(floor) {
             return;
         }
@@ -63,7 +71,12 @@ impl Reserve {
     }
 
     fn make(&self, bytes: u64) -> io::Result<()> {
-        let file = File::options().create(true).truncate(true).write(true).open(&self.path)?;
+        // Made anew: what has this name may be another's file too, by a link, and is not written to.
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = File::options().create_new(true).write(true).mode(0o600).open(&self.path)?;
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
         file.sync_all()?;
         self.path.parent().map_or(Ok(()), sync_folder)
@@ -107,14 +120,14 @@ mod tests {
     fn it_is_given_back_when_the_disk_is_full_and_made_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reserve");
-        let reserve = Reserve::open(folder.path(), 1 << 20);
+        let reserve = Reserve::open(folder.path(), 1 << 20).unwrap();
         assert!(!reserve.is_held() && !reserve.give_back(&full()));
         reserve.keep((1 << 20) + 99, 100 << 20, 100);
         assert!(!reserve.is_held());
         reserve.keep((1 << 20) + 100, 100 << 20, 100);
         assert!(reserve.is_held());
         assert_eq!(path.metadata().unwrap().len(), 1 << 20);
-        let next = Reserve::open(folder.path(), 1 << 20);
+        let next = Reserve::open(folder.path(), 1 << 20).unwrap();
         next.keep(0, 100 << 20, 100);
         assert!(next.is_held(), "the one before left it");
         assert!(!reserve.give_back(&Error::new(Kind::Unavailable, "object store does not answer")));
@@ -122,6 +135,24 @@ mod tests {
         assert!(!reserve.is_held() && !path.exists());
         reserve.keep(u64::MAX, 10 << 20, 100);
         assert_eq!(path.metadata().unwrap().len(), (10 << 20) / 20, "a twentieth of a small disk");
-        assert!(Reserve::open(folder.path(), 0).is_held() && !path.exists(), "none is asked for");
+        assert!(Reserve::open(folder.path(), 0).unwrap().is_held() && !path.exists(), "none is asked for");
+    }
+
+    #[test]
+    fn no_link_in_its_place_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("reserve"), folder.path().join("other"));
+        std::fs::write(&other, b"theirs").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        for bytes_max in [0, 1 << 20] {
+            let error = Reserve::open(folder.path(), bytes_max).unwrap_err();
+            assert!(error.kind() == Kind::Corrupt && error.to_string().contains("reserve"), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::hard_link(&other, &path).unwrap();
+        let reserve = Reserve::open(folder.path(), 1 << 20).unwrap();
+        reserve.keep(u64::MAX, 100 << 20, 100);
+        assert!(reserve.is_held() && path.metadata().unwrap().len() == 1 << 20);
+        assert_eq!(std::fs::read(&other).unwrap(), b"theirs");
     }
 }

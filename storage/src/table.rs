@@ -4,22 +4,21 @@
 //! version after; a seal publishes the version first and removes the chunks after. Whatever happens between,
 //! a chunk is left out exactly when the version's transactions say that it is in.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use arc_swap::ArcSwap;
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int64Type, Schema};
 
 use crate::commit::{State, TableLog};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::hot::HotChunk;
-use crate::reader::{DataFile, Snapshot};
-use crate::record::fit::{Columns, Coordinates, to_rows};
-use crate::record::{Kind, TableId};
+use crate::reader::{DataFile, HotRows, Snapshot};
+use crate::record::fit::Columns;
+use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::seal::dates::{Begun, day_of};
 
 /// A published version: what a snapshot reads.
@@ -52,14 +51,12 @@ impl Published {
         self.begun.get(app).filter(|begun| begun.seq == seq).map(|begun| begun.last_day)
     }
 
-    /// The rows of a chunk that this version does not hold (A3).
-    pub fn rest(&self, chunk: &HotChunk, rows: RecordBatch) -> RecordBatch {
-        let Some(last_day) = self.begun(chunk) else { return rows };
-        let times =
-            rows.column_by_name("time_ns").expect("every row has its time").as_primitive::<Int64Type>();
-        let is_left: BooleanArray =
-            times.values().iter().map(|time_ns| Some(day_of(*time_ns) > last_day)).collect();
-        filter_record_batch(&rows, &is_left).expect("as many verdicts as rows")
+    /// Which rows of a chunk this version does not hold (A3); `None` where it holds none.
+    pub fn rest(&self, chunk: &HotChunk) -> Option<BooleanArray> {
+        let last_day = self.begun(chunk)?;
+        let times = chunk.batch.column_by_name("time_ns").expect("every chunk has its times");
+        let times = times.as_primitive::<Int64Type>().values().iter();
+        Some(times.map(|time_ns| Some(day_of(*time_ns) > last_day)).collect())
     }
 }
 
@@ -195,18 +192,17 @@ impl Table {
         (hot, published)
     }
 
-    /// A view for queries (Q1).
+    /// A view for queries (Q1): chunks and files are shared, not copied.
     pub fn snapshot(&self) -> Snapshot {
         let (hot, published) = self.consistent();
+        // The columns after the chunks: what a chunk has is among them.
         let columns = self.columns();
-        let hot = hot
-            .iter()
-            .map(|chunk| {
-                let at = Coordinates { writer: &chunk.writer, first_seq: chunk.first_seq };
-                // A3: a chunk that is half sealed is read where it is not.
-                published.rest(chunk, to_rows(&chunk.batch, columns.schema(), at))
-            })
-            .collect();
+        // A3: a chunk that is half sealed is read where it is not.
+        let rest = |chunk| {
+            let left = published.rest(&chunk);
+            HotRows::of(chunk, left)
+        };
+        let hot = hot.into_iter().map(rest).collect();
         Snapshot {
             table: self.id.clone(),
             kind: self.kind,
@@ -221,32 +217,102 @@ impl Table {
 /// Every table of the deployment.
 #[derive(Debug, Default)]
 pub struct Tables {
-    by_id: RwLock<HashMap<TableId, Arc<Table>>>,
+    by_id: RwLock<BTreeMap<TableId, Arc<Table>>>,
+    /// Tables that a newer build wrote, or that are damaged and were given up, each with the reason: nothing is read of
+    /// them, written to them or removed from them, and the log keeps what it holds of them.
+    left_alone: RwLock<HashMap<TableId, String>>,
     waiting: Waiting,
+    /// Tables that one tenant may have; those that are there already stay.
+    per_tenant_max: usize,
 }
 
 impl Tables {
+    /// No tables yet, and at most so many for a tenant.
+    pub fn new(per_tenant_max: usize) -> Self {
+        Self { per_tenant_max, ..Self::default() }
+    }
+
+    /// Leaves a table alone from now on, and lets go of its chunks.
+    pub fn leave(&self, id: &TableId, why: &str) {
+        let mut left_alone = self.left_alone.write().expect("no panic happens under this lock");
+        if left_alone.insert(id.clone(), why.to_owned()).is_none() {
+            tracing::error!(table = %id, why, "this table is left alone");
+        }
+        self.waiting.lock().expect("no panic happens under this lock").remove(id);
+        self.by_id.write().expect("no panic happens under this lock").remove(id);
+    }
+
+    /// Why a table is left alone, where it is.
+    pub fn why_left(&self, id: &TableId) -> Option<String> {
+        self.left_alone.read().expect("no panic happens under this lock").get(id).cloned()
+    }
+
+    /// The tables that are left alone, each with the reason.
+    pub fn left_alone(&self) -> Vec<(TableId, String)> {
+        let left_alone = self.left_alone.read().expect("no panic happens under this lock");
+        left_alone.iter().map(|(id, why)| (id.clone(), why.clone())).collect()
+    }
+
     /// The table of that name.
     pub fn get(&self, id: &TableId) -> Option<Arc<Table>> {
         self.by_id.read().expect("no panic happens under this lock").get(id).cloned()
     }
 
-    /// Adds a table unless it is there; returns the one that is.
+    /// Adds a table that the store or a log has, unless it is there; returns the one that is.
     ///
     /// # Errors
-    /// `Kind::Conflict` when it is there with another kind.
+    /// `Kind::Conflict` when it is there with another kind; `Kind::Newer` when it is left alone.
     pub fn ensure(
         &self,
         id: &TableId,
         kind: Kind,
         make: impl FnOnce() -> Result<Table>,
     ) -> Result<Arc<Table>> {
+        self.add(id, kind, usize::MAX, make)
+    }
+
+    /// As [`Self::ensure`], of a table that a client may name as it likes.
+    ///
+    /// # Errors
+    /// As [`Self::ensure`], and `Kind::Full` where the tenant has as many tables as one may have. Those of the built-in
+    /// names do not count: the tenant's own data always has a place.
+    pub fn ensure_new(
+        &self,
+        id: &TableId,
+        kind: Kind,
+        make: impl FnOnce() -> Result<Table>,
+    ) -> Result<Arc<Table>> {
+        let is_built_in = Kind::ALL.into_iter().any(|kind| Dataset::built_in(kind) == id.dataset);
+        self.add(id, kind, if is_built_in { usize::MAX } else { self.per_tenant_max }, make)
+    }
+
+    fn add(
+        &self,
+        id: &TableId,
+        kind: Kind,
+        per_tenant_max: usize,
+        make: impl FnOnce() -> Result<Table>,
+    ) -> Result<Arc<Table>> {
         if let Some(table) = self.get(id) {
             return if table.kind == kind { Ok(table) } else { Err(clash(&table, kind)) };
+        }
+        if let Some(why) = self.why_left(id) {
+            let text = format!("dataset {} is left alone: {why}", id.dataset);
+            return Err(Error::new(ErrorKind::Newer, text));
         }
         let mut by_id = self.by_id.write().expect("no panic happens under this lock");
         if let Some(table) = by_id.get(id) {
             return if table.kind == kind { Ok(Arc::clone(table)) } else { Err(clash(table, kind)) };
+        }
+        // A new table is rare: its commits cost more than this look at all.
+        if by_id.len() >= per_tenant_max
+            && by_id.keys().filter(|other| other.tenant == id.tenant).count() >= per_tenant_max
+        {
+            let text = format!(
+                "the tenant has {per_tenant_max} datasets, which is the most (storage.datasets_max): send to one that \
+                 is there, and tell sources apart by an attribute"
+            );
+            return Err(Error::new(ErrorKind::Full, text));
         }
         let table = Arc::new(Table { waiting: Arc::clone(&self.waiting), ..make()? });
         by_id.insert(id.clone(), Arc::clone(&table));
@@ -260,16 +326,16 @@ impl Tables {
         waiting.iter().filter_map(|id| by_id.get(id).cloned()).collect()
     }
 
-    /// Every table, in any order: what looks through thousands each second need not sort them.
-    pub fn unordered(&self) -> Vec<Arc<Table>> {
-        self.by_id.read().expect("no panic happens under this lock").values().cloned().collect()
+    /// A tenant's tables, in order of name: at a cost of these alone.
+    pub fn of(&self, tenant: &Tenant) -> Vec<Arc<Table>> {
+        let by_id = self.by_id.read().expect("no panic happens under this lock");
+        let from = by_id.range(TableId::first_of(tenant)..);
+        from.take_while(|(id, _)| id.tenant == *tenant).map(|(_, table)| Arc::clone(table)).collect()
     }
 
     /// Every table, in order of name.
     pub fn all(&self) -> Vec<Arc<Table>> {
-        let mut tables = self.unordered();
-        tables.sort_by(|a, b| a.id.cmp(&b.id));
-        tables
+        self.by_id.read().expect("no panic happens under this lock").values().cloned().collect()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::hot::{HotChunk, RETRY_AFTER, frame_bytes, held_bytes, refused};
-use crate::memory::{Charge, Pool, Short};
+use crate::memory::{Charge, Memory, Pool, Short};
 use crate::options::WalPlace;
 use crate::principal::Acknowledgement;
 use crate::record::{Clean, TableId, Tenant};
@@ -255,6 +255,12 @@ impl Writer {
     /// Gives a reserved key back when its request was not stored.
     pub fn release(&self, tenant: &Tenant, key: &str) {
         self.lane.shared.keys.release(tenant, key);
+    }
+
+    /// The one budget of the process's memory: what a request takes before it is appended comes from it too.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.lane.shared.memory
     }
 
     /// Why what a tenant sends now would be refused, before anything of it is read: a budget is full

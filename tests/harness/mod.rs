@@ -2,6 +2,7 @@
 
 mod http;
 mod payloads;
+pub mod place;
 mod server;
 
 pub use http::{Response, parse, raw, request};

@@ -21,6 +21,8 @@ pub struct Server {
     data: PathBuf,
     _folder: Option<tempfile::TempDir>,
     environment: Vec<(String, String)>,
+    /// What a shell does before it becomes the engine.
+    before: String,
     /// Everything it wrote to standard error since it started.
     pub log: Arc<Mutex<String>>,
 }
@@ -36,15 +38,28 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let environment = owned(environment);
         let data = folder.path().to_owned();
-        let (child, addr, log) = spawn(&data, &environment).expect("the engine starts");
-        Self { child, addr, data, _folder: Some(folder), environment, log }
+        let (child, addr, log) = spawn(&data, &environment, "").expect("the engine starts");
+        Self { child, addr, data, _folder: Some(folder), environment, before: String::new(), log }
     }
 
     /// Starts on a folder that outlives it.
     pub fn start_on(data: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::start_within(data, environment, String::new())
+    }
+
+    /// Starts on a folder that outlives it, within bounds that a shell sets for itself `before` it becomes the engine.
+    pub fn start_within(data: &Path, environment: &[(&str, &str)], before: String) -> Self {
         let environment = owned(environment);
-        let (child, addr, log) = spawn(data, &environment).expect("the engine starts");
-        Self { child, addr, data: data.to_owned(), _folder: None, environment, log }
+        let (child, addr, log) = spawn(data, &environment, &before).expect("the engine starts");
+        Self { child, addr, data: data.to_owned(), _folder: None, environment, before, log }
+    }
+
+    /// As [`Self::start_on`]; gives the exit status and what it said where it ends instead of listening.
+    pub fn try_start_on(data: &Path, environment: &[(&str, &str)]) -> Result<Self, (ExitStatus, String)> {
+        let environment = owned(environment);
+        let (child, addr, log) = spawn(data, &environment, "")?;
+        let before = String::new();
+        Ok(Self { child, addr, data: data.to_owned(), _folder: None, environment, before, log })
     }
 
     /// Starts again on the same folder; the port may be another.
@@ -54,21 +69,22 @@ impl Server {
 
     /// As [`Self::restart`]; gives the exit status where it ends instead of listening.
     pub fn try_restart(&mut self) -> Result<(), ExitStatus> {
-        let (child, addr, log) = spawn(&self.data, &self.environment).map_err(|(status, _)| status)?;
+        let (child, addr, log) =
+            spawn(&self.data, &self.environment, &self.before).map_err(|(status, _)| status)?;
         (self.child, self.addr, self.log) = (child, addr, log);
         Ok(())
     }
 
     /// Starts again on the same folder, going on over damage in the log.
     pub fn salvage(&mut self) {
-        let mut command = serve(&self.data, &self.environment);
+        let mut command = serve(&self.data, &self.environment, &self.before);
         let started = listening(command.arg("--salvage")).expect("the engine starts");
         (self.child, self.addr, self.log) = started;
     }
 
     /// What it says on a start that must fail.
     pub fn refused(&self) -> String {
-        let started = spawn(&self.data, &self.environment);
+        let started = spawn(&self.data, &self.environment, &self.before);
         started.map(|(mut child, _, _)| child.kill()).expect_err("the engine starts").1
     }
 
@@ -79,7 +95,8 @@ impl Server {
 
     /// Starts on the same folder after an end, and kills what was started after a while, wherever it is by then.
     pub fn start_and_kill(&mut self, after: Duration) {
-        let mut child = serve(&self.data, &self.environment).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            serve(&self.data, &self.environment, &self.before).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(after);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -232,7 +249,9 @@ pub fn floodmark(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// Variables that are not the engine's, without their prefix.
-const OF_THE_TESTS: [&str; 12] = [
+const OF_THE_TESTS: [&str; 16] = [
+    "ADVERSARY_SECONDS",
+    "ADVERSARY_SEED",
     "AZURE_URL",
     "BIN",
     "BUCKET_CA",
@@ -242,7 +261,9 @@ const OF_THE_TESTS: [&str; 12] = [
     "KILL_ROUNDS",
     "KILL_SEED",
     "KILL_STATE",
+    "MAKE_OLD_DATA",
     "SHARED_DATA",
+    "STATEMENTS",
     "SYSCALL_CASES",
     "TOOLS",
 ];
@@ -265,8 +286,17 @@ fn owned(environment: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// The command that serves a data folder.
-fn serve(data: &Path, environment: &[(String, String)]) -> Command {
+fn serve(data: &Path, environment: &[(String, String)], before: &str) -> Command {
     let mut command = binary();
+    if !before.is_empty() {
+        let engine = command.get_program().to_owned();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{before}; exec \"$0\" \"$@\"")]).arg(engine);
+        for (name, _) in command.get_envs() {
+            shell.env_remove(name);
+        }
+        command = shell;
+    }
     command
         .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"])
         .arg(data)
@@ -276,8 +306,12 @@ fn serve(data: &Path, environment: &[(String, String)]) -> Command {
     command
 }
 
-fn spawn(data: &Path, environment: &[(String, String)]) -> Result<Spawned, (ExitStatus, String)> {
-    listening(&mut serve(data, environment))
+fn spawn(
+    data: &Path,
+    environment: &[(String, String)],
+    before: &str,
+) -> Result<Spawned, (ExitStatus, String)> {
+    listening(&mut serve(data, environment, before))
 }
 
 /// Starts a server and waits until it listens, or for how it ended and what it said.

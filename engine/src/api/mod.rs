@@ -161,6 +161,7 @@ fn not_changed(error: &state::Error) -> Refusal {
         state::Error::Full(..) => Refusal::new(409, "too_many", detail),
         state::Error::AboveCeiling(_) | state::Error::Forbidden(_) => Refusal::new(403, "forbidden", detail),
         state::Error::Unavailable(_) => Refusal::retry(503, "storage_unavailable", detail, 1),
-        state::Error::Corrupt(_) => Refusal::new(500, "corrupt_object", detail),
+        state::Error::Corrupt(_) | state::Error::Forged(_) => Refusal::new(500, "corrupt_object", detail),
+        state::Error::Newer(_) => Refusal::new(409, "newer_record", detail),
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn flush(call: &Call) -> Result<Answer, Refusal> {
     }
 }
 
-/// The tenant's datasets, and how much each holds.
+/// The tenant's datasets that the caller reads, and how much each holds.
 pub(super) async fn datasets(call: &Call) -> Result<Answer, Refusal> {
     let tenant = call.own_tenant();
     let retention = call.app.state.retention(tenant).await;
@@ -69,13 +69,14 @@ pub(super) async fn datasets(call: &Call) -> Result<Answer, Refusal> {
         .storage
         .datasets(tenant)
         .into_iter()
+        .filter(|(_, kind)| call.roles().reads(*kind))
         .map(|(dataset, kind)| {
             let snapshot = call.app.storage.snapshot(&TableId::new(tenant.clone(), dataset.clone()));
             let (mut rows, mut hot_rows, mut bytes, mut files, mut version) = (0, 0, 0, 0, None);
             if let Some(snapshot) = &snapshot {
-                rows = snapshot.files.iter().map(|file| file.rows).sum::<u64>();
+                rows = snapshot.sealed_rows();
                 bytes = snapshot.files.iter().map(|file| file.bytes).sum::<u64>();
-                hot_rows = snapshot.hot.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+                hot_rows = snapshot.hot_rows();
                 files = snapshot.files.len();
                 version = snapshot.version;
             }

@@ -21,6 +21,10 @@ pub struct Args {
     /// that stopped a start with exit code 65 and has no good copy
     #[arg(long)]
     salvage: bool,
+    /// Take over records of tenants, keys and policies that have no proof of origin, once: for a deployment that a build
+    /// from before has written to since. Look at who can write to the store first
+    #[arg(long)]
+    adopt_state: bool,
 }
 
 /// Where the configuration comes from; what is given here wins.
@@ -67,6 +71,7 @@ pub fn run(args: Args) -> ExitCode {
         Err(error) => return refused(&error),
     };
     config.settings.storage.salvage = args.salvage;
+    config.settings.adopt_state = args.adopt_state;
     let given = config.secrets.bootstrap_key.as_ref().map(|key| key.expose_secret().to_owned());
     run::run(config, move |addr, made| async move {
         if !args.demo {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::secret::{self, NAMES, Secrets};
-use super::{Config, Error, Settings};
+use super::{Config, Error, Settings, Size};
+
+/// Keys whose value may have a unit of bytes.
+const SIZES: [&str; 2] = ["memory_max", "query_memory_max"];
 
 /// What the command line may say of the configuration.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +68,12 @@ pub fn load(flags: &Flags, environment: &[(String, String)]) -> Result<Config, E
             // Set but empty is a placeholder, not absence.
             set_secret(&mut secrets, &key, secret::resolve(&key, value, true, &variable)?);
         } else {
-            let value = typed(name, value, template)?;
+            let value = match Size::parse(value) {
+                Some(Size(bytes)) if SIZES.contains(&key.as_str()) => {
+                    Value::Integer(i64::try_from(bytes).expect("a size is at most an i64"))
+                }
+                _ => typed(name, value, template)?,
+            };
             merge(&mut table, nest(&path, value));
         }
     }

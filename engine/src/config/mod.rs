@@ -4,7 +4,9 @@
 //! default. Secrets are apart ([`Secrets`]) and never printed.
 
 mod load;
+mod machine;
 mod secret;
+mod size;
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -15,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::jobs;
 pub use load::{Flags, load};
+use machine::{MEMORY_BYTES_MIN, Machine};
 pub use secret::{Secrets, master_key_bytes};
+pub use size::Size;
 
 /// Why a configuration is refused: the process exits 78 with this text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +55,6 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuerySettings {
-    /// Memory of all queries together, in bytes.
-    pub memory_bytes: usize,
     /// How long one query may run, in milliseconds.
     pub time_max_ms: u64,
     /// Rows of a JSON answer.
@@ -63,7 +65,7 @@ pub struct QuerySettings {
 
 impl Default for QuerySettings {
     fn default() -> Self {
-        Self { memory_bytes: 512 << 20, time_max_ms: 30_000, rows_max: 10_000, threads: 0 }
+        Self { time_max_ms: 30_000, rows_max: 10_000, threads: 0 }
     }
 }
 
@@ -91,6 +93,12 @@ pub struct Settings {
     pub connections_max: usize,
     /// Open connections of one address; 0 = not bounded by address.
     pub connections_per_ip_max: usize,
+    /// Memory of the serving process, in bytes; 0 = by the machine: 350 MB and 50 MB for each core beyond two, at
+    /// most a quarter of the machine's memory and 60 % of its cgroup's limit.
+    pub memory_max: Size,
+    /// Memory of all queries together, in bytes, beside `memory_max`; 0 = by the machine: 512 MB, at most a quarter
+    /// of its memory and of its cgroup's limit.
+    pub query_memory_max: Size,
     /// Where bytes are kept, and how much.
     pub storage: storage::Options,
     /// The bounds of one ingest request.
@@ -99,6 +107,9 @@ pub struct Settings {
     pub query: QuerySettings,
     /// When jobs run by themselves.
     pub jobs: jobs::Settings,
+    /// Whether this start takes over records of tenants and keys that have no proof of origin.
+    #[serde(skip)]
+    pub adopt_state: bool,
 }
 
 impl Default for Settings {
@@ -114,10 +125,13 @@ impl Default for Settings {
             allowed_hosts: Vec::new(),
             connections_max: 10_000,
             connections_per_ip_max: 0,
+            memory_max: Size(0),
+            query_memory_max: Size(0),
             storage: storage::Options::default(),
             ingest: ingest::Limits::default(),
             query: QuerySettings::default(),
             jobs: jobs::Settings::default(),
+            adopt_state: false,
         }
     }
 }
@@ -138,7 +152,8 @@ impl Config {
     ///
     /// # Errors
     /// Names the key that cannot be.
-    pub fn check(settings: Settings, secrets: Secrets) -> Result<Self, Error> {
+    pub fn check(mut settings: Settings, secrets: Secrets) -> Result<Self, Error> {
+        share_memory(&mut settings, &Machine::this())?;
         let http_addr = socket_addr("http_addr", &settings.http_addr)?;
         socket_addr("grpc_addr", &settings.grpc_addr)?;
         if settings.log.parse::<tracing::Level>().is_err() {
@@ -147,7 +162,6 @@ impl Config {
         settings.storage.validate().map_err(|error| Error::new(format!("storage.{}", error.context())))?;
         for (name, value) in [
             ("connections_max", settings.connections_max),
-            ("query.memory_bytes", settings.query.memory_bytes),
             ("query.rows_max", settings.query.rows_max),
             ("ingest.body_bytes_max", settings.ingest.body_bytes_max),
             ("ingest.inflated_bytes_max", settings.ingest.inflated_bytes_max),
@@ -194,12 +208,39 @@ impl Config {
     pub fn query_options(&self) -> query::Options {
         let settings = &self.settings.query;
         query::Options {
-            memory_bytes: settings.memory_bytes,
+            memory_bytes: usize::try_from(self.settings.query_memory_max.0).unwrap_or(usize::MAX),
             time_max: Duration::from_millis(settings.time_max_ms),
             rows_max: settings.rows_max,
             threads: or_cores(settings.threads),
         }
     }
+}
+
+/// Fills in the memory caps that are not set, and refuses those that cannot hold.
+fn share_memory(settings: &mut Settings, machine: &Machine) -> Result<(), Error> {
+    let limit = machine.limit();
+    let (is_given, is_query_given) = (settings.memory_max.0 > 0, settings.query_memory_max.0 > 0);
+    if !is_given {
+        settings.memory_max = Size(machine.memory_max());
+    }
+    if !is_query_given {
+        settings.query_memory_max = Size(machine.query_memory_max());
+    }
+    let (memory_max, query_memory_max) = (settings.memory_max.0, settings.query_memory_max.0);
+    if memory_max < MEMORY_BYTES_MIN {
+        return Err(Error::new(format!(
+            "memory_max {memory_max} is less than {MEMORY_BYTES_MIN}: a start alone takes most of that"
+        )));
+    }
+    // What the process is killed for is no cap. Defaults on a tiny machine are the best there is.
+    if (is_given || is_query_given) && memory_max.saturating_add(query_memory_max) > limit {
+        return Err(Error::new(format!(
+            "memory_max {memory_max} and query_memory_max {query_memory_max} together exceed the {limit} bytes that \
+             this machine or its cgroup has: lower one of them"
+        )));
+    }
+    settings.storage.memory_max = memory_max;
+    Ok(())
 }
 
 /// More lanes than this are a typo: each preallocates log segments.

@@ -59,6 +59,13 @@ fn what_cannot_be_is_named() {
     check("", &[("FLOODMARK_OPERATOR_KEY", "short")], "at least 32");
     check(&format!("operator_key = \"{KEY}\""), &[], "must be a reference");
     check("operator_key = \"env:NOWHERE\"", &[], "not set");
+    check("memory_max = \"lots\"", &[], "a number of bytes, alone or with a unit");
+    check("memory_max = -1", &[], "a number of bytes, alone or with a unit");
+    check("memory_max = \"1MiB\"", &[], "memory_max 1048576 is less than");
+    check("memory_max = \"8000000GB\"", &[], "together exceed");
+    check("query_memory_max = \"8000000GB\"", &[], "together exceed");
+    check("", &[("FLOODMARK_MEMORY_MAX", "lots")], "FLOODMARK_MEMORY_MAX must be a whole number");
+    check("", &[("FLOODMARK_LANES", "4KiB")], "FLOODMARK_LANES must be a whole number");
     check("a = = b", &[], "not valid TOML");
 }
 
@@ -73,4 +80,25 @@ fn secrets_are_redacted() {
     // What is printed is a configuration again.
     let (_folder, flags) = file(&text);
     assert!(load(&flags, &[]).is_ok());
+}
+
+/// What is not set is shown as what it is on this machine, and storage is told.
+#[test]
+fn the_memory_cap_is_always_a_number() {
+    let check = |text: &str, variables: &[(&str, &str)], expected: Option<(u64, u64)>| {
+        let (_folder, flags) = file(text);
+        let config = load(&flags, &environment(variables)).expect("a good configuration");
+        let got = (config.settings.memory_max.0, config.settings.query_memory_max.0);
+        assert!(got.0 > 0 && got.1 > 0, "{got:?}");
+        assert_eq!(config.settings.storage.memory_max, got.0);
+        assert_eq!(config.query_options().memory_bytes as u64, got.1);
+        assert!(render(&config).contains(&format!("\nmemory_max = {}\n", got.0)), "{}", render(&config));
+        if let Some(expected) = expected {
+            assert_eq!(got, expected);
+        }
+    };
+    check("", &[], None);
+    check("memory_max = 90000000\nquery_memory_max = \"10MB\"", &[], Some((90_000_000, 10_000_000)));
+    let variables = [("FLOODMARK_MEMORY_MAX", "100MiB"), ("FLOODMARK_QUERY_MEMORY_MAX", "1000000")];
+    check("memory_max = \"90MB\"", &variables, Some((100 << 20, 1_000_000)));
 }

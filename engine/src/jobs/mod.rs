@@ -11,7 +11,6 @@ mod schedule;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use object_store::ObjectStore;
 use storage::record::{Dataset, Tenant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -57,7 +56,7 @@ pub struct Queued {
 
 /// Every job that is remembered.
 pub struct Jobs {
-    store: Store,
+    store: Arc<Store>,
     records: Mutex<BTreeMap<String, JobRecord>>,
     queue: mpsc::Sender<Queued>,
 }
@@ -67,15 +66,15 @@ impl Jobs {
     ///
     /// # Errors
     /// As for reading any state.
-    pub async fn load(
-        objects: Arc<dyn ObjectStore>,
-    ) -> Result<(Arc<Self>, mpsc::Receiver<Queued>), state::Error> {
+    pub async fn load(store: Arc<Store>) -> Result<(Arc<Self>, mpsc::Receiver<Queued>), state::Error> {
         let (queue, queued) = mpsc::channel(QUEUED_MAX);
-        let store = Store::new(objects);
         let mut records: BTreeMap<String, JobRecord> = BTreeMap::new();
-        for value in store.all::<serde_json::Value>("jobs").await? {
-            // A kind of job that another version knew is history, and no reason not to start.
-            let Ok(mut record) = serde_json::from_value::<JobRecord>(value) else { continue };
+        // A job that another version knew, or that does not prove, gives no right: no reason not to start.
+        let (found, forged) = store.proven::<JobRecord>("jobs").await?;
+        for object in forged {
+            tracing::error!(object, "a job has no proof that this deployment wrote it: it is left alone");
+        }
+        for (_, mut record) in found.known {
             if !record.has_ended() {
                 record.fail("interrupted", "the process stopped before it ended: run it again");
                 record.ended_ns = Some(Clock::now_ns());

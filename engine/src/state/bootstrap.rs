@@ -47,12 +47,21 @@ pub async fn first_start(
     config: &Config,
     now_ns: i64,
 ) -> Result<Option<Zeroizing<String>>, Error> {
-    if !config.is_loopback() || !state.is_empty().await {
+    let given = config.secrets.bootstrap_key.as_ref().map(|secret| secret.expose_secret());
+    let is_first = state.is_empty().await;
+    if let Some(given) = given.filter(|_| !is_first)
+        && !state.knows(given).await
+    {
+        crate::run::say(
+            "floodmark: FLOODMARK_BOOTSTRAP_KEY is none of this deployment's keys and is not used: it counts at the \
+             first start alone. Use the key that was made then, or set FLOODMARK_OPERATOR_KEY to get in and make another",
+        );
+    }
+    if !config.is_loopback() || !is_first {
         return Ok(None);
     }
     let tenant = Tenant::parse(DEFAULT_TENANT).expect("a literal in the alphabet of tenant ids");
     let roles = Roles::of(&[Role::Admin, Role::Operator]);
-    let given = config.secrets.bootstrap_key.as_ref().map(|secret| secret.expose_secret());
     let made = state.create_tenant(&tenant, roles, given, now_ns).await?;
     Ok(given.is_none().then_some(made.text))
 }

@@ -4,7 +4,9 @@
 //! each reads what the one before it wrote.
 
 pub mod bootstrap;
+pub mod origin;
 mod policies;
+pub mod proof;
 mod record;
 pub(crate) mod store;
 
@@ -12,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ingest::admit::{Policy, Rate};
-use object_store::ObjectStore;
+use serde_json::Value;
 use storage::record::Tenant;
 use storage::{Acknowledgement, Role, Roles};
 use zeroize::Zeroizing;
@@ -26,6 +28,9 @@ pub const TENANTS_MAX: usize = 10_000;
 
 /// Keys of one tenant that are not revoked.
 pub const KEYS_MAX: usize = 1_000;
+
+/// Revoked keys of one tenant that are kept with their end; the one that was revoked first is forgotten for the next.
+pub const REVOKED_KEYS_MAX: usize = 1_000;
 
 /// How long a key lives unless its maker says otherwise: a year.
 const KEY_LIFE_NS: i64 = 365 * 86_400 * 1_000_000_000;
@@ -47,6 +52,10 @@ pub enum Error {
     Unavailable(String),
     /// A stored record cannot be read.
     Corrupt(String),
+    /// A stored record is not what this deployment wrote there.
+    Forged(String),
+    /// A stored record is of a newer build, and left alone.
+    Newer(String),
 }
 
 impl std::fmt::Display for Error {
@@ -59,6 +68,12 @@ impl std::fmt::Display for Error {
             Self::Forbidden(why) => f.write_str(why),
             Self::Unavailable(text) => write!(f, "the object store failed: {text}"),
             Self::Corrupt(path) => write!(f, "object {path} cannot be read"),
+            Self::Forged(path) => write!(
+                f,
+                "object {path} has no proof that this deployment wrote it there: restore it from a version or copy of \
+                 the store; after a build from before has written, start once with --adopt-state"
+            ),
+            Self::Newer(path) => write!(f, "object {path} is of a newer build, which alone can change it"),
         }
     }
 }
@@ -94,11 +109,13 @@ struct Held {
     retention: BTreeMap<String, RetentionRecord>,
     /// Those that are in force.
     holds: BTreeMap<String, HoldRecord>,
+    /// Holds of a newer form.
+    newer_holds: Vec<Value>,
 }
 
 /// Tenants, keys and limits of the deployment.
 pub struct State {
-    store: Store,
+    store: Arc<Store>,
     identity: Arc<Identity>,
     /// Keys that come from the configuration and are kept nowhere.
     configured: Vec<Entry>,
@@ -108,31 +125,35 @@ pub struct State {
 impl State {
     /// Reads everything that is kept and tells `identity` of it.
     ///
+    /// A record of a newer build is left alone: a tenant is not known then, a key opens nothing, a hold holds all that
+    /// it may be about, and limits and retention are as if there were none.
+    ///
     /// # Errors
-    /// [`Error::Unavailable`] or [`Error::Corrupt`] naming the object.
+    /// [`Error::Unavailable`], or [`Error::Forged`] or [`Error::Corrupt`] naming the object.
     pub async fn load(
-        objects: Arc<dyn ObjectStore>,
+        store: Arc<Store>,
         identity: Arc<Identity>,
         configured: Vec<Entry>,
     ) -> Result<Self, Error> {
-        let store = Store::new(objects);
         let mut held = Held::default();
-        for tenant in store.all::<TenantRecord>("tenants").await? {
+        for (_, tenant) in store.all::<TenantRecord>("tenants").await?.known {
             held.keys.insert(tenant.first_key.id.clone(), tenant.first_key.clone());
             held.tenants.insert(tenant.tenant.clone(), tenant);
         }
-        for key in store.all::<KeyRecord>("keys").await? {
+        let keys = store.all::<KeyRecord>("keys").await?;
+        for (_, key) in keys.known {
             held.keys.insert(key.id.clone(), key);
         }
-        for (tenant, limits) in store.all_named::<LimitsRecord>("limits").await? {
-            held.limits.insert(tenant, limits);
+        for (id, _) in keys.newer {
+            // It may say that a tenant's first key is revoked.
+            held.keys.remove(&id);
         }
-        for (tenant, retention) in store.all_named::<RetentionRecord>("retention").await? {
-            held.retention.insert(tenant, retention);
-        }
+        held.limits.extend(store.all::<LimitsRecord>("limits").await?.known);
+        held.retention.extend(store.all::<RetentionRecord>("retention").await?.known);
         let holds = store.all::<HoldRecord>("holds").await?;
-        held.holds =
-            holds.into_iter().filter(|hold| hold.released_ns.is_none()).map(|h| (h.id.clone(), h)).collect();
+        let in_force = holds.known.into_iter().filter(|(_, hold)| hold.released_ns.is_none());
+        held.holds = in_force.map(|(_, hold)| (hold.id.clone(), hold)).collect();
+        held.newer_holds = holds.newer.into_iter().map(|(_, hold)| hold).collect();
         let state = Self { store, identity, configured, held: tokio::sync::Mutex::new(held) };
         state.publish(&*state.held.lock().await);
         Ok(state)
@@ -143,32 +164,20 @@ impl State {
         self.identity.replace(kept.chain(self.configured.iter().cloned()));
     }
 
-    /// Binds the stored keys to the master key they were made under.
-    ///
-    /// # Errors
-    /// [`Error::Forbidden`] when the deployment belongs to another master key: no key of it would be known.
-    pub async fn check_master(&self, check: &str) -> Result<(), Error> {
-        #[derive(serde::Serialize, serde::Deserialize)]
-        struct Master {
-            check: String,
-        }
-        let mine = Master { check: check.to_owned() };
-        match self.store.create("master", &mine).await {
-            Ok(()) => Ok(()),
-            Err(Error::Exists) => {
-                let theirs: Master = self.store.get("master").await?;
-                if theirs.check == mine.check {
-                    return Ok(());
-                }
-                Err(Error::Forbidden("the master key is not the one this data folder was made with"))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// Whether nothing was ever made here.
     pub async fn is_empty(&self) -> bool {
-        self.held.lock().await.tenants.is_empty()
+        self.held.lock().await.tenants.is_empty() && self.store.newer_count() == 0
+    }
+
+    /// How many records were left alone because a newer build wrote them.
+    pub fn newer_records(&self) -> usize {
+        self.store.newer_count()
+    }
+
+    /// Whether `text` is a key that was ever made here and is not revoked.
+    pub async fn knows(&self, text: &str) -> bool {
+        let hash = hex::encode(self.identity.hash(text));
+        self.held.lock().await.keys.values().any(|key| key.hash == hash && key.revoked_ns.is_none())
     }
 
     /// Makes a tenant and its first key, both or neither.
@@ -307,9 +316,29 @@ impl State {
         }
         key.revoked_ns = Some(now_ns);
         self.store.replace(&format!("keys/{id}"), &key).await?;
+        let tenant = key.tenant.clone();
         held.keys.insert(id.to_owned(), key);
         self.publish(&held);
+        self.forget_revoked(&mut held, &tenant).await;
         Ok(())
+    }
+
+    /// Forgets a tenant's keys that were revoked first, above the bound.
+    async fn forget_revoked(&self, held: &mut Held, tenant: &str) {
+        // The record that revokes a tenant's first key stays: the tenant's own record would give the key back.
+        let is_first = |id: &str| held.tenants.values().any(|tenant| tenant.first_key.id == id);
+        let of_tenant = held.keys.values().filter(|key| key.tenant == tenant && !is_first(&key.id));
+        let mut revoked: Vec<(i64, String)> =
+            of_tenant.filter_map(|key| Some((key.revoked_ns?, key.id.clone()))).collect();
+        revoked.sort_unstable();
+        let excess = revoked.len().saturating_sub(REVOKED_KEYS_MAX);
+        for (_, id) in revoked.into_iter().take(excess) {
+            if let Err(error) = self.store.delete(&format!("keys/{id}")).await {
+                tracing::warn!(key_id = id, %error, "a revoked key stays in the store until the next is revoked");
+                return;
+            }
+            held.keys.remove(&id);
+        }
     }
 
     /// A tenant's limits.

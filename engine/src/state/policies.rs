@@ -8,32 +8,38 @@ use super::{Error, Held, HoldRecord, RetentionRecord, State};
 /// Holds of one tenant that are in force.
 const HOLDS_MAX: usize = 1_000;
 
-/// What storage is to obey. Records that this build cannot read are left out but for holds, which start refuses.
-fn rules(held: &Held) -> Result<Rules, Error> {
-    let table = |tenant: &str, dataset: &str| {
-        let tenant = Tenant::parse(tenant).ok()?;
-        Some(TableId::new(tenant, Dataset::parse(dataset).ok()?))
-    };
+/// What storage is to obey. What this build cannot read of a retention is as if it were not there: nothing goes by it.
+/// A hold that nobody understands must not be passed over (R1): it holds all that it may be about.
+fn rules(held: &Held) -> Rules {
+    let tenant = |text: &str| Tenant::parse(text).ok();
     let mut rules = Rules::default();
-    for (tenant, record) in &held.retention {
-        let known = record.days.iter().filter_map(|(dataset, days)| Some((table(tenant, dataset)?, *days)));
+    for (name, record) in &held.retention {
+        let Some(tenant) = tenant(name) else { continue };
+        let known = record.days.iter().filter_map(|(dataset, days)| {
+            let dataset = Dataset::parse(dataset).ok()?;
+            Some((TableId::new(tenant.clone(), dataset), *days))
+        });
         rules.retention_days.extend(known);
     }
     for hold in held.holds.values() {
-        // R1: a hold that nobody understands must not be passed over.
-        let table = table(&hold.tenant, &hold.dataset)
-            .ok_or_else(|| Error::Corrupt(format!("system/holds/{}.json", hold.id)))?;
-        rules.held.insert(table);
+        match (tenant(&hold.tenant), Dataset::parse(&hold.dataset).ok()) {
+            (Some(tenant), Some(dataset)) => drop(rules.held.insert(TableId::new(tenant, dataset))),
+            (Some(tenant), None) => drop(rules.held_tenants.insert(tenant)),
+            (None, _) => rules.is_all_held = true,
+        }
     }
-    Ok(rules)
+    for hold in &held.newer_holds {
+        match hold["tenant"].as_str().and_then(tenant) {
+            Some(tenant) => drop(rules.held_tenants.insert(tenant)),
+            None => rules.is_all_held = true,
+        }
+    }
+    rules
 }
 
 impl State {
     /// What storage is to obey.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] naming a hold that cannot be read.
-    pub async fn rules(&self) -> Result<Rules, Error> {
+    pub async fn rules(&self) -> Rules {
         rules(&*self.held.lock().await)
     }
 
@@ -62,7 +68,7 @@ impl State {
         // E2: a policy is kept before it is acted upon.
         self.store.replace(&format!("retention/{tenant}"), &record).await?;
         held.retention.insert(tenant.to_owned(), record);
-        apply(rules(&held)?);
+        apply(rules(&held));
         Ok(())
     }
 
@@ -83,7 +89,7 @@ impl State {
         }
         self.store.create(&format!("holds/{}", hold.id), &hold).await?;
         held.holds.insert(hold.id.clone(), hold);
-        apply(rules(&held)?);
+        apply(rules(&held));
         Ok(())
     }
 
@@ -106,7 +112,7 @@ impl State {
         hold.released_by = Some(by.to_owned());
         self.store.replace(&format!("holds/{id}"), &hold).await?;
         held.holds.remove(id);
-        apply(rules(&held)?);
+        apply(rules(&held));
         Ok(hold)
     }
 }

@@ -4,23 +4,42 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 use ingest::admit::{Policy, Rate};
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use storage::record::Tenant;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use storage::record::{Dataset, TableId, Tenant};
 use storage::{Acknowledgement, Role, Roles};
 use zeroize::Zeroizing;
 
-use super::{Error, KeyWish, State, is_within};
+use super::proof::Prover;
+use super::store::Store;
+use super::{Error, KeyWish, REVOKED_KEYS_MAX, State, is_within};
 use crate::identity::Identity;
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
 }
 
-async fn open(objects: &Arc<dyn ObjectStore>) -> (Arc<Identity>, State) {
+fn prover() -> Prover {
+    Prover::new(Zeroizing::new([2; 32]))
+}
+
+async fn try_open(objects: &Arc<dyn ObjectStore>) -> Result<(Arc<Identity>, State), Error> {
     let identity = Arc::new(Identity::new(Zeroizing::new([1; 32])));
-    let state = State::load(Arc::clone(objects), Arc::clone(&identity), Vec::new()).await.expect("loaded");
-    (identity, state)
+    let store = Arc::new(Store::new(Arc::clone(objects), prover()));
+    let state = State::load(store, Arc::clone(&identity), Vec::new()).await?;
+    Ok((identity, state))
+}
+
+async fn open(objects: &Arc<dyn ObjectStore>) -> (Arc<Identity>, State) {
+    try_open(objects).await.expect("loaded")
+}
+
+/// Puts a record as a newer build would: proven, of a form that this one does not read.
+async fn put_newer(objects: &Arc<dyn ObjectStore>, name: &str, body: &str) {
+    let path = format!("system/{name}.json");
+    let bytes = prover().prove(&path, body.as_bytes(), 1);
+    objects.put(&Path::from(path), bytes.into()).await.expect("put");
 }
 
 fn is_known(identity: &Identity, key: &str) -> bool {
@@ -82,13 +101,96 @@ fn an_unknown_tenant_gets_no_key_and_no_limits() {
 }
 
 #[test]
-fn another_master_key_is_refused() {
+fn an_edited_record_ends_the_start_by_name() {
     run(async {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let acme = Tenant::parse("acme").expect("a tenant id");
         let (_, state) = open(&objects).await;
-        state.check_master("a").await.expect("the first");
-        state.check_master("a").await.expect("the same");
-        assert!(matches!(state.check_master("b").await, Err(Error::Forbidden(_))));
+        state.create_tenant(&acme, Roles::of(&[Role::Admin]), None, 1).await.expect("made");
+        let key = state.create_key(&wish(&acme, Role::Ingest), 1).await.expect("made");
+        let path = Path::from(format!("system/keys/{}.json", key.record.id));
+        let bytes = objects.get(&path).await.expect("kept").bytes().await.expect("read");
+        let text = String::from_utf8(bytes.to_vec()).expect("JSON");
+        let edited = text.replace("\"ingest\"", "\"operator\"");
+        assert_ne!(edited, text);
+        objects.put(&path, edited.into()).await.expect("put");
+        let error = try_open(&objects).await.err().expect("refused");
+        assert!(matches!(&error, Error::Forged(named) if *named == path.to_string()), "{error}");
+        // Whoever forges one from nothing fares no better.
+        objects.put(&path, text.into()).await.expect("put");
+        assert!(try_open(&objects).await.is_ok());
+        let planted = Path::from("system/tenants/evil.json");
+        objects.put(&planted, "{}".into()).await.expect("put");
+        assert!(
+            matches!(try_open(&objects).await, Err(Error::Forged(named)) if named == planted.to_string())
+        );
+    });
+}
+
+#[test]
+fn records_of_a_newer_build_are_left_alone() {
+    run(async {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let acme = Tenant::parse("acme").expect("a tenant id");
+        let (_, state) = open(&objects).await;
+        let admin = state.create_tenant(&acme, Roles::of(&[Role::Admin]), None, 1).await.expect("made");
+        put_newer(&objects, "holds/h1", r#"{"form":2,"tenant":"acme"}"#).await;
+        put_newer(&objects, "limits/acme", r#"{"policy":7}"#).await;
+        put_newer(&objects, "tenants/later", r#"{"form":2}"#).await;
+        // What is not readable may be the revocation of a tenant's first key.
+        put_newer(&objects, &format!("keys/{}", admin.record.id), r#"{"form":2}"#).await;
+        let (identity, state) = open(&objects).await;
+        assert_eq!(state.newer_records(), 4);
+        assert!(!is_known(&identity, &admin.text));
+        let rules = state.rules().await;
+        assert!(rules.held_tenants.contains(&acme) && !rules.is_all_held);
+        let set = state.set_limits(&acme, Policy::default(), true, |_| ()).await;
+        assert!(matches!(set, Err(Error::Newer(_))), "it is not written over");
+        let later = Tenant::parse("later").expect("a tenant id");
+        let made = state.create_tenant(&later, Roles::of(&[Role::Admin]), None, 1).await;
+        assert!(matches!(made, Err(Error::Newer(_))));
+        put_newer(&objects, "holds/h2", r#"{"form":2,"of":"who knows"}"#).await;
+        assert!(open(&objects).await.1.rules().await.is_all_held, "R1");
+    });
+}
+
+#[test]
+fn a_hold_on_a_dataset_that_cannot_be_holds_the_tenant() {
+    run(async {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let acme = Tenant::parse("acme").expect("a tenant id");
+        for (id, dataset) in [("h1", "events"), ("h2", "No Dataset")] {
+            let hold = format!(
+                r#"{{"id":"{id}","tenant":"acme","dataset":"{dataset}","reason":"r","placed_ns":1,"placed_by":"k","released_ns":null,"released_by":null}}"#
+            );
+            put_newer(&objects, &format!("holds/{id}"), &hold).await;
+        }
+        let rules = open(&objects).await.1.rules().await;
+        let events = TableId::new(acme.clone(), Dataset::parse("events").expect("a dataset"));
+        assert!(rules.held.contains(&events) && rules.held_tenants.contains(&acme));
+    });
+}
+
+#[test]
+fn revoked_keys_are_kept_up_to_a_bound_and_the_first_one_for_ever() {
+    run(async {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let acme = Tenant::parse("acme").expect("a tenant id");
+        let (_, state) = open(&objects).await;
+        let admin = state.create_tenant(&acme, Roles::of(&[Role::Admin]), None, 1).await.expect("made");
+        let holds = Roles::of(&[Role::Operator]);
+        state.revoke(&admin.record.id, Some(&acme), holds, 2).await.expect("revoked");
+        let mut texts = Vec::new();
+        for at in 3..i64::try_from(REVOKED_KEYS_MAX).expect("small") + 5 {
+            let key = state.create_key(&wish(&acme, Role::Ingest), at).await.expect("made");
+            state.revoke(&key.record.id, Some(&acme), holds, at).await.expect("revoked");
+            texts.push(key.text);
+        }
+        let (identity, state) = open(&objects).await;
+        let held = state.held.lock().await;
+        assert_eq!(held.keys.len(), REVOKED_KEYS_MAX + 1);
+        assert!(held.keys.contains_key(&admin.record.id));
+        assert!(!is_known(&identity, &admin.text) && texts.iter().all(|text| !is_known(&identity, text)));
     });
 }
 

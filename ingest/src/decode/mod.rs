@@ -7,8 +7,11 @@ pub mod json;
 pub mod line_protocol;
 pub mod ndjson;
 pub mod otlp;
+mod pace;
 pub mod severity;
 pub mod time;
+
+pub(crate) use pace::{Pace, SLICE_BYTES, at_once};
 
 /// What a decoder needs beside the bytes.
 #[derive(Debug)]
@@ -149,7 +152,7 @@ pub struct Rejected {
 /// The whole body is refused and nothing of it is stored.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// 400 or 413.
+    /// 400 or 413; 503 where the same body may be taken later.
     pub status: u16,
     /// A stable code.
     pub code: &'static str,
@@ -166,6 +169,11 @@ impl Refused {
     /// A body that is over one of the limits.
     pub fn too_large(code: &'static str, detail: impl Into<String>) -> Self {
         Self { status: 413, code, detail: detail.into() }
+    }
+
+    /// A body for which there is no memory now.
+    pub(crate) fn busy(code: &'static str, detail: &'static str) -> Self {
+        Self { status: 503, code, detail: detail.into() }
     }
 }
 

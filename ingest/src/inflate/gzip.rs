@@ -17,21 +17,24 @@ const HAS_COMMENT: u8 = 16;
 const RESERVED: u8 = 0xe0;
 
 /// Inflates every member of the body, one behind the other.
-pub(super) fn members(state: &mut Decompress, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Refused> {
+pub(super) async fn members(
+    state: &mut Decompress,
+    body: &[u8],
+    sink: &mut Sink<'_, '_>,
+) -> Result<(), Refused> {
     let mut rest = body;
     let mut is_first = true;
     while is_first || !rest.is_empty() {
         let data = after_header(rest, is_first)?;
         let start = sink.out.len();
         state.reset(false);
-        let behind = stream(state, data, sink)?;
+        let mut crc = Crc::new();
+        let behind = stream(state, data, sink, Some(&mut crc)).await?;
         let Some((trailer, next)) = behind.split_at_checked(TRAILER_BYTES) else {
             return Err(bad("gzip member is cut off"));
         };
-        let member = &sink.out[start..];
-        let mut crc = Crc::new();
-        crc.update(member);
-        let len = u32::try_from(member.len() as u64 & u64::from(u32::MAX)).expect("masked to 32 bits");
+        let len = (sink.out.len() - start) as u64;
+        let len = u32::try_from(len & u64::from(u32::MAX)).expect("masked to 32 bits");
         if trailer[..4] != crc.sum().to_le_bytes() || trailer[4..] != len.to_le_bytes() {
             return Err(bad("gzip checksum or length does not match"));
         }

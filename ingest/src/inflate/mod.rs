@@ -3,23 +3,31 @@
 //!
 //! Nothing a sender declares (a frame's content size, a member's length) is trusted for an allocation:
 //! memory grows with what really comes out, up to `inflated_bytes_max`, and stops early where the ratio to
-//! what was sent is that of a bomb.
+//! what was sent is that of a bomb. Room is charged to the budget before it is made, and a long body is inflated in
+//! slices between which other requests have their turn.
 
 mod gzip;
 mod zstd_frame;
 
-use flate2::{Decompress, FlushDecompress, Status};
+use flate2::{Crc, Decompress, FlushDecompress, Status};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-use crate::decode::{Limits, Refused};
+use crate::decode::{Limits, Pace, Refused, at_once};
 
 /// Output room that is added at first; later it doubles. Chosen: most batches inflate to less than this.
 const ROOM_BYTES: usize = 64 << 10;
 
-/// Capacity that the scratch buffer keeps between requests. Chosen: sixteen usual batches.
-const KEPT_BYTES_MAX: usize = 4 << 20;
+/// Output room that is added at once at most. Chosen: one step fills it in a few milliseconds.
+const ROOM_BYTES_MAX: usize = 2 << 20;
+
+/// Input that one step reads at most. Chosen: a usual text inflates to ten times as much, in about a millisecond.
+const INPUT_BYTES: usize = 32 << 10;
+
+/// Capacity that the scratch buffer keeps between requests, and window that a zstd decoder keeps. Chosen: four usual
+/// batches.
+const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// log2 of the largest zstd window that is accepted: 8 MiB, what RFC 8878 asks decoders to support.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
@@ -65,6 +73,8 @@ impl Encoding {
 pub struct Inflater {
     deflate: Decompress,
     zstd: Option<Decoder<'static>>,
+    /// The largest window that the zstd decoder may have made room for.
+    zstd_window: usize,
     out: Vec<u8>,
 }
 
@@ -76,7 +86,7 @@ impl std::fmt::Debug for Inflater {
 
 impl Default for Inflater {
     fn default() -> Self {
-        Self { deflate: Decompress::new(false), zstd: None, out: Vec::new() }
+        Self { deflate: Decompress::new(false), zstd: None, zstd_window: 0, out: Vec::new() }
     }
 }
 
@@ -93,6 +103,20 @@ impl Inflater {
         body: &'a [u8],
         limits: &Limits,
     ) -> Result<&'a [u8], Refused> {
+        at_once(self.paced(encoding, body, limits, &mut Pace::default()))
+    }
+
+    /// As [`Self::inflate`], in slices.
+    ///
+    /// # Errors
+    /// Also 413 and 503 where the budget does not lend the room.
+    pub(crate) async fn paced<'a>(
+        &'a mut self,
+        encoding: Encoding,
+        body: &'a [u8],
+        limits: &Limits,
+        pace: &mut Pace<'_>,
+    ) -> Result<&'a [u8], Refused> {
         if encoding == Encoding::Identity {
             return if body.len() > limits.inflated_bytes_max {
                 Err(inflated_too_large(limits))
@@ -101,38 +125,65 @@ impl Inflater {
             };
         }
         self.out.clear();
+        pace.hold_text(self.out.capacity())?;
+        let mut sink = Sink { out: &mut self.out, sent: body.len(), limits, pace, window: self.zstd_window };
+        match encoding {
+            Encoding::Identity => {}
+            Encoding::Gzip => gzip::members(&mut self.deflate, body, &mut sink).await?,
+            Encoding::Deflate => deflate(&mut self.deflate, body, &mut sink).await?,
+            Encoding::Zstd => {
+                let inflated = zstd(&mut self.zstd, body, &mut sink).await;
+                self.zstd_window = sink.window;
+                inflated?;
+            }
+        }
+        Ok(&self.out)
+    }
+
+    /// Gives back what a large body needed: a lane keeps room for usual ones.
+    pub(crate) fn rest(&mut self) {
+        self.out.clear();
         if self.out.capacity() > KEPT_BYTES_MAX {
             self.out = Vec::new();
         }
-        let mut sink = Sink { out: &mut self.out, sent: body.len(), limits };
-        match encoding {
-            Encoding::Identity => {}
-            Encoding::Gzip => gzip::members(&mut self.deflate, body, &mut sink)?,
-            Encoding::Deflate => deflate(&mut self.deflate, body, &mut sink)?,
-            Encoding::Zstd => zstd(&mut self.zstd, body, &mut sink)?,
+        if self.zstd_window > KEPT_BYTES_MAX {
+            (self.zstd, self.zstd_window) = (None, 0);
         }
-        Ok(&self.out)
     }
 }
 
 /// Where inflated bytes go: it grows with real output only, and holds the bounds.
-struct Sink<'a> {
+struct Sink<'a, 'w> {
     out: &'a mut Vec<u8>,
     sent: usize,
     limits: &'a Limits,
+    pace: &'a mut Pace<'w>,
+    /// Bytes of the largest zstd window.
+    window: usize,
 }
 
-impl Sink<'_> {
+impl Sink<'_, '_> {
     /// Makes sure there is room to write to, at most one byte past the limit.
-    fn make_room(&mut self) {
+    fn make_room(&mut self) -> Result<(), Refused> {
         if self.out.len() == self.out.capacity() {
             let left = (self.limits.inflated_bytes_max + 1).saturating_sub(self.out.len()).max(1);
-            self.out.reserve_exact(self.out.len().max(ROOM_BYTES).min(left));
+            let room = self.out.len().clamp(ROOM_BYTES, ROOM_BYTES_MAX).min(left);
+            self.pace.hold_text(self.out.len() + room + self.window)?;
+            self.out.reserve_exact(room);
         }
+        Ok(())
     }
 
-    /// Looks at the bounds after each step.
-    fn check(&self) -> Result<(), Refused> {
+    /// Looks at the bounds after each step, which read and wrote so many bytes; ends a slice that is full.
+    async fn check(&mut self, read: usize, written: usize) -> Result<(), Refused> {
+        // Reading costs more than writing: literals are decoded bit by bit, repeats are copied.
+        if self.pace.work(read * 4 + written) {
+            self.pace.pass().await;
+        }
+        self.bounds()
+    }
+
+    fn bounds(&self) -> Result<(), Refused> {
         let len = self.out.len();
         if len > self.limits.inflated_bytes_max {
             return Err(inflated_too_large(self.limits));
@@ -160,28 +211,37 @@ fn bad(detail: &str) -> Refused {
     Refused::invalid("bad_encoding", detail)
 }
 
-fn deflate(state: &mut Decompress, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Refused> {
+async fn deflate(state: &mut Decompress, body: &[u8], sink: &mut Sink<'_, '_>) -> Result<(), Refused> {
     // RFC 1950's header names the method, 8, and is a multiple of 31. Raw deflate that begins so would be a
     // stored block with bits set in its padding, which no encoder writes.
     let has_zlib_header = matches!(body, [cmf, flg, ..]
         if cmf & 0x0f == 8 && cmf >> 4 <= 7 && (u16::from(*cmf) << 8 | u16::from(*flg)) % 31 == 0);
     state.reset(has_zlib_header);
-    let rest = stream(state, body, sink)?;
+    let rest = stream(state, body, sink, None).await?;
     if rest.is_empty() { Ok(()) } else { Err(bad("bytes behind the end of the deflate stream")) }
 }
 
-/// Runs one deflate stream to its end; returns the input behind it.
-fn stream<'a>(state: &mut Decompress, body: &'a [u8], sink: &mut Sink<'_>) -> Result<&'a [u8], Refused> {
+/// Runs one deflate stream to its end; returns the input behind it. `crc` is updated with what comes out.
+async fn stream<'a>(
+    state: &mut Decompress,
+    body: &'a [u8],
+    sink: &mut Sink<'_, '_>,
+    mut crc: Option<&mut Crc>,
+) -> Result<&'a [u8], Refused> {
     let mut input = body;
     loop {
-        sink.make_room();
+        sink.make_room()?;
         let (in_before, out_before) = (state.total_in(), sink.out.len());
+        let step = &input[..input.len().min(INPUT_BYTES)];
         let status = state
-            .decompress_vec(input, sink.out, FlushDecompress::None)
+            .decompress_vec(step, sink.out, FlushDecompress::None)
             .map_err(|_| bad("body is not a valid deflate stream"))?;
         let read = usize::try_from(state.total_in() - in_before).expect("no more than the input");
         input = &input[read..];
-        sink.check()?;
+        if let Some(crc) = &mut crc {
+            crc.update(&sink.out[out_before..]);
+        }
+        sink.check(read, sink.out.len() - out_before).await?;
         if status == Status::StreamEnd {
             return Ok(input);
         }
@@ -191,7 +251,11 @@ fn stream<'a>(state: &mut Decompress, body: &'a [u8], sink: &mut Sink<'_>) -> Re
     }
 }
 
-fn zstd(slot: &mut Option<Decoder<'static>>, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Refused> {
+async fn zstd(
+    slot: &mut Option<Decoder<'static>>,
+    body: &[u8],
+    sink: &mut Sink<'_, '_>,
+) -> Result<(), Refused> {
     let broken = |_| bad("body is not a valid zstd stream");
     if slot.is_none() {
         let mut decoder = Decoder::new().map_err(broken)?;
@@ -203,19 +267,24 @@ fn zstd(slot: &mut Option<Decoder<'static>>, body: &[u8], sink: &mut Sink<'_>) -
     if body.is_empty() {
         return Err(bad("zstd stream is cut off"));
     }
-    let mut input = InBuffer::around(body);
+    let mut rest = body;
     let mut at_frame_start = true;
-    while input.pos() < body.len() || !at_frame_start {
+    while !rest.is_empty() || !at_frame_start {
         if at_frame_start {
-            zstd_frame::check(&body[input.pos()..], 1 << ZSTD_WINDOW_LOG_MAX)?;
+            let window = zstd_frame::check(rest, 1 << ZSTD_WINDOW_LOG_MAX)?;
+            sink.window = sink.window.max(usize::try_from(window).expect("checked against 8 MiB"));
+            sink.pace.hold_text(sink.out.capacity() + sink.window)?;
         }
-        sink.make_room();
-        let (in_before, out_before) = (input.pos(), sink.out.len());
+        sink.make_room()?;
+        let mut input = InBuffer::around(&rest[..rest.len().min(INPUT_BYTES)]);
+        let out_before = sink.out.len();
         let hint =
             decoder.run(&mut input, &mut OutBuffer::around_pos(sink.out, out_before)).map_err(broken)?;
-        sink.check()?;
+        let read = input.pos();
+        rest = &rest[read..];
+        sink.check(read, sink.out.len() - out_before).await?;
         at_frame_start = hint == 0;
-        if hint != 0 && input.pos() == in_before && sink.out.len() == out_before {
+        if hint != 0 && read == 0 && sink.out.len() == out_before {
             return Err(bad("zstd stream is cut off"));
         }
     }

@@ -6,12 +6,12 @@ use crate::decode::Refused;
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Refuses a frame whose window is over `window_max` bytes, and one that is no frame at all.
-pub(super) fn check(frame: &[u8], window_max: u64) -> Result<(), Refused> {
+/// The window of a frame in bytes; refuses one that is over `window_max`, and what is no frame at all.
+pub(super) fn check(frame: &[u8], window_max: u64) -> Result<u64, Refused> {
     let cut_off = || bad("zstd stream is cut off");
     let (magic, rest) = frame.split_at_checked(4).ok_or_else(cut_off)?;
     if magic[0] & 0xf0 == 0x50 && magic[1..] == [0x2a, 0x4d, 0x18] {
-        return Ok(()); // A skippable frame has no window.
+        return Ok(0); // A skippable frame has no window.
     }
     if magic != MAGIC {
         return Err(bad("body says zstd but is not"));
@@ -29,7 +29,7 @@ pub(super) fn check(frame: &[u8], window_max: u64) -> Result<(), Refused> {
         let detail = format!("zstd window of {window} bytes exceeds {window_max}");
         return Err(Refused::invalid("window_too_large", detail));
     }
-    Ok(())
+    Ok(window)
 }
 
 /// The content size of a single-segment frame, which is its window.

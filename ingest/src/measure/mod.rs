@@ -4,8 +4,8 @@
 //! Spans count under their name, events and audit records under their type where they have a duration; logs
 //! have none.
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, RunArray, StringArray};
+use arrow::datatypes::{Int32Type, Int64Type};
 use storage::latency::{Measurement, Recorder};
 use storage::record::{Field, Kind};
 
@@ -46,12 +46,25 @@ fn ints(batch: &RecordBatch, field: Field) -> Option<&Int64Array> {
     batch.column_by_name(field.name())?.as_primitive_opt::<Int64Type>()
 }
 
-fn texts(batch: &RecordBatch, field: Field) -> Option<&StringArray> {
-    batch.column_by_name(field.name())?.as_string_opt::<i32>()
+/// A text column, plain or a value for each run of rows.
+#[derive(Clone, Copy)]
+struct Texts<'a> {
+    values: &'a StringArray,
+    runs: Option<&'a RunArray<Int32Type>>,
 }
 
-fn text(column: Option<&StringArray>, row: usize) -> &str {
-    column.filter(|column| column.is_valid(row)).map_or("unknown", |column| column.value(row))
+fn texts(batch: &RecordBatch, field: Field) -> Option<Texts<'_>> {
+    let column = batch.column_by_name(field.name())?;
+    match column.as_run_opt::<Int32Type>() {
+        Some(runs) => Some(Texts { values: runs.values().as_string_opt::<i32>()?, runs: Some(runs) }),
+        None => Some(Texts { values: column.as_string_opt::<i32>()?, runs: None }),
+    }
+}
+
+fn text(column: Option<Texts<'_>>, row: usize) -> &str {
+    let Some(Texts { values, runs }) = column else { return "unknown" };
+    let at = runs.map_or(row, |runs| runs.get_physical_index(row));
+    if values.is_valid(at) { values.value(at) } else { "unknown" }
 }
 
 #[cfg(test)]

@@ -66,9 +66,7 @@ impl World {
     fn rows(&self, dataset: &str) -> u64 {
         let dataset = Dataset::parse(dataset).expect("a good id");
         let table = TableId::new(self.principal.tenant.clone(), dataset);
-        self.storage
-            .snapshot(&table)
-            .map_or(0, |snapshot| snapshot.hot.iter().map(|batch| batch.num_rows() as u64).sum())
+        self.storage.snapshot(&table).map_or(0, |snapshot| snapshot.hot_rows())
     }
 }
 

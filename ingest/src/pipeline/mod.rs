@@ -1,11 +1,15 @@
 //! One lane's way from a body to an acknowledged reply; all branching on outcomes stands here.
 //!
-//! Everything before the append is one synchronous pass over the lane's own scratch ([`stages`]), so nothing
-//! is borrowed across a wait. The append is the only wait, and its return the acknowledgement (A1).
+//! Everything before the append is work of the lane's own thread ([`stages`]), in slices between which other
+//! requests have their turn ([`turns`]), and charged to the memory budget before it allocates ([`work`]). The
+//! append's return is the acknowledgement (A1).
 
 mod stages;
+mod turns;
+mod work;
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +27,8 @@ use crate::head::{self, Accepted, Head};
 use crate::reply::{self, IDEMPOTENCY_REPLAYED, Outcome, Refusal, Reply};
 use crate::scrub;
 use stages::{Ready, Stages, Step, outcome_of};
+use turns::Turns;
+pub(crate) use work::Work;
 
 /// Seconds after which a client may try again where nobody knows better.
 const RETRY_AFTER_S: u32 = 1;
@@ -64,13 +70,14 @@ impl Shared {
 pub struct Lane {
     writer: Writer,
     stages: Stages,
+    turns: Rc<Turns>,
 }
 
 impl Lane {
     /// A lane that writes to `writer`.
     #[must_use]
     pub fn new(writer: Writer, shared: Arc<Shared>) -> Self {
-        Self { writer, stages: Stages::new(shared) }
+        Self { writer, stages: Stages::new(shared), turns: Rc::default() }
     }
 
     /// Checks a request before its body is read, and whether there is room for it at all.
@@ -100,7 +107,7 @@ impl Lane {
     ///
     /// Drive it to its end even when the client has gone: dropping it does not undo an append (F1).
     pub async fn handle(&self, head: Head<'_>, body: Bytes) -> Reply {
-        let reply = match self.answer(&head, &body).await {
+        let reply = match self.answer(&head, body).await {
             Ok(reply) => reply,
             Err(refusal) => reply::render(head.route.dialect(), head.headers, &refusal, &head.correlation.id),
         };
@@ -108,23 +115,25 @@ impl Lane {
         reply
     }
 
-    async fn answer(&self, head: &Head<'_>, body: &Bytes) -> Result<Reply, Refusal> {
+    async fn answer(&self, head: &Head<'_>, body: Bytes) -> Result<Reply, Refusal> {
         let tenant = &head.principal.tenant;
         let accepted = head::check(head, &self.stages.shared.limits)?;
         let reservation = Reservation { lane: self, head, key: Cell::new(None) };
         let table = TableId::new(tenant.clone(), accepted.dataset.clone());
         let oldest_ns = self.writer.oldest_ns(&table, head.now_ns);
-        let step = self.stages.prepare(head, &accepted, body, oldest_ns, |key, fingerprint| {
+        let reserve = |key: &str, fingerprint| {
             let known = self.writer.reserve(tenant, key, fingerprint);
             if known == Known::New {
                 reservation.key.set(Some(key.into()));
             }
             known
-        })?;
+        };
+        let mut work = Work::begin(&self.turns, self.writer.memory(), tenant).await;
+        let step = self.stages.prepare(head, &accepted, body, oldest_ns, &mut work, reserve).await?;
         match step {
             Step::Replay(first) => Ok(replay(head, &first)),
             Step::Nothing(outcome, headers) => Ok(finish(head, &outcome, headers)),
-            Step::Store(ready) => self.store(head, &accepted, *ready, &reservation).await,
+            Step::Store(ready) => self.store(head, &accepted, *ready, work, &reservation).await,
         }
     }
 
@@ -133,9 +142,18 @@ impl Lane {
         head: &Head<'_>,
         accepted: &Accepted,
         ready: Ready<'_>,
+        mut work: Work,
         reservation: &Reservation<'_>,
     ) -> Result<Reply, Refusal> {
         let Ready { table, clean, account, decoded, fingerprint, headers } = ready;
+        if let Err(refused) = work.hold_text(clean.frame_bytes()) {
+            if refused.status == 503 {
+                account.throttle();
+            } else {
+                account.reject(refused.code);
+            }
+            return Err(refused.into());
+        }
         let mut outcome = outcome_of(head, &decoded);
         let idempotency = accepted.idempotency_key.clone().zip(fingerprint).map(|(key, fingerprint)| {
             Idempotency { key, fingerprint, status: outcome.status, reply: outcome.body.as_ref().into() }
@@ -143,6 +161,8 @@ impl Lane {
         // From here on the key is the append's: it lasts although this future may be dropped (F1, F19).
         let key = reservation.key.take();
         let level = head.principal.acknowledgement;
+        // Held until the log has the frame. The rows are charged by the append, which follows at once.
+        let _frame = work.end();
         match self.writer.append_at(level, &table, clean, idempotency).await {
             Ok(receipt) => {
                 account.accept();
@@ -180,6 +200,9 @@ impl Drop for Reservation<'_> {
     }
 }
 
+/// Seconds until a client asks again for a table that only a newer build may write.
+const NEWER_RETRY_AFTER_S: u32 = 60;
+
 /// What an append that stored nothing means to the sender.
 fn append_refused(error: &storage::Error) -> Refusal {
     match error.kind() {
@@ -196,6 +219,9 @@ fn append_refused(error: &storage::Error) -> Refusal {
         ErrorKind::TooLarge => Refusal::new(413, "too_large", error.context()),
         ErrorKind::Conflict => Refusal::new(400, "dataset_kind", "the dataset holds another kind of records"),
         ErrorKind::Invalid => Refusal::new(400, "invalid", error.context()),
+        ErrorKind::Full => Refusal::new(422, "too_many_datasets", error.context()),
+        // Whoever rolled back rolls forward again: what waits until then is not lost.
+        ErrorKind::Newer => Refusal::retry(503, "newer_table", error.context(), NEWER_RETRY_AFTER_S),
         ErrorKind::Unavailable | ErrorKind::Poisoned | ErrorKind::Fenced => {
             Refusal::retry(503, "unavailable", "the log does not take writes", RETRY_AFTER_S)
         }
@@ -226,6 +252,8 @@ fn is_buffered(head: &Head<'_>) -> bool {
     head.principal.acknowledgement == Acknowledgement::Buffered
 }
 
+#[cfg(test)]
+mod budget_tests;
 #[cfg(test)]
 mod lane_tests;
 #[cfg(test)]

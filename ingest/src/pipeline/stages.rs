@@ -1,19 +1,22 @@
 //! The stages between a body and a clean chunk, in order, over one lane's scratch.
 //!
-//! Pure but for the lane's scratch and the shared counters: no clock, no log, no wait.
+//! Pure but for the shared counters: no clock, no log, and no wait but for the turns of others. A request owns what
+//! it works with ([`Tools`], a draft) from its beginning to its end, so nothing is borrowed across a turn.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use storage::record::{Clean, Draft, TableId};
+use storage::record::{Clean, Draft, Kind, TableId};
 use storage::{Idempotency, Known};
 
+use super::work::Work;
 use super::{RETRY_AFTER_S, Shared, is_buffered};
 use crate::correlate;
 use crate::counters::Account;
-use crate::decode::{Context, Decoded, IdSource, Refused};
+use crate::decode::{Context, Decoded, IdSource, Pace, Refused, SLICE_BYTES};
 use crate::decode::{line_protocol, ndjson, otlp};
 use crate::head::{self, Accepted, Head, Media};
 use crate::inflate::Inflater;
@@ -24,20 +27,24 @@ use crate::{Dialect, Route};
 
 type Headers = Vec<(HeaderName, HeaderValue)>;
 
+/// Sets of tools that a lane keeps for the next requests. Chosen: as many as one tenant's bodies are begun at once.
+const TOOLS_KEPT_MAX: usize = 4;
+
 /// What a lane's stages work with; reused from request to request.
 #[derive(Debug)]
 pub(super) struct Stages {
     pub(super) shared: Arc<Shared>,
-    scratch: RefCell<Scratch>,
+    tools: RefCell<Vec<Tools>>,
+    /// One a kind at most, empty, with its keys remembered.
+    drafts: RefCell<Vec<Draft>>,
 }
 
+/// Buffers and decompressors of one request while it is worked on.
 #[derive(Debug, Default)]
-struct Scratch {
+struct Tools {
     inflater: Inflater,
     ids: IdSource,
     scrubber: Scrubber,
-    /// One a kind at most, empty, with its keys remembered.
-    drafts: Vec<Draft>,
 }
 
 /// How a request goes on after its stages.
@@ -48,15 +55,6 @@ pub(super) enum Step<'a> {
     Nothing(Outcome, Headers),
     /// Its good records are a chunk.
     Store(Box<Ready<'a>>),
-}
-
-impl Step<'_> {
-    fn with_fingerprint(mut self, fingerprint: Option<[u8; 16]>) -> Self {
-        if let Step::Store(ready) = &mut self {
-            ready.fingerprint = fingerprint;
-        }
-        self
-    }
 }
 
 /// A chunk that is ready for the log.
@@ -71,54 +69,115 @@ pub(super) struct Ready<'a> {
 
 impl Stages {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, scratch: RefCell::default() }
+        Self { shared, tools: RefCell::default(), drafts: RefCell::default() }
     }
 
     /// Takes a body through all stages. `oldest_ns` is the event time before which the dataset keeps nothing;
-    /// `reserve` tells what is known of an idempotency key.
+    /// `reserve` tells what is known of an idempotency key. The body is gone when it is not needed any more.
     ///
     /// The key is looked at as soon as the body is inflated: an answer that was given already must not cost
     /// rate, nor depend on what decoding would say today (B33).
-    pub(super) fn prepare(
+    pub(super) async fn prepare(
         &self,
         head: &Head<'_>,
         accepted: &Accepted,
-        body: &[u8],
+        body: Bytes,
         oldest_ns: Option<i64>,
+        work: &mut Work,
+        reserve: impl FnOnce(&str, [u8; 16]) -> Known,
+    ) -> Result<Step<'_>, Refusal> {
+        let mut tools = self.tools.borrow_mut().pop().unwrap_or_default();
+        let step = self.work_on(head, accepted, body, oldest_ns, work, &mut tools, reserve).await;
+        tools.inflater.rest();
+        let mut kept = self.tools.borrow_mut();
+        if kept.len() < TOOLS_KEPT_MAX {
+            kept.push(tools);
+        }
+        step
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one caller, and each is what one stage needs")]
+    async fn work_on(
+        &self,
+        head: &Head<'_>,
+        accepted: &Accepted,
+        body: Bytes,
+        oldest_ns: Option<i64>,
+        work: &mut Work,
+        tools: &mut Tools,
         reserve: impl FnOnce(&str, [u8; 16]) -> Known,
     ) -> Result<Step<'_>, Refusal> {
         let Shared { limits, counters, .. } = &*self.shared;
         if body.len() > limits.body_bytes_max {
             return Err(head::body_too_large(body.len() as u64, limits));
         }
-        let mut scratch = self.scratch.borrow_mut();
-        let Scratch { inflater, ids, scrubber, drafts } = &mut *scratch;
-        let inflated = inflater.inflate(accepted.encoding, body, limits)?;
+        let Tools { inflater, ids, scrubber } = tools;
+        let mut pace = Pace::of(work);
+        let inflated = inflater.paced(accepted.encoding, &body, limits, &mut pace).await?;
+        let inflated_bytes = inflated.len();
         counters.bytes_received.fetch_add(body.len() as u64, Ordering::Relaxed);
-        counters.bytes_inflated.fetch_add(inflated.len() as u64, Ordering::Relaxed);
+        counters.bytes_inflated.fetch_add(inflated_bytes as u64, Ordering::Relaxed);
 
-        let fingerprint = accepted.idempotency_key.is_some().then(|| fingerprint(head, inflated));
-        if let (Some(key), Some(fingerprint)) = (accepted.idempotency_key.as_deref(), fingerprint)
-            && let Some(first) = known(reserve(key, fingerprint))?
-        {
-            counters.replayed.fetch_add(1, Ordering::Relaxed);
-            return Ok(Step::Replay(first));
+        let mut print = None;
+        if let Some(key) = accepted.idempotency_key.as_deref() {
+            let found = fingerprint(head, inflated, &mut pace).await;
+            if let Some(first) = known(reserve(key, found))? {
+                counters.replayed.fetch_add(1, Ordering::Relaxed);
+                return Ok(Step::Replay(first));
+            }
+            print = Some(found);
         }
 
         // Only a draft whose rows went on comes back to the lane. One that was refused, or that a panic left
         // half written, is dropped: its columns would keep their room (B1), its open row its values.
-        let mut draft = match drafts.iter().position(|draft| draft.kind() == accepted.kind) {
-            Some(at) => drafts.swap_remove(at),
-            None => Draft::new(accepted.kind),
-        };
+        let mut draft = self.draft(accepted.kind);
         let oldest_ns = oldest_ns.unwrap_or(i64::MIN);
         let mut context =
             Context { now_ns: head.now_ns, oldest_ns, limits, precision: accepted.precision, ids };
-        let decode = decoder(head.route, accepted.media);
-        let decoded = decode(inflated, &mut context, &mut draft)?;
-        let step = self.after_decode(head, accepted, inflated.len(), decoded, &mut draft, scrubber)?;
-        drafts.push(draft);
-        Ok(step.with_fingerprint(fingerprint))
+        let decoded =
+            match decode((head.route, accepted.media), inflated, &mut context, &mut draft, &mut pace).await {
+                Ok(decoded) => decoded,
+                Err(refused) => {
+                    self.refused_midway(accepted.kind, &refused, pace.records_seen());
+                    return Err(refused.into());
+                }
+            };
+        // What was decoded is in the columns: the body and its text make room for the frame.
+        drop(body);
+        inflater.rest();
+        work.free_text();
+        work.hold_rows(draft.held_bytes()).inspect_err(|refused| {
+            self.refused_midway(accepted.kind, refused, decoded.accepted as usize);
+        })?;
+        work.pass().await;
+        let mut step = self.after_decode(head, accepted, inflated_bytes, decoded, &mut draft, scrubber)?;
+        let mut drafts = self.drafts.borrow_mut();
+        if drafts.iter().all(|kept| kept.kind() != draft.kind()) {
+            drafts.push(draft);
+        }
+        if let Step::Store(ready) = &mut step {
+            ready.fingerprint = print;
+        }
+        Ok(step)
+    }
+
+    fn draft(&self, kind: Kind) -> Draft {
+        let mut drafts = self.drafts.borrow_mut();
+        match drafts.iter().position(|draft| draft.kind() == kind) {
+            Some(at) => drafts.swap_remove(at),
+            None => Draft::new(kind),
+        }
+    }
+
+    /// Counts the records of a body that was refused while it was decoded for want of memory (A2): those seen.
+    fn refused_midway(&self, kind: Kind, refused: &Refused, records: usize) {
+        let is_for_now = refused.status == 503;
+        if is_for_now || refused.code == "body_too_large" {
+            let accepted = u32::try_from(records).unwrap_or(u32::MAX);
+            let seen = Decoded { accepted, ..Decoded::default() };
+            let account = Account::open(self.shared.counters.kind(kind), &seen);
+            if is_for_now { account.throttle() } else { account.reject(refused.code) }
+        }
     }
 
     pub(super) fn after_decode(
@@ -175,21 +234,24 @@ impl Stages {
     }
 }
 
-/// One decoder: bytes to rows of the draft.
-type Decoder = fn(&[u8], &mut Context<'_>, &mut Draft) -> Result<Decoded, Refused>;
-
-/// Which decoder reads a route's bodies of that media type.
-fn decoder(route: Route, media: Media) -> Decoder {
+/// Decodes a body by its route and media type.
+async fn decode(
+    (route, media): (Route, Media),
+    body: &[u8],
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+    pace: &mut Pace<'_>,
+) -> Result<Decoded, Refused> {
+    let is_document = media == Media::Json;
     match (route, media) {
-        (Route::OtlpTraces, Media::Protobuf) => otlp::traces_proto,
-        (Route::OtlpTraces, _) => otlp::traces_json,
-        (Route::OtlpLogs, Media::Protobuf) => otlp::logs_proto,
-        (Route::OtlpLogs, _) => otlp::logs_json,
-        (Route::Events, Media::Json) => ndjson::events_json,
-        (Route::Events, _) => ndjson::events_lines,
-        (Route::Audit, Media::Json) => ndjson::audit_json,
-        (Route::Audit, _) => ndjson::audit_lines,
-        (Route::WriteV1 | Route::WriteV2 | Route::WriteV3, _) => line_protocol::lines,
+        (Route::OtlpTraces, Media::Protobuf) => otlp::proto_traces(body, context, draft, pace).await,
+        (Route::OtlpLogs, Media::Protobuf) => otlp::proto_logs(body, context, draft, pace).await,
+        (Route::OtlpTraces, _) => otlp::json_paced(body, context, draft, pace, true).await,
+        (Route::OtlpLogs, _) => otlp::json_paced(body, context, draft, pace, false).await,
+        (Route::Events | Route::Audit, _) => ndjson::paced(body, context, draft, pace, is_document).await,
+        (Route::WriteV1 | Route::WriteV2 | Route::WriteV3, _) => {
+            line_protocol::paced(body, context, draft, pace).await
+        }
         (Route::OtlpMetrics, _) => unreachable!("a head without a kind is refused"),
     }
 }
@@ -212,13 +274,18 @@ fn known(known: Known) -> Result<Option<Arc<Idempotency>>, Refusal> {
 }
 
 /// Covers what makes two requests the same: route, query and inflated body (F8: before scrubbing).
-fn fingerprint(head: &Head<'_>, inflated: &[u8]) -> [u8; 16] {
+async fn fingerprint(head: &Head<'_>, inflated: &[u8], pace: &mut Pace<'_>) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     for part in [head.route.as_str(), head.query.unwrap_or_default()] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
-    hasher.update(inflated);
+    for piece in inflated.chunks(SLICE_BYTES) {
+        hasher.update(piece);
+        if pace.work(piece.len() / 2) {
+            pace.pass().await;
+        }
+    }
     let mut short = [0; 16];
     short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     short

@@ -2,17 +2,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use storage::record::{Draft, Field, Tenant};
 use storage::{Acknowledgement, ErrorKind, Idempotency, Known, Principal, Role, Roles};
 
 use super::stages::{Stages, Step};
+use super::work::Work;
 use super::{Shared, append_refused, finish, outcome_of, replay};
 use crate::admit::{Policy, Rate};
 use crate::correlate::Correlation;
-use crate::decode::{Decoded, Limits};
-use crate::head::{self, Head};
+use crate::decode::{Decoded, Limits, at_once};
+use crate::head::{self, Accepted, Head};
 use crate::reply::{Refusal, Reply, render};
 use crate::scrub::{Rules, Scrubber};
 use crate::{Dialect, Route};
@@ -53,6 +55,18 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const LINES: (&str, &str) = ("content-type", "application/x-ndjson");
 
 impl World {
+    /// All stages at once, with nobody else on the lane.
+    fn prepare(
+        &self,
+        head: &Head<'_>,
+        accepted: &Accepted,
+        body: &[u8],
+        reserve: impl FnOnce(&str, [u8; 16]) -> Known,
+    ) -> Result<Step<'_>, Refusal> {
+        let (body, mut work) = (Bytes::copy_from_slice(body), Work::unbounded());
+        at_once(self.stages.prepare(head, accepted, body, None, &mut work, reserve))
+    }
+
     fn head<'a>(&'a self, route: Route, query: &'a str, headers: &'a HeaderMap) -> Head<'a> {
         Head {
             route,
@@ -200,7 +214,7 @@ fn prepare(
     let headers = headers(pairs);
     let head = world.head(Route::Events, query, &headers);
     let accepted = head::check(&head, &Limits::default())?;
-    match world.stages.prepare(&head, &accepted, body, None, |_, _| known)? {
+    match world.prepare(&head, &accepted, body, |_, _| known)? {
         Step::Replay(first) => Ok(Some(replay(&head, &first).status)),
         Step::Nothing(..) | Step::Store(_) => Ok(None),
     }
@@ -239,7 +253,7 @@ fn fingerprints_cover_route_query_and_inflated_body() {
             seen = Some(fingerprint);
             Known::Mismatch
         };
-        world.stages.prepare(&head, &accepted, body, None, known).err().expect("a mismatch");
+        world.prepare(&head, &accepted, body, known).err().expect("a mismatch");
         seen.expect("the key was asked for")
     };
     let zipped = zstd::bulk::compress(b"{}", 3).expect("memory");
@@ -277,6 +291,8 @@ fn failed_appends_tell_what_to_do() {
         (ErrorKind::Fenced, 503, "unavailable"),
         (ErrorKind::Conflict, 400, "dataset_kind"),
         (ErrorKind::Invalid, 400, "invalid"),
+        (ErrorKind::Full, 422, "too_many_datasets"),
+        (ErrorKind::Newer, 503, "newer_table"),
         (ErrorKind::Bug, 503, "internal"),
     ] {
         let refusal = append_refused(&storage::Error::new(kind, "why"));
@@ -352,7 +368,7 @@ fn every_route_reaches_its_decoder() {
         let accepted = head::check(&head, &Limits::default()).expect("a good head");
         // Twice: the lane's scratch is used again.
         for _ in 0..2 {
-            match world.stages.prepare(&head, &accepted, body, None, |_, _| Known::New) {
+            match world.prepare(&head, &accepted, body, |_, _| Known::New) {
                 Ok(Step::Store(ready)) => assert_eq!(ready.clean.row_count(), rows, "{route:?}"),
                 Ok(Step::Nothing(..)) => assert_eq!(rows, 0, "{route:?}"),
                 Ok(Step::Replay(_)) => panic!("no key was given"),
@@ -369,7 +385,7 @@ fn a_refused_body_leaves_no_rows_behind() {
     let headers = headers(&[]);
     let head = world.head(Route::WriteV3, "accept_partial=false", &headers);
     let accepted = head::check(&head, &Limits::default()).expect("a good head");
-    let run = |body: &[u8]| match world.stages.prepare(&head, &accepted, body, None, |_, _| Known::New) {
+    let run = |body: &[u8]| match world.prepare(&head, &accepted, body, |_, _| Known::New) {
         Ok(Step::Store(ready)) => ready.clean.row_count(),
         Ok(_) => panic!("there are lines"),
         Err(refusal) => usize::from(refusal.status),

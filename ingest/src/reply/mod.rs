@@ -24,6 +24,9 @@ pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotenc
 /// The code of a line-protocol request whose good lines are kept although it is answered with 400.
 pub const PARTIAL_WRITE: &str = "partial_write";
 
+/// Seconds after which a client may try again for which there was no memory. Chosen: a seal takes about as long.
+const BUSY_RETRY_AFTER_S: u32 = 2;
+
 /// Bytes of a detail that an answer holds at most. OTLP allows 4 MiB a response; nobody reads more than this.
 const DETAIL_BYTES_MAX: usize = 2_048;
 
@@ -96,6 +99,9 @@ impl Refusal {
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
+        if refused.status == 503 {
+            return Self::retry(503, refused.code, refused.detail, BUSY_RETRY_AFTER_S);
+        }
         Self::new(refused.status, refused.code, refused.detail)
     }
 }

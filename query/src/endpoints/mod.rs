@@ -17,7 +17,6 @@ mod trace;
 mod traces;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -55,17 +54,36 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Whether it reads tables of that kind; SQL says by name which it reads.
-    #[must_use]
-    pub fn reads(self, kind: Kind) -> bool {
+    /// Which tables it reads, by name and kind; SQL says by itself which it reads. A list reads the one dataset that
+    /// it is asked for.
+    ///
+    /// # Errors
+    /// 400 for a query string that is none.
+    pub fn reads(self, query: Option<&str>) -> Result<impl Fn(&str, Kind) -> bool, Refusal> {
+        let built_in = match self {
+            Self::Events => Some(Kind::Events),
+            Self::Logs => Some(Kind::Logs),
+            Self::Traces => Some(Kind::Spans),
+            Self::AuditTraces => Some(Kind::Audit),
+            _ => None,
+        };
+        let one = match built_in {
+            Some(kind) => {
+                let asked = Params::parse(query)?.take("dataset");
+                Some(asked.unwrap_or_else(|| kind.as_str().to_owned()))
+            }
+            None => None,
+        };
+        Ok(move |name: &str, kind| one.as_deref().map_or_else(|| self.reads_kind(kind), |one| one == name))
+    }
+
+    fn reads_kind(self, kind: Kind) -> bool {
         match self {
-            Self::Events => matches!(kind, Kind::Events | Kind::System),
-            Self::Logs => kind == Kind::Logs,
-            Self::Traces | Self::Trace => kind == Kind::Spans,
+            Self::Events | Self::Logs | Self::Traces | Self::AuditTraces => false,
+            Self::Trace => kind == Kind::Spans,
             Self::Correlation => matches!(kind, Kind::Events | Kind::Spans | Kind::Logs | Kind::Audit),
             Self::Services => matches!(kind, Kind::Events | Kind::Spans | Kind::Logs),
             Self::Latency => kind == Kind::Latency,
-            Self::AuditTraces => kind == Kind::Audit,
             Self::Sql => true,
         }
     }
@@ -82,14 +100,6 @@ pub struct Call<'a> {
     pub path_id: Option<&'a str>,
     /// The query string.
     pub query: Option<&'a str>,
-    /// The `Accept` header.
-    pub accept: Option<&'a str>,
-    /// The request's body.
-    pub body: &'a [u8],
-    /// Rows of a JSON reply to SQL at most.
-    pub rows_max: usize,
-    /// How long a result may stream.
-    pub time_max: Duration,
 }
 
 impl Call<'_> {
@@ -119,7 +129,8 @@ pub async fn answer(endpoint: Endpoint, call: &Call<'_>) -> Result<Answer, Refus
         Endpoint::Trace => trace::answer(call).await,
         Endpoint::Correlation => correlation::answer(call).await,
         Endpoint::Services => services::answer(call).await,
-        Endpoint::Sql => sql::answer(call).await,
+        // A statement has a process to itself: `Query::answer` hands it there.
+        Endpoint::Sql => Err(Refusal::bug()),
         Endpoint::Latency => latency::answer(call).await,
     }
 }

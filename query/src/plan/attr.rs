@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use datafusion::common::{Result, exec_err};
@@ -24,15 +24,26 @@ use sqlparser::ast::{
     ObjectNamePart, Query, Select, SetExpr, TableFactor, Value, VisitMut, VisitorMut,
 };
 use storage::reader::Snapshot;
-use storage::record::schema;
+use storage::record::{Kind, schema};
 
 use super::guard::folded;
+
+/// A table as far as a plan needs to know it before it is read.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// What its rows are.
+    pub kind: Kind,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Rows in it, before any condition.
+    pub rows: u64,
+}
 
 /// Rewrites every `attr('key')` of a checked query for the tables it reads.
 ///
 /// # Errors
 /// A sentence, where `attr` is called with anything but one literal.
-pub fn rewrite(query: &mut Box<Query>, tables: &BTreeMap<String, Arc<Snapshot>>) -> Result<(), &'static str> {
+pub fn rewrite(query: &mut Box<Query>, tables: &BTreeMap<String, Shape>) -> Result<(), &'static str> {
     let mut visitor = Rewrite { tables, scopes: Vec::new() };
     match query.visit(&mut visitor) {
         ControlFlow::Continue(()) => Ok(()),
@@ -41,7 +52,7 @@ pub fn rewrite(query: &mut Box<Query>, tables: &BTreeMap<String, Arc<Snapshot>>)
 }
 
 struct Rewrite<'a> {
-    tables: &'a BTreeMap<String, Arc<Snapshot>>,
+    tables: &'a BTreeMap<String, Shape>,
     /// Names of the tables in the FROM of each query around the current expression.
     scopes: Vec<Vec<String>>,
 }
@@ -49,8 +60,8 @@ struct Rewrite<'a> {
 impl Rewrite<'_> {
     fn column(&self, key: &str) -> Option<String> {
         self.scopes.last()?.iter().find_map(|name| {
-            let snapshot = self.tables.get(name)?;
-            column_of(snapshot, key)
+            let table = self.tables.get(name)?;
+            column_in(table.kind, &table.schema, key)
         })
     }
 }
@@ -58,8 +69,12 @@ impl Rewrite<'_> {
 /// The name of the attribute's column in that table, where it has one.
 #[must_use]
 pub fn column_of(snapshot: &Snapshot, key: &str) -> Option<String> {
-    let column = schema::attribute_column_name(snapshot.kind, key);
-    snapshot.schema.field_with_name(&column).is_ok().then_some(column)
+    column_in(snapshot.kind, &snapshot.schema, key)
+}
+
+fn column_in(kind: Kind, schema: &Schema, key: &str) -> Option<String> {
+    let column = schema::attribute_column_name(kind, key);
+    schema.field_with_name(&column).is_ok().then_some(column)
 }
 
 /// The attribute's value as text, as a logical expression over that table.

@@ -5,6 +5,11 @@
 //! recursive parser or planner deep), syntax tree (an allow-list; what is not named here is refused). It never
 //! looks a table up: the caller learns which names the query uses.
 
+#[path = "guard/expand.rs"]
+mod expand;
+#[path = "guard/types.rs"]
+mod types;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -17,6 +22,8 @@ use sqlparser::dialect::GenericDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+use expand::{Expansion, Past};
 
 /// The longest statement, in bytes.
 pub const SQL_BYTES_MAX: usize = 1 << 20;
@@ -80,6 +87,8 @@ pub enum Refused {
     Qualified,
     /// It calls a function that is not open here.
     Function(&'static str),
+    /// It casts to a type that is not open here.
+    Type,
 }
 
 impl fmt::Display for Refused {
@@ -92,6 +101,9 @@ impl fmt::Display for Refused {
             Self::NotATable(what) => write!(f, "{what} is not a table"),
             Self::Qualified => f.write_str("there is no such table: names have no schema"),
             Self::Function(name) => write!(f, "function {name} is not open in this form"),
+            Self::Type => f.write_str(
+                "casts go to numbers, text, bytes, booleans, dates, times, intervals and lists of them, without a length",
+            ),
         }
     }
 }
@@ -230,6 +242,17 @@ struct AllowList {
     tables: BTreeSet<String>,
     own: BTreeSet<String>,
     relations: usize,
+    expansion: Expansion,
+}
+
+fn bounded(past: Past) -> ControlFlow<Refused> {
+    match past {
+        Ok(()) => ControlFlow::Continue(()),
+        Err((what, limit)) => ControlFlow::Break(Refused::TooComplex {
+            what,
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        }),
+    }
 }
 
 impl Visitor for AllowList {
@@ -249,6 +272,7 @@ impl Visitor for AllowList {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             self.own.insert(folded(&cte.alias.name));
         }
+        self.expansion.enter(query, folded);
         let mut bodies = vec![&*query.body];
         while let Some(body) = bodies.pop() {
             match body {
@@ -263,11 +287,15 @@ impl Visitor for AllowList {
         ControlFlow::Continue(())
     }
 
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Refused> {
+        bounded(self.expansion.leave(query))
+    }
+
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Refused> {
         if select.into.is_some() {
             return ControlFlow::Break(Refused::NotOneQuery("SELECT INTO"));
         }
-        ControlFlow::Continue(())
+        bounded(expand::grouping_sets(select))
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Refused> {
@@ -277,6 +305,10 @@ impl Visitor for AllowList {
                 what: "tables and subqueries",
                 limit: RELATIONS_MAX,
             });
+        }
+        // A table counts where its name is met; what has none counts here.
+        if !matches!(factor, TableFactor::Table { .. }) {
+            bounded(self.expansion.relation(None))?;
         }
         match factor {
             TableFactor::Table { args: Some(_), .. } => ControlFlow::Break(Refused::NotATable("a function")),
@@ -303,15 +335,23 @@ impl Visitor for AllowList {
         }
         match last {
             Some(ident) if name.0.len() == 1 => {
-                self.tables.insert(folded(ident));
-                ControlFlow::Continue(())
+                let name = folded(ident);
+                let past = self.expansion.relation(Some(&name));
+                self.tables.insert(name);
+                bounded(past)
             }
             _ => ControlFlow::Break(Refused::Qualified),
         }
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Refused> {
+        bounded(self.expansion.expression())?;
         match expr {
+            Expr::Cast { data_type, .. } if !types::is_open(data_type) => ControlFlow::Break(Refused::Type),
+            Expr::Convert { data_type: Some(data_type), .. } if !types::is_open(data_type) => {
+                ControlFlow::Break(Refused::Type)
+            }
+            Expr::TypedString(text) if !types::is_open(&text.data_type) => ControlFlow::Break(Refused::Type),
             Expr::Function(function) => function_allowed(function),
             Expr::InList { list, .. } if list.len() > LIST_ITEMS_MAX => {
                 ControlFlow::Break(Refused::TooComplex { what: "items in a list", limit: LIST_ITEMS_MAX })
@@ -328,6 +368,9 @@ fn function_allowed(function: &Function) -> ControlFlow<Refused> {
     let name = name.value.to_lowercase();
     if let Some(refused) = REFUSED.iter().find(|refused| **refused == name) {
         return ControlFlow::Break(Refused::Function(refused));
+    }
+    if matches!(name.as_str(), "arrow_cast" | "arrow_try_cast") && !types::is_open_arrow(&function.args) {
+        return ControlFlow::Break(Refused::Type);
     }
     if let Some((growing, at)) = GROWING.iter().find(|(growing, _)| *growing == name)
         && !length_is_small(&function.args, *at)

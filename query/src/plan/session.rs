@@ -4,22 +4,24 @@
 //! formats or table factories, no information schema, no file system store, no disk. The one object store is
 //! rooted at the tenant's prefix.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::catalog::MemoryCatalogProviderList;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemoryCatalogProviderList, TableProvider};
 use datafusion::common::{Result, TableReference, exec_err};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
-use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as PlannerStatement;
+use futures::StreamExt;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
@@ -28,8 +30,8 @@ use storage::reader::Snapshot;
 use storage::record::Tenant;
 use url::Url;
 
-use super::attr;
-use super::table::Table;
+use super::table::{STORE, Scanned, Table, file_scan, store_url};
+use super::{attr, functions};
 
 /// What sessions share: the functions that are open, the memory they may use, how parallel they run.
 pub struct Sessions {
@@ -40,8 +42,6 @@ pub struct Sessions {
     window: Vec<Arc<WindowUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
 }
-
-const STORE: &str = "tenant://store";
 
 impl Sessions {
     /// Sessions that together use at most `memory_bytes` for what the engine accounts, each on `threads`.
@@ -56,14 +56,14 @@ impl Sessions {
         options.execution.parquet.reorder_filters = true;
         options.execution.parquet.bloom_filter_on_read = true;
         options.sql_parser.map_string_types_to_utf8view = false;
-        let mut scalar = SessionStateDefaults::default_scalar_functions();
+        let mut scalar = functions::scalar();
         scalar.push(Arc::new(attr::udf()));
         Self {
             config,
             memory: Arc::new(GreedyMemoryPool::new(memory_bytes)),
             scalar,
-            aggregate: SessionStateDefaults::default_aggregate_functions(),
-            window: SessionStateDefaults::default_window_functions(),
+            aggregate: functions::aggregate(),
+            window: functions::window(),
             planners: SessionStateDefaults::default_expr_planners(),
         }
     }
@@ -79,7 +79,14 @@ impl Sessions {
     /// # Errors
     /// When the engine refuses the parts: our bug.
     pub fn open(&self, tenant: &Tenant, store: Arc<dyn ObjectStore>) -> Result<Session> {
-        let rooted: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(store, format!("tenant/{tenant}")));
+        self.over(Arc::new(PrefixStore::new(store, format!("tenant/{tenant}"))))
+    }
+
+    /// A session of one request, over a store rooted at its tenant.
+    ///
+    /// # Errors
+    /// When the engine refuses the parts: our bug.
+    pub fn over(&self, rooted: Arc<dyn ObjectStore>) -> Result<Session> {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(&self.memory))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
@@ -129,7 +136,20 @@ impl Session {
     /// # Errors
     /// When the engine refuses it: our bug.
     pub fn read(&self, snapshot: &Arc<Snapshot>) -> Result<DataFrame> {
-        self.context.read_table(Arc::new(Table::new(Arc::clone(snapshot), store_url())))
+        self.context.read_table(Arc::new(Table::new(Arc::clone(snapshot))))
+    }
+
+    /// Reads one file alone and throws its rows away.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn decode(&self, schema: &SchemaRef, file: &Scanned) -> Result<()> {
+        let plan = file_scan(schema, std::slice::from_ref(file), &self.context.state(), None, None)?;
+        let mut stream = execute_stream(plan, self.context.task_ctx())?;
+        while let Some(batch) = stream.next().await {
+            batch?;
+        }
+        Ok(())
     }
 
     /// Plans a checked query over these tables, by their names here.
@@ -139,11 +159,10 @@ impl Session {
     pub async fn plan(
         &self,
         query: Box<Query>,
-        tables: &BTreeMap<String, Arc<Snapshot>>,
+        tables: Vec<(String, Arc<dyn TableProvider>)>,
     ) -> Result<DataFrame> {
-        for (name, snapshot) in tables {
-            let table = Arc::new(Table::new(Arc::clone(snapshot), store_url()));
-            self.context.register_table(TableReference::bare(name.as_str()), table)?;
+        for (name, table) in tables {
+            self.context.register_table(TableReference::bare(name), table)?;
         }
         let statement = PlannerStatement::Statement(Box::new(Statement::Query(query)));
         let plan = self.context.state().statement_to_plan(statement).await?;
@@ -155,10 +174,6 @@ impl Session {
         options.verify_plan(&plan)?;
         self.context.execute_logical_plan(plan).await
     }
-}
-
-fn store_url() -> ObjectStoreUrl {
-    ObjectStoreUrl::parse(STORE).expect("a constant URL")
 }
 
 /// A registry that knows one store and can learn no other.

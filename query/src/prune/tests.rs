@@ -14,6 +14,7 @@ fn file(time_ns: (i64, i64), source: Option<(&str, &str)>) -> Arc<DataFile> {
         time_ns,
         source: source.map(|(low, high)| (low.into(), high.into())),
         digest: None,
+        blocks: None,
         stats: String::new(),
     })
 }

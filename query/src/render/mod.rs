@@ -6,8 +6,21 @@
 pub mod arrow_stream;
 pub mod csv;
 pub mod json;
+mod whole;
 
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
+pub use whole::Whole;
+
+/// A batch as slices whose rows are together about `bytes` long: what is rendered at once has a bound, and a batch has
+/// none.
+pub fn slices(batch: &RecordBatch, bytes: usize) -> impl Iterator<Item = RecordBatch> + use<'_> {
+    let held = |column: &dyn Array| column.to_data().get_slice_memory_size().unwrap_or(0);
+    let all: usize = batch.columns().iter().map(|column| held(column.as_ref())).sum();
+    let rows = batch.num_rows();
+    let step = (bytes / (all / rows.max(1)).max(1)).clamp(1, rows.max(1));
+    (0..rows).step_by(step).map(move |at| batch.slice(at, step.min(rows - at)))
+}
 
 /// The names of a result's columns, each once: a second `id` is `id_2`.
 #[must_use]

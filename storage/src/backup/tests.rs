@@ -11,6 +11,7 @@ use crate::deployment::Storage;
 use crate::error::Kind as ErrorKind;
 use crate::latency::Measurement;
 use crate::options::Options;
+use crate::reader::HotRows;
 use crate::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant};
 use crate::writer::{Idempotency, Known};
 
@@ -53,7 +54,7 @@ async fn open(data: &Path) -> Arc<Storage> {
 
 fn rows(storage: &Storage, dataset: &str) -> (u64, usize) {
     let snapshot = storage.snapshot(&table(dataset)).unwrap();
-    let hot = snapshot.hot.iter().map(RecordBatch::num_rows).sum();
+    let hot = snapshot.hot.iter().map(HotRows::num_rows).sum();
     (snapshot.files.iter().map(|file| file.rows).sum(), hot)
 }
 

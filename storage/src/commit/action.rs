@@ -1,6 +1,7 @@
 //! The actions of a Delta log that Floodmark writes and reads, as JSON.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
 use crate::record::{Kind, schema};
+use crate::segment::Blocks;
 
-/// One line of a commit. Actions this engine has no use for (`cdc`, `commitInfo`) are skipped on reading.
+/// One line of a commit. Actions this engine has no use for ([`USELESS`]) are skipped on reading; a line of which it
+/// knows no action is of a newer build, and its table left alone.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
@@ -33,6 +36,13 @@ pub struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_info: Option<Value>,
 }
+
+/// Actions that change nothing of what a table holds.
+const USELESS: [&str; 1] = ["cdc"];
+
+/// The field of our `commitInfo` that says how many lines the commit has, so that one that lost its end is not taken for
+/// a shorter one.
+pub const LINES: &str = "floodmarkLines";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,6 +92,9 @@ pub struct Add {
     pub stats: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, Option<String>>>,
+    /// Rows of the file that are not in the table: this build writes none, and would answer with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_vector: Option<Value>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,6 +108,9 @@ pub struct Remove {
 
 /// The tag of an `add` that holds the BLAKE3 of the file's bytes, in hex.
 const DIGEST_TAG: &str = "floodmark.blake3";
+
+/// The tag of an `add` that holds the CRC-32C of the file's blocks, as [`Blocks::encode`] writes them.
+const BLOCKS_TAG: &str = "floodmark.crc32c";
 
 impl Remove {
     /// The action that removes the file at `path`.
@@ -114,9 +130,8 @@ impl Add {
             modification_time: now_ms,
             data_change: true,
             stats: Some(file.stats.clone()),
-            tags: file
-                .digest
-                .map(|digest| BTreeMap::from([(DIGEST_TAG.to_owned(), Some(hex::encode(digest)))])),
+            tags: tags(file),
+            deletion_vector: None,
         }
     }
 
@@ -134,13 +149,27 @@ impl Add {
             rows: parsed["numRecords"].as_u64().ok_or_else(broken)?,
             time_ns: (int("minValues").unwrap_or(i64::MIN), int("maxValues").unwrap_or(i64::MAX)),
             digest: self.digest(),
+            blocks: self.blocks(),
             source: text("minValues").zip(text("maxValues")),
             stats,
         })
     }
 }
 
+/// What the log keeps of a file to prove it by.
+fn tags(file: &DataFile) -> Option<BTreeMap<String, Option<String>>> {
+    let digest = file.digest.map(|digest| (DIGEST_TAG.to_owned(), Some(hex::encode(digest))));
+    let blocks = file.blocks.as_ref().map(|blocks| (BLOCKS_TAG.to_owned(), Some(blocks.encode())));
+    let tags: BTreeMap<_, _> = digest.into_iter().chain(blocks).collect();
+    (!tags.is_empty()).then_some(tags)
+}
+
 impl Add {
+    fn blocks(&self) -> Option<Arc<Blocks>> {
+        let text = self.tags.as_ref()?.get(BLOCKS_TAG)?.as_deref()?;
+        Blocks::decode(text, u64::try_from(self.size).ok()?).map(Arc::new)
+    }
+
     fn digest(&self) -> Option<[u8; 32]> {
         let text = self.tags.as_ref()?.get(DIGEST_TAG)?.as_deref()?;
         hex::decode(text).ok()?.try_into().ok()
@@ -166,11 +195,17 @@ impl MetaData {
     }
 
     /// What the table's rows are.
+    ///
+    /// # Errors
+    /// `Kind::Newer` for a kind that this build does not know, and for a table that is none of ours.
     pub fn kind(&self) -> Result<Kind> {
-        self.configuration
-            .get("floodmark.kind")
-            .and_then(|kind| Kind::parse(kind))
-            .ok_or_else(|| Error::new(ErrorKind::Corrupt, "table does not say what kind of rows it has"))
+        let newer = |what: &str| Error::new(ErrorKind::Newer, what);
+        let kind =
+            self.configuration.get("floodmark.kind").ok_or_else(|| newer("it names no kind of rows"))?;
+        if self.partition_columns != [schema::DATE] {
+            return Err(newer("it is partitioned otherwise than by date"));
+        }
+        Kind::parse(kind).ok_or_else(|| newer("its rows are of a kind that this build does not know"))
     }
 
     /// The table's schema, without its partition column.
@@ -180,7 +215,8 @@ impl MetaData {
         let mut fields = Vec::new();
         for field in parsed["fields"].as_array().ok_or_else(broken)? {
             let name = field["name"].as_str().ok_or_else(broken)?;
-            let data_type = match field["type"].as_str().ok_or_else(broken)? {
+            // A nested type is no text.
+            let data_type = match field["type"].as_str().unwrap_or_default() {
                 "string" => DataType::Utf8,
                 "long" => DataType::Int64,
                 "double" => DataType::Float64,
@@ -188,7 +224,10 @@ impl MetaData {
                 "binary" => DataType::Binary,
                 "timestamp" => schema::timestamp(),
                 "date" if name == schema::DATE => continue,
-                _ => return Err(broken()),
+                _ => {
+                    let text = "it has a column of a type that this build does not know";
+                    return Err(Error::new(ErrorKind::Newer, text));
+                }
             };
             let metadata = field["metadata"]
                 .as_object()
@@ -236,15 +275,50 @@ pub fn to_bytes(lines: &[Line]) -> Vec<u8> {
     bytes
 }
 
-/// The lines of a commit's object.
-pub fn from_bytes(bytes: &[u8]) -> Result<Vec<Line>> {
-    bytes
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| {
-            serde_json::from_slice(line).map_err(|error| {
-                Error::new(ErrorKind::Corrupt, "table log line is not what was written").with_source(error)
-            })
-        })
-        .collect()
+/// The lines of a commit's object, or of a checkpoint's rows, of which there may be none; `object` names it.
+///
+/// # Errors
+/// `Kind::Corrupt` naming the line and where it begins; `Kind::Newer` for an action that this build does not know.
+pub fn from_bytes(object: &str, bytes: &[u8]) -> Result<Vec<Line>> {
+    let damaged = |number: usize, at: usize, what: &str| {
+        let text = format!("{object} is damaged: line {number}, at offset {at}, {what}");
+        Error::new(ErrorKind::Corrupt, text)
+    };
+    let (mut lines, mut at) = (Vec::new(), 0);
+    for (index, text) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let begin = at;
+        at += text.len() + 1;
+        if text.is_empty() {
+            continue;
+        }
+        let line: Line = serde_json::from_slice(text)
+            .map_err(|error| damaged(index + 1, begin, "is not what was written").with_source(error))?;
+        if line.is_empty() {
+            let actions = serde_json::from_slice::<Map<String, Value>>(text).unwrap_or_default();
+            if let Some(action) = actions.keys().find(|action| !USELESS.contains(&action.as_str())) {
+                let text = format!("{object} holds an action that this build does not know: {action}");
+                return Err(Error::new(ErrorKind::Newer, text));
+            }
+        }
+        lines.push(line);
+    }
+    let expected = lines.iter().find_map(|line| line.commit_info.as_ref()?.get(LINES)?.as_u64());
+    match expected {
+        Some(expected) if expected != lines.len() as u64 => {
+            Err(damaged(lines.len() + 1, bytes.len(), &format!("is missing: there were {expected}")))
+        }
+        _ => Ok(lines),
+    }
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        let Self { protocol, meta_data, txn, add, remove, commit_info } = self;
+        protocol.is_none()
+            && meta_data.is_none()
+            && txn.is_none()
+            && add.is_none()
+            && remove.is_none()
+            && commit_info.is_none()
+    }
 }

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 
+use super::checkpoint;
 use super::log::TableLog;
-use super::{action, checkpoint};
 use crate::commit::State;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::store::unavailable;
@@ -187,7 +187,7 @@ impl TableLog {
             .buffered(AT_ONCE);
         while let Some((version, bytes)) = commits.try_next().await? {
             let bytes = bytes.ok_or_else(|| self.hole(version))?;
-            state.apply(version, action::from_bytes(&bytes)?)?;
+            state.apply(version, self.lines_of(version, &bytes)?)?;
         }
         // A listing may lag behind, a look at a name does not.
         self.catch_up(&mut state).await?;

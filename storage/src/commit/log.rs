@@ -135,6 +135,17 @@ impl TableLog {
         self.path(&format!("{version:020}.checkpoint.parquet"))
     }
 
+    /// The lines of commit `version`, whose object holds `bytes`.
+    pub(super) fn lines_of(&self, version: i64, bytes: &[u8]) -> Result<Vec<Line>> {
+        let object = self.commit_path(version);
+        let lines = action::from_bytes(object.as_ref(), bytes)?;
+        if lines.is_empty() {
+            // Every commit says who made it, whoever that was.
+            return Err(Error::new(ErrorKind::Corrupt, format!("{object} is damaged: it is empty")));
+        }
+        Ok(lines)
+    }
+
     pub(super) async fn get(&self, version: i64) -> Result<Option<Bytes>> {
         match self.store.get(&self.commit_path(version)).await {
             Ok(result) => result.bytes().await.map(Some).map_err(unavailable),
@@ -205,7 +216,7 @@ impl TableLog {
                     return Ok(Committed { state, is_in: true });
                 }
                 Some(found) => {
-                    state.apply(version, action::from_bytes(&found)?)?;
+                    state.apply(version, self.lines_of(version, &found)?)?;
                     self.catch_up(&mut state).await?;
                 }
             }
@@ -253,7 +264,7 @@ impl TableLog {
         loop {
             let next = state.version.map_or(0, |at| at + 1);
             let Some(bytes) = self.get(next).await? else { return Ok(()) };
-            state.apply(next, action::from_bytes(&bytes)?)?;
+            state.apply(next, self.lines_of(next, &bytes)?)?;
         }
     }
 
@@ -298,6 +309,10 @@ impl TableLog {
         for file in &change.adds {
             let add = Add { data_change, ..Add::of(file, change.now_ms) };
             lines.push(Line { add: Some(add), ..Line::default() });
+        }
+        let count = lines.len();
+        if let Some(info) = &mut lines[0].commit_info {
+            info[action::LINES] = count.into();
         }
         Ok(lines)
     }

@@ -134,15 +134,16 @@ impl State {
     }
 
     /// Applies the lines of commit `version`.
+    ///
+    /// # Errors
+    /// `Kind::Newer` where the table is of a newer build; `Kind::Corrupt` where a line cannot be.
     pub(super) fn apply(&mut self, version: i64, lines: Vec<Line>) -> Result<()> {
         for line in lines {
             if let Some(protocol) = line.protocol
                 && (protocol.min_reader_version > 1 || protocol.min_writer_version > 2)
             {
-                return Err(Error::new(
-                    ErrorKind::Corrupt,
-                    "table asks for a newer Delta protocol than reader 1, writer 2",
-                ));
+                let text = "it asks for a newer Delta protocol than reader 1, writer 2";
+                return Err(Error::new(ErrorKind::Newer, text));
             }
             if let Some(metadata) = line.meta_data {
                 self.metadata = Some(metadata);
@@ -157,6 +158,11 @@ impl State {
                 self.tombstones.insert(remove.path, Tombstone { removed_ms, pin });
             }
             if let Some(add) = line.add {
+                if add.deletion_vector.is_some() {
+                    let text =
+                        "it has files of which rows were deleted in a way that this build does not know";
+                    return Err(Error::new(ErrorKind::Newer, text));
+                }
                 self.tombstones.remove(&add.path);
                 self.files.insert(add.path.clone(), Arc::new(add.file()?));
             }

@@ -46,6 +46,7 @@ fn file(n: i64) -> DataFile {
         time_ns: (n, n),
         source: None,
         digest: Some([7; 32]),
+        blocks: None,
         stats: serde_json::json!({
             "numRecords": 1, "minValues": {"time_ns": n}, "maxValues": {"time_ns": n}, "nullCount": {},
         })

@@ -141,7 +141,7 @@ fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Arc<DataFil
     let now_ms = now_ns / 1_000_000;
     let (mut waiting, mut partition_max) = (0, 0);
     let mut most: Option<(usize, Arc<Table>)> = None;
-    for table in shared.tables.unordered() {
+    for table in shared.tables.all() {
         let version = table.published().state.version;
         let look = memory.looks.lock().expect("no panic happens under this lock").get(&table.id).copied();
         let look = match look.filter(|look| look.holds(version, now_ms)) {

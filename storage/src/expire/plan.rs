@@ -62,6 +62,7 @@ mod tests {
                 time_ns: bounds,
                 source: None,
                 digest: None,
+                blocks: None,
                 stats: "{}".into(),
             };
             let plan = plan(&[Arc::new(file)], 100);

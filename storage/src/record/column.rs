@@ -67,7 +67,8 @@ impl Validity {
     }
 
     fn take(&mut self) -> Option<NullBuffer> {
-        let this = std::mem::take(self);
+        let mut this = std::mem::take(self);
+        trim(&mut this.bits);
         (this.null_count > 0)
             .then(|| NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(this.bits), 0, this.len)))
     }
@@ -177,16 +178,35 @@ impl TextColumn {
         self.rewrite(|_, value, out| out.extend_from_slice(value));
     }
 
+    /// Memory that the rows hold, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let offsets = self.offsets.capacity() * size_of::<i32>();
+        self.values.capacity() + offsets + self.validity.bits.capacity()
+    }
+
     fn end(&self) -> i32 {
         offset(self.values.len())
     }
 
     fn take(&mut self) -> (OffsetBuffer<i32>, Buffer, Option<NullBuffer>) {
-        let this = std::mem::take(self);
+        let mut this = std::mem::take(self);
         let mut validity = this.validity;
+        trim(&mut this.values);
+        trim(&mut this.offsets);
         // The offsets are made above, rising, from the values' own length.
         let offsets = OffsetBuffer::new(ScalarBuffer::from(this.offsets));
         (offsets, Buffer::from_vec(this.values), validity.take())
+    }
+}
+
+/// Room beyond a long vector's values that goes on into memory, in bytes. Chosen: what a page's rounding takes many
+/// times over, and too little to copy a usual chunk's columns for.
+const SPARE_BYTES_MAX: usize = 64 << 10;
+
+/// Gives back the room that doubling left behind the last value: it would be held as long as the chunk is.
+fn trim<T>(values: &mut Vec<T>) {
+    if (values.capacity() - values.len()) * size_of::<T>() > SPARE_BYTES_MAX {
+        values.shrink_to_fit();
     }
 }
 
@@ -224,6 +244,10 @@ impl<T: Copy + Default> PlainColumn<T> {
     #[must_use]
     pub fn get(&self, row: usize) -> Option<T> {
         self.validity.get(row).then(|| self.values[row])
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.values.capacity() * size_of::<T>() + self.validity.bits.capacity()
     }
 
     /// Every row's value; a null row holds the type's zero.
@@ -325,6 +349,44 @@ impl Column {
         }
     }
 
+    /// Rows that hold a value.
+    #[must_use]
+    pub fn value_count(&self) -> usize {
+        let validity = match self {
+            Self::Text(column) => &column.validity,
+            Self::Int(column) => &column.validity,
+            Self::Double(column) => &column.validity,
+            Self::Bool(column) => &column.validity,
+        };
+        validity.len - validity.null_count
+    }
+
+    /// Memory that the column's rows hold, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Text(column) => column.held_bytes(),
+            Self::Int(column) => column.held_bytes(),
+            Self::Double(column) => column.held_bytes(),
+            Self::Bool(column) => column.held_bytes(),
+        }
+    }
+
+    /// Writes `value` as the next row.
+    ///
+    /// # Panics
+    /// When the column's type is another.
+    #[inline]
+    pub(super) fn push(&mut self, value: Scalar<'_>) {
+        match (self, value) {
+            (Self::Text(column), Scalar::Text(value)) => column.push(value),
+            (Self::Int(column), Scalar::Int(value)) => column.push(value),
+            (Self::Double(column), Scalar::Double(value)) => column.push(value),
+            (Self::Bool(column), Scalar::Bool(value)) => column.push(value),
+            (_, _) => unreachable!("a column takes values of its own type only"),
+        }
+    }
+
     /// Writes `value` into `row`, padding up to it; a value already there is replaced.
     ///
     /// # Panics
@@ -334,13 +396,7 @@ impl Column {
             self.truncate(row);
         }
         self.pad_to(row);
-        match (self, value) {
-            (Self::Text(column), Scalar::Text(value)) => column.push(value),
-            (Self::Int(column), Scalar::Int(value)) => column.push(value),
-            (Self::Double(column), Scalar::Double(value)) => column.push(value),
-            (Self::Bool(column), Scalar::Bool(value)) => column.push(value),
-            (_, _) => unreachable!("a column takes values of its own type only"),
-        }
+        self.push(value);
     }
 
     /// Makes the Arrow array of `len` rows and leaves the column empty.
@@ -358,10 +414,12 @@ impl Column {
             }
             Self::Int(column) => {
                 let nulls = column.validity.take();
+                trim(&mut column.values);
                 Arc::new(Int64Array::new(std::mem::take(&mut column.values).into(), nulls))
             }
             Self::Double(column) => {
                 let nulls = column.validity.take();
+                trim(&mut column.values);
                 Arc::new(Float64Array::new(std::mem::take(&mut column.values).into(), nulls))
             }
             Self::Bool(column) => {

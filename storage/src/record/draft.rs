@@ -1,12 +1,13 @@
-//! The chunk while it is being written: decoders append, scrubbing rewrites, `finish` closes.
+//! The chunk while it is being written: decoders append, scrubbing rewrites, [`super::Clean`] closes.
 //!
 //! ```text
-//!   decoder ── begin_row, set, attribute, end_row | abort_row ──► Draft ── correlate, scrub, measure ──► finish
+//!   decoder ── begin_row, set, attribute, end_row | abort_row ──► Draft ── correlate, scrub ──► Clean ── measure
 //! ```
 //! There is no per-row object: a value goes from the body's bytes into its column. A key is resolved by
-//! position first (the same source sends the same order), by hash only when that misses. What has no
-//! column of its own (another type for a known key, a name Delta forbids, an integer above `i64::MAX`,
-//! more keys than the bound) goes to `_overflow`, one JSON object a row.
+//! position first (the same source sends the same order), by hash only when that misses (`keys`). A column
+//! that few rows fill holds its values and their rows, and is never padded to the chunk's length (`sparse.rs`).
+//! What has no column of its own (another type for a known key, a name Delta forbids, an integer above
+//! `i64::MAX`, more keys or more cells than the bounds) goes to `_overflow`, one JSON object a row.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,16 +17,25 @@ use arrow::array::RecordBatchOptions;
 use arrow::datatypes::Schema;
 
 use super::column::{Column, Scalar, TextColumn};
-use super::json_text;
 use super::kind::{Field, Kind, Type};
 use super::schema;
+use super::sparse::Run;
+use overflow::Overflow;
+
+pub use attribute::AttributeColumn;
 
 /// Attribute columns in one chunk at most; further keys overflow. The same bound holds per dataset
 /// (`fit.rs`), so a chunk cannot usefully have more.
 pub const ATTRIBUTE_COLUMNS_MAX: usize = 512;
 
-/// Keys that a lane remembers between chunks before it starts anew. Chosen: eight full datasets.
-const REMEMBERED_KEYS_MAX: usize = 4_096;
+/// Cells (rows times columns) that the sparse attribute columns of one chunk may span. Sealing and reading write
+/// such a column out row by row, so what it spans costs there what its values did not cost here; columns beyond
+/// this go to `_overflow`, those with the fewest values first. Chosen: 20 columns of the longest chunk, and every
+/// column of a chunk of 4,096 rows; written out at most 18 MiB of numbers.
+pub const SPARSE_CELLS_MAX: usize = 2 << 20;
+
+/// What a key that is new in a chunk takes: its entries in the two maps, its column while it is empty. Measured.
+const KEY_BYTES: usize = 448;
 
 /// The value of an attribute, borrowed from the body.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,21 +90,6 @@ pub enum Taken {
     Duplicate,
 }
 
-/// One attribute column of a draft.
-#[derive(Debug)]
-pub struct AttributeColumn {
-    /// The attribute's key as sent.
-    pub key: Box<str>,
-    /// Its type in this chunk: that of its first value.
-    pub r#type: Type,
-    /// Its values.
-    pub column: Column,
-    /// False until a row of this chunk has written it, and for keys that always overflow.
-    used: bool,
-    /// False where the key may not be a column's name.
-    nameable: bool,
-}
-
 /// A chunk of one kind of records, growing.
 #[derive(Debug)]
 pub struct Draft {
@@ -102,14 +97,20 @@ pub struct Draft {
     row_count: usize,
     in_row: bool,
     fixed: Vec<Column>,
+    /// The rows of each entry of a fixed column whose entries are shared by rows; empty of every other.
+    runs: Vec<Vec<Run>>,
     positions: [u8; Field::ALL.len()],
     attributes: Vec<AttributeColumn>,
     by_key: HashMap<Box<str>, u32>,
     folded: HashMap<String, u32>,
-    column_count: usize,
+    /// Which attributes have a column in this chunk.
+    used: Vec<u32>,
     next: usize,
-    overflow: TextColumn,
-    overflow_row: Vec<(Box<str>, Vec<u8>)>,
+    /// Keys that were remembered when this chunk began.
+    keys_before: usize,
+    /// Numbers the rows that were opened, those that were taken back included.
+    opened: u64,
+    overflow: Overflow,
 }
 
 const ABSENT: u8 = u8::MAX;
@@ -127,14 +128,16 @@ impl Draft {
             row_count: 0,
             in_row: false,
             fixed: kind.fields().iter().map(|field| Column::new(field.r#type())).collect(),
+            runs: kind.fields().iter().map(|_| Vec::new()).collect(),
             positions,
             attributes: Vec::new(),
             by_key: HashMap::new(),
             folded: HashMap::new(),
-            column_count: 0,
+            used: Vec::new(),
             next: 0,
-            overflow: TextColumn::default(),
-            overflow_row: Vec::new(),
+            keys_before: 0,
+            opened: 0,
+            overflow: Overflow::default(),
         }
     }
 
@@ -161,17 +164,13 @@ impl Draft {
         debug_assert!(!self.in_row, "rows do not nest");
         self.in_row = true;
         self.next = 0;
+        self.opened += 1;
     }
 
     /// Closes the row: it is part of the chunk from here on.
     pub fn end_row(&mut self) {
         debug_assert!(self.in_row, "a row is open");
-        if !self.overflow_row.is_empty() {
-            self.overflow.pad_to(self.row_count);
-            let row = &mut self.overflow_row;
-            self.overflow.push_with(|out| json_text::object(out, row));
-            row.clear();
-        }
+        self.overflow.end_row(self.row_count);
         self.row_count += 1;
         self.in_row = false;
     }
@@ -179,14 +178,12 @@ impl Draft {
     /// Takes the open row back: nothing of it stays.
     pub fn abort_row(&mut self) {
         let row = self.row_count;
-        for column in &mut self.fixed {
-            column.truncate(row);
-        }
+        self.take_fixed_back();
         // Only columns of this chunk: a body of rejected records must not pay for keys of others.
-        for attribute in self.attributes.iter_mut().filter(|attribute| attribute.used) {
-            attribute.column.truncate(row);
+        for index in &self.used {
+            self.attributes[*index as usize].take_back(row);
         }
-        self.overflow_row.clear();
+        self.overflow.abort_row();
         self.in_row = false;
     }
 
@@ -250,93 +247,58 @@ impl Draft {
     }
 
     /// The overflow column: one JSON object a row where a row needs it.
+    ///
+    /// What scrubbing moved there is in it once [`Self::overflow_mut`] was called.
     #[must_use]
     pub fn overflow(&self) -> &TextColumn {
-        &self.overflow
+        self.overflow.column()
     }
 
-    /// As [`Self::overflow`], to be rewritten by scrubbing.
+    /// As [`Self::overflow`], to be rewritten by scrubbing, with everything that was moved there.
     pub fn overflow_mut(&mut self) -> &mut TextColumn {
-        &mut self.overflow
+        self.overflow.settled(self.row_count)
     }
 
     /// Writes an attribute of the open row; the last value of a key stands.
     pub fn attribute(&mut self, key: &str, value: Value<'_>) -> Taken {
         debug_assert!(self.in_row, "a row is open");
-        let index = self.resolve(key);
-        let row = self.row_count;
-        let fits_bound = self.column_count < ATTRIBUTE_COLUMNS_MAX;
+        let Some(index) = self.resolve(key) else { return self.overflow.put_new_key(key, &value) };
+        let fits_bound = self.used.len() < ATTRIBUTE_COLUMNS_MAX;
         let attribute = &mut self.attributes[index];
-        let mut taken = Taken::New;
         if !attribute.used && attribute.nameable && fits_bound {
-            attribute.used = true;
-            attribute.r#type = value.r#type();
-            attribute.column = Column::new(attribute.r#type);
-            self.column_count += 1;
+            attribute.begin(value.r#type());
+            self.used.push(u32::try_from(index).expect("remembered keys are bounded"));
         }
-        if attribute.used && attribute.column.is_set(row) {
+        let row = self.row_count;
+        let mut taken = Taken::New;
+        if attribute.used && attribute.take_back(row) {
             taken = Taken::Duplicate;
-            attribute.column.truncate(row);
         }
-        if !self.overflow_row.is_empty() {
-            let before = self.overflow_row.len();
-            self.overflow_row.retain(|(other, _)| &**other != key);
-            if self.overflow_row.len() != before {
-                taken = Taken::Duplicate;
-            }
+        if attribute.overflowed == self.opened {
+            self.overflow.take_back(attribute.overflow_entry);
+            attribute.overflowed = 0;
+            taken = Taken::Duplicate;
         }
         match value.scalar() {
             Some(scalar) if attribute.used && attribute.r#type == value.r#type() => {
-                attribute.column.set(row, scalar);
+                attribute.write(row, scalar);
             }
             _ => {
-                let mut text = Vec::new();
-                json_text::value(&mut text, &value);
-                self.overflow_row.push((key.into(), text));
+                attribute.overflow_entry = self.overflow.put(key, &value);
+                attribute.overflowed = self.opened;
             }
         }
         taken
     }
 
-    /// Whether the open row has an attribute of that key.
+    /// Memory that the draft's rows hold, in bytes: what columns and `_overflow` have allocated.
     #[must_use]
-    pub fn has_attribute(&self, key: &str) -> bool {
-        let row = self.row_count;
-        self.overflow_row.iter().any(|(other, _)| &**other == key)
-            || self.by_key.get(key).is_some_and(|index| {
-                let attribute = &self.attributes[*index as usize];
-                attribute.used && attribute.column.is_set(row)
-            })
-    }
-
-    fn resolve(&mut self, key: &str) -> usize {
-        if let Some(attribute) = self.attributes.get(self.next)
-            && &*attribute.key == key
-        {
-            self.next += 1;
-            return self.next - 1;
-        }
-        let index = match self.by_key.get(key) {
-            Some(index) => *index as usize,
-            None => self.remember(key),
-        };
-        self.next = index + 1;
-        index
-    }
-
-    fn remember(&mut self, key: &str) -> usize {
-        let index = self.attributes.len();
-        let short = u32::try_from(index).expect("keys of a chunk are bounded by its records");
-        let taken = *self.folded.entry(key.to_lowercase()).or_insert(short) != short;
-        self.attributes.push(AttributeColumn {
-            key: key.into(),
-            r#type: Type::Text,
-            column: Column::new(Type::Text),
-            used: false,
-            nameable: !taken && is_nameable(self.kind, key),
-        });
-        self.by_key.insert(key.into(), short);
-        index
+    pub fn held_bytes(&self) -> usize {
+        let fixed: usize = self.fixed.iter().map(Column::held_bytes).sum();
+        let used = self.used.iter().map(|index| self.attributes[*index as usize].held_bytes());
+        let keys = self.attributes.len().saturating_sub(self.keys_before) * KEY_BYTES;
+        let runs: usize = self.runs.iter().map(|runs| runs.capacity() * size_of::<Run>()).sum();
+        fixed + runs + used.sum::<usize>() + keys + self.overflow.held_bytes()
     }
 
     /// Closes the draft: its columns become a batch, and the draft is empty, ready for the next chunk.
@@ -345,22 +307,30 @@ impl Draft {
     pub(crate) fn take(&mut self) -> RecordBatch {
         debug_assert!(!self.in_row, "the last row is ended or aborted");
         let len = self.row_count;
+        self.move_rare_columns();
         let mut fields = Vec::new();
         let mut arrays = Vec::new();
-        for (field, column) in self.kind.fields().iter().zip(&mut self.fixed) {
-            if !column.is_empty() {
-                fields.push(schema::arrow_field(field.name(), field.r#type()));
-                arrays.push(column.take(field.r#type(), len));
+        for ((field, column), runs) in self.kind.fields().iter().zip(&mut self.fixed).zip(&mut self.runs) {
+            if column.is_empty() {
+                continue;
             }
+            let array = match std::mem::take(runs) {
+                runs if runs.is_empty() => column.take(field.r#type(), len),
+                runs => shared::take(column, *field, &runs, len),
+            };
+            fields.push(schema::chunk_field(field.name(), field.r#type(), &*array));
+            arrays.push(array);
         }
         for attribute in self.attributes.iter_mut().filter(|attribute| attribute.used) {
             let name = schema::attribute_column_name(self.kind, &attribute.key);
-            fields.push(schema::arrow_field(&name, attribute.r#type));
-            arrays.push(attribute.column.take(attribute.r#type, len));
+            let array = attribute.take(len);
+            fields.push(schema::chunk_field(&name, attribute.r#type, &*array));
+            arrays.push(array);
         }
-        if !self.overflow.is_empty() {
+        let overflow = self.overflow.settled(len);
+        if !overflow.is_empty() {
             fields.push(schema::arrow_field(schema::OVERFLOW, Type::Json));
-            arrays.push(Column::Text(std::mem::take(&mut self.overflow)).take(Type::Json, len));
+            arrays.push(Column::Text(std::mem::take(overflow)).take(Type::Json, len));
         }
         self.reset();
         let options = RecordBatchOptions::new().with_row_count(Some(len));
@@ -373,41 +343,26 @@ impl Draft {
         self.row_count = 0;
         self.in_row = false;
         self.next = 0;
-        self.column_count = 0;
-        for column in &mut self.fixed {
+        for (column, runs) in self.fixed.iter_mut().zip(&mut self.runs) {
             column.truncate(0);
+            runs.clear();
         }
-        for attribute in &mut self.attributes {
-            attribute.used = false;
-            attribute.column.truncate(0);
+        for index in self.used.drain(..) {
+            self.attributes[index as usize].end();
         }
-        self.overflow.truncate(0);
-        self.overflow_row.clear();
-        if self.attributes.len() > REMEMBERED_KEYS_MAX || self.attributes.len() != self.by_key.len() {
-            self.attributes.clear();
-            self.by_key.clear();
-            self.folded.clear();
-        }
+        self.overflow.clear();
+        self.forget_keys();
     }
-}
-
-/// Whether Delta allows the key as a column's name: no space, `,;{}()=`, control; and it is not empty.
-///
-/// A key that begins with `attr.` overflows, because `attr.<key>` is where an attribute named like a
-/// column stands.
-/// One that differs from a fixed column only in case overflows too: Delta's names ignore case.
-fn is_nameable(kind: Kind, key: &str) -> bool {
-    !key.is_empty()
-        && (schema::is_fixed(kind, key) || !schema::is_fixed(kind, &key.to_lowercase()))
-        && !key.starts_with("attr.")
-        && !key.starts_with('_')
-        && !key.chars().any(|c| c.is_control() || matches!(c, ' ' | ',' | ';' | '{' | '}' | '(' | ')' | '='))
 }
 
 fn utf8(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("text columns hold text: decoders check UTF-8")
 }
 
+mod attribute;
+mod keys;
 mod moves;
+mod overflow;
+mod shared;
 #[cfg(test)]
 mod tests;

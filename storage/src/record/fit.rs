@@ -5,19 +5,22 @@
 //! `_overflow`; nothing is dropped and no chunk fails. The order of appends decides, and the log keeps
 //! fitted chunks, so a replay comes to the same columns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch,
-    RecordBatchOptions, StringArray, StringBuilder,
+    RecordBatchOptions, StringArray,
 };
-use arrow::datatypes::{Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 
+use super::column::Column;
 use super::draft::{ATTRIBUTE_COLUMNS_MAX, Value};
+use super::entries::Entries;
 use super::json_text;
 use super::kind::{Kind, Type};
 use super::schema;
+use super::sparse;
 
 /// The attribute columns of one dataset, in order of first appearance.
 #[derive(Clone, Debug)]
@@ -74,15 +77,13 @@ impl Columns {
         &self.attributes
     }
 
-    fn verdict(&self, name: &str, r#type: Type, added: &[(String, Type)]) -> Verdict {
-        if let Some(at) = self.by_folded.get(&name.to_lowercase()) {
+    fn verdict(&self, name: &str, r#type: Type, added: &mut HashSet<String>) -> Verdict {
+        let folded = name.to_lowercase();
+        if let Some(at) = self.by_folded.get(&folded) {
             let (known, known_type) = &self.attributes[*at];
             return if known == name && *known_type == r#type { Verdict::Known } else { Verdict::Clash };
         }
-        let folded = name.to_lowercase();
-        if added.iter().any(|(other, _)| other.to_lowercase() == folded)
-            || self.attributes.len() + added.len() >= ATTRIBUTE_COLUMNS_MAX
-        {
+        if self.attributes.len() + added.len() >= ATTRIBUTE_COLUMNS_MAX || !added.insert(folded) {
             return Verdict::Clash;
         }
         Verdict::New
@@ -92,13 +93,14 @@ impl Columns {
     #[must_use]
     pub fn fit(&self, batch: RecordBatch) -> (RecordBatch, Vec<(String, Type)>) {
         let mut added = Vec::new();
+        let mut added_folded = HashSet::new();
         let mut clashing = Vec::new();
         for (at, field) in batch.schema_ref().fields().iter().enumerate() {
             if schema::is_fixed(self.kind, field.name()) || field.name() == "observed_time_ns" {
                 continue;
             }
             let r#type = schema::type_of(field).expect("chunks hold columns of our own types");
-            match self.verdict(field.name(), r#type, &added) {
+            match self.verdict(field.name(), r#type, &mut added_folded) {
                 Verdict::Known => {}
                 Verdict::New => added.push((field.name().clone(), r#type)),
                 Verdict::Clash => clashing.push(at),
@@ -107,40 +109,33 @@ impl Columns {
         if clashing.is_empty() { (batch, added) } else { (self.overflow(&batch, &clashing), added) }
     }
 
+    /// The batch with its `clashing` columns (rising) moved to `_overflow`, at a cost of their values alone.
     fn overflow(&self, batch: &RecordBatch, clashing: &[usize]) -> RecordBatch {
-        let mut builder = StringBuilder::new();
-        let old = batch.column_by_name(schema::OVERFLOW).map(|column| column.as_string::<i32>());
-        let mut text = Vec::new();
-        for row in 0..batch.num_rows() {
-            let mut object: Option<Vec<u8>> =
-                old.filter(|old| old.is_valid(row)).map(|old| old.value(row).as_bytes().to_vec());
-            for at in clashing {
-                let column = batch.column(*at);
-                if column.is_null(row) {
-                    continue;
-                }
-                let field = batch.schema_ref().field(*at);
-                text.clear();
-                value_text(&mut text, column, schema::type_of(field).expect("our own types"), row);
-                let mut next = Vec::new();
-                let key = schema::attribute_key(self.kind, field.name());
-                json_text::with_entry(&mut next, object.as_deref(), key, &text);
-                object = Some(next);
-            }
-            builder
-                .append_option(object.map(|object| String::from_utf8(object).expect("json text is UTF-8")));
+        let len = batch.num_rows();
+        let mut moved = Entries::default();
+        for at in clashing {
+            let schema = batch.schema_ref();
+            let field = schema.field(*at);
+            let r#type = schema::type_of(field).expect("chunks hold columns of our own types");
+            let key = schema::attribute_key(self.kind, field.name());
+            sparse::each_value(batch.column(*at), |row, values, at| {
+                moved.push(row, key, |out| value_text(out, values, r#type, at));
+            });
         }
+        let old = batch.column_by_name(schema::OVERFLOW).map(|column| column.as_string::<i32>());
+        let joined =
+            moved.join(len, |row| old.filter(|old| old.is_valid(row)).map(|old| old.value(row).as_bytes()));
         let mut fields = Vec::new();
         let mut arrays: Vec<ArrayRef> = Vec::new();
         for (at, field) in batch.schema_ref().fields().iter().enumerate() {
-            if !clashing.contains(&at) && field.name() != schema::OVERFLOW {
+            if clashing.binary_search(&at).is_err() && field.name() != schema::OVERFLOW {
                 fields.push(Arc::clone(field));
                 arrays.push(Arc::clone(batch.column(at)));
             }
         }
         fields.push(Arc::new(schema::arrow_field(schema::OVERFLOW, Type::Json)));
-        arrays.push(Arc::new(builder.finish()));
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        arrays.push(Column::Text(joined).take(Type::Json, len));
+        let options = RecordBatchOptions::new().with_row_count(Some(len));
         RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
             .expect("columns of one chunk are of one length")
     }
@@ -186,8 +181,9 @@ pub struct Coordinates<'a> {
     pub first_seq: u64,
 }
 
-/// Turns a logged chunk into rows of the table's schema: adds `time`, `observed_time`, `writer`, `seq`, and
-/// nulls for the columns it does not have.
+/// Turns a logged chunk into rows of the table's schema, or of some of its columns: adds `time`, `observed_time`,
+/// `writer`, `seq`, and nulls for the columns it does not have. A sparse column is written out; one that `schema`
+/// does not name costs nothing.
 #[must_use]
 pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> RecordBatch {
     let len = batch.num_rows();
@@ -195,6 +191,16 @@ pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> 
         let ns = batch.column_by_name(name).expect("every chunk has its times").as_primitive::<Int64Type>();
         let us: Int64Array = ns.unary(|ns| ns.div_euclid(1_000));
         Arc::new(us.reinterpret_cast::<arrow::datatypes::TimestampMicrosecondType>().with_timezone("UTC"))
+    };
+    // Columns that the chunk does not have share their nulls: one array a type.
+    let mut nulls: Vec<(DataType, ArrayRef)> = Vec::new();
+    let mut null_array = |r#type: &DataType| -> ArrayRef {
+        if let Some((_, array)) = nulls.iter().find(|(known, _)| known == r#type) {
+            return Arc::clone(array);
+        }
+        let array = arrow::array::new_null_array(r#type, len);
+        nulls.push((r#type.clone(), Arc::clone(&array)));
+        array
     };
     let arrays = schema
         .fields()
@@ -211,8 +217,8 @@ pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> 
                     Arc::new(Int64Array::from_iter_values(first..first + i64::try_from(len).expect("rows")))
                 }
                 name => match batch.column_by_name(name) {
-                    Some(column) => Arc::clone(column),
-                    None => arrow::array::new_null_array(field.data_type(), len),
+                    Some(column) => sparse::plain(column),
+                    None => null_array(field.data_type()),
                 },
             }
         })
@@ -221,3 +227,15 @@ pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> 
     RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
         .expect("a fitted chunk has the table's types")
 }
+
+/// Bytes that [`to_rows`] takes beyond what the chunk holds: its encoded columns written out, and the coordinates.
+/// Whoever writes a chunk out takes so much from a budget before.
+#[must_use]
+pub fn written_out_bytes(batch: &RecordBatch) -> usize {
+    // `time`, `observed_time`, `seq`, and `writer` with its offset.
+    const COORDINATE_BYTES: usize = 64;
+    batch.columns().iter().map(sparse::plain_bytes).sum::<usize>() + batch.num_rows() * COORDINATE_BYTES
+}
+
+#[cfg(test)]
+mod tests;

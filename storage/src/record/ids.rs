@@ -138,6 +138,11 @@ impl TableId {
         Self { tenant, dataset }
     }
 
+    /// What stands before every table of a tenant, and names none.
+    pub(crate) fn first_of(tenant: &Tenant) -> Self {
+        Self { tenant: tenant.clone(), dataset: Dataset("".into()) }
+    }
+
     /// The table's root in the object store: `tenant/{tenant}/{dataset}`.
     #[must_use]
     pub fn prefix(&self) -> String {

@@ -88,32 +88,3 @@ pub fn value(out: &mut Vec<u8>, value: &Value<'_>) {
         Value::Bytes(value) => bytes(out, value),
     }
 }
-
-/// Appends an object of keys and values that are JSON text already.
-pub fn object(out: &mut Vec<u8>, entries: &[(Box<str>, Vec<u8>)]) {
-    out.push(b'{');
-    for (position, (key, text)) in entries.iter().enumerate() {
-        if position > 0 {
-            out.push(b',');
-        }
-        string(out, key);
-        out.push(b':');
-        out.extend_from_slice(text);
-    }
-    out.push(b'}');
-}
-
-/// Appends `object` (or an empty one) with one more entry at its end.
-pub fn with_entry(out: &mut Vec<u8>, object: Option<&[u8]>, key: &str, text: &[u8]) {
-    match object {
-        Some(object) if object.len() > 2 => {
-            out.extend_from_slice(&object[..object.len() - 1]);
-            out.push(b',');
-        }
-        _ => out.push(b'{'),
-    }
-    string(out, key);
-    out.push(b':');
-    out.extend_from_slice(text);
-    out.push(b'}');
-}

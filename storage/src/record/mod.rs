@@ -6,14 +6,16 @@
 mod clean;
 mod column;
 mod draft;
+mod entries;
 pub mod fit;
 mod ids;
 pub mod json_text;
 mod kind;
 pub mod schema;
+pub mod sparse;
 
 pub use clean::Clean;
 pub use column::{Column, PlainColumn, TextColumn};
-pub use draft::{ATTRIBUTE_COLUMNS_MAX, AttributeColumn, Draft, Taken, Value};
+pub use draft::{ATTRIBUTE_COLUMNS_MAX, AttributeColumn, Draft, SPARSE_CELLS_MAX, Taken, Value};
 pub use ids::{Dataset, SYSTEM_TENANT, TableId, Tenant};
 pub use kind::{Field, Kind, Type};

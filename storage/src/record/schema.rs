@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef, TimeUnit};
 
 use super::kind::{Field, Kind, Type};
+use super::sparse;
 
 /// The column for what has no column of its own: one JSON object a row.
 pub const OVERFLOW: &str = "_overflow";
@@ -40,9 +41,16 @@ pub fn is_chunk(kind: Kind, batch: &RecordBatch) -> bool {
         let expected = match known {
             Some(known) => Some(known.r#type()),
             None if field.name() == OVERFLOW => Some(Type::Json),
-            None => type_of(field),
+            None => return type_of(field).is_some(),
         };
-        expected.is_some_and(|r#type| arrow_field(field.name(), r#type).data_type() == field.data_type())
+        // Attributes' columns, and those that records of one resource or scope share, may be run-end encoded.
+        let found = match known {
+            Some(Field::Source | Field::Resource | Field::Scope | Field::ScopeName | Field::ScopeVersion) => {
+                sparse::values_type(field.data_type()).unwrap_or(field.data_type())
+            }
+            _ => field.data_type(),
+        };
+        expected.is_some_and(|r#type| arrow_field(field.name(), r#type).data_type() == found)
     };
     let has_times = ["time_ns", "observed_time_ns"]
         .iter()
@@ -68,10 +76,16 @@ pub fn arrow_field(name: &str, r#type: Type) -> ArrowField {
     }
 }
 
-/// The type of an Arrow field that [`arrow_field`] made; `None` for any other.
+/// The field of an attribute's column in a chunk: as [`arrow_field`], run-end encoded where its array is.
+#[must_use]
+pub fn chunk_field(name: &str, r#type: Type, array: &dyn Array) -> ArrowField {
+    arrow_field(name, r#type).with_data_type(array.data_type().clone())
+}
+
+/// The type of an Arrow field that [`arrow_field`] or [`chunk_field`] made; `None` for any other.
 #[must_use]
 pub fn type_of(field: &ArrowField) -> Option<Type> {
-    Some(match field.data_type() {
+    Some(match sparse::values_type(field.data_type()).unwrap_or(field.data_type()) {
         DataType::Utf8 if field.metadata().get(TYPE_KEY).is_some_and(|value| value == "json") => Type::Json,
         DataType::Utf8 => Type::Text,
         DataType::Int64 => Type::Int,

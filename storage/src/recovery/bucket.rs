@@ -19,7 +19,7 @@ use crate::wal::bucket::ledger::BucketLedger;
 use crate::wal::bucket::put::{Put, Putter};
 use crate::wal::bucket::read::{Listed, list, object, others};
 use crate::wal::bucket::{folder, object as codec, path};
-use crate::wal::frame::{HEADER_BYTES, Header};
+use crate::wal::frame::{HEADER_BYTES, Header, Read};
 use crate::wal::log::{Contents, Remembered};
 use crate::wal::replay::{self, Place};
 
@@ -183,11 +183,21 @@ impl<'a> Reading<'a> {
             let (header, payload) = Header::frame(&frames[at..]).ok_or_else(damaged)?;
             let place = Place { segment: number, offset: at as u64 };
             at += HEADER_BYTES + payload.len();
-            let (meta, batch) = replay::decode(place, &header, payload)?;
-            contents.note(header.seq, &meta);
-            if header.seq > self.last_read {
-                self.last_read = header.seq;
-                self.take.frame(header.seq, &meta, batch, recovery)?;
+            let is_new = header.seq > self.last_read;
+            self.last_read = self.last_read.max(header.seq);
+            match replay::decode(place, &header, payload)? {
+                Read::Known(meta, batch) => {
+                    contents.note(header.seq, &meta);
+                    if is_new {
+                        self.take.frame(header.seq, &meta, batch, recovery)?;
+                    }
+                }
+                Read::Newer(envelope) => {
+                    contents.note_newer(header.seq, &envelope.table);
+                    if is_new {
+                        self.take.newer(header.seq, &envelope);
+                    }
+                }
             }
         }
         if !frames.is_empty() {

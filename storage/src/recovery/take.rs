@@ -1,19 +1,21 @@
 //! Taking a frame that was read back: into the hot buffer, unless a table holds it.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use super::attempt::Step;
 use super::{known_to_tables, relieve};
 use crate::deployment::{Recovery, Shared};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::hot::{HotChunk, held_bytes};
-use crate::latency::Measure;
+use crate::latency::{Measure, Measurement};
 use crate::memory::Pool;
 use crate::record::TableId;
-use crate::wal::frame::Meta;
+use crate::wal::frame::{Envelope, Meta};
 use crate::wal::log::Remembered;
 
 /// What rows mean that a log should have before the next and does not have.
@@ -81,13 +83,17 @@ impl<'a> Take<'a> {
             let key = (meta.table.tenant.clone(), meta.appended_ns, Arc::new(idempotency.clone()));
             self.keys.push(key);
         }
-        let table = shared.table(&meta.table, meta.kind)?;
+        if shared.tables.why_left(&meta.table).is_some() {
+            // The log keeps it: nothing trims what no table holds.
+            return Ok(());
+        }
+        let table = shared.logged_table(&meta.table, meta.kind)?;
         let is_in = seq <= table.published().state.last_seq(&self.writer);
         if is_in && !faults::has(Bug::SkipTransactionCheck) {
             return Ok(());
         }
         let batch = table.fit(batch);
-        let measurement = Arc::new((self.measure)(meta.kind, &batch));
+        let measurement = Arc::new(self.measured(seq, meta, &batch));
         // It was acknowledged: what it holds is counted whatever the budget says, and sealed where that is much.
         let bytes = held_bytes(&batch, &measurement);
         let charge = shared.memory.count(Pool::Hot, Some(&meta.table.tenant), bytes);
@@ -103,5 +109,42 @@ impl<'a> Take<'a> {
             charge,
         }));
         relieve::seal_above_half(shared)
+    }
+
+    /// What is measured in a chunk; nothing where that panics, or ended starts before: the rows are readable without.
+    fn measured(&self, seq: u64, meta: &Meta, batch: &RecordBatch) -> Measurement {
+        let (shared, table) = (self.shared, &meta.table);
+        let is_deadly = shared.attempts.roll_up_is_deadly(table);
+        let attempt = shared.attempts.begin(Step::Measure, table, &self.writer, seq);
+        let measured = match &attempt {
+            Some(_) if !is_deadly => catch_unwind(AssertUnwindSafe(|| (self.measure)(meta.kind, batch))).ok(),
+            _ => None,
+        };
+        drop(attempt);
+        measured.unwrap_or_else(|| {
+            let stats = &shared.stats;
+            let counter = if is_deadly { &stats.unrolled_chunks } else { &stats.unmeasured_chunks };
+            counter.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                %table,
+                writer = %self.writer,
+                frame = seq,
+                first_row = meta.first_seq,
+                rows = meta.row_count,
+                "durations of these rows are left out of latency: measuring them ended a start, or panicked"
+            );
+            Measurement::default()
+        })
+    }
+
+    /// Leaves a frame of a newer build in the log, and its table alone: a later frame in the table would make that build
+    /// take this one for stored.
+    pub fn newer(&mut self, seq: u64, envelope: &Envelope) {
+        let Envelope { table, first_seq, row_count } = envelope;
+        let next = self.next_rows.entry(table.clone()).or_default();
+        *next = (*next).max(first_seq + row_count);
+        self.last_seq = self.last_seq.max(seq);
+        self.shared.stats.newer_frames.fetch_add(1, Ordering::Relaxed);
+        self.shared.leave_alone(table, "the log holds rows of it that a newer build wrote: start that build");
     }
 }

@@ -4,7 +4,9 @@
 //! that is sealed by dates, the durations of those dates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::dates::{Begun, dates_app, day_of};
 use super::files::{Target, lend, put_files};
@@ -16,7 +18,8 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::hot::HotChunk;
 use crate::latency::{Measurement, Series, rollup};
 use crate::memory::Pool;
-use crate::record::Kind;
+use crate::record::{Clean, Kind};
+use crate::recovery::attempt::Step;
 use crate::table::{Published, Table};
 
 /// Folds the measurements of all parts into the latency table; returns whether that took a commit.
@@ -41,7 +44,9 @@ pub async fn fold(tools: &Tools, parts: &[Part<'_>], latency: &Table, now_ns: i6
         }
         // B1: a client chose how many these are; their bytes are taken before they exist.
         charges.push(lend(&tools.memory, Pool::Seal, rollup::bytes(&series)).await?);
-        let Some(clean) = rollup::rows(dataset, series, now_ns) else { continue };
+        let Some(first) = part.chunks.first().filter(|_| !series.is_empty()) else { continue };
+        let rolled = rolled_up(tools, part.table, first, || rollup::rows(dataset, series, now_ns));
+        let Some(clean) = rolled else { continue };
         let first_seq = next_row;
         next_row += clean.row_count() as u64;
         let (_, batch, _, _) = clean.into_parts();
@@ -89,6 +94,24 @@ pub async fn fold(tools: &Tools, parts: &[Part<'_>], latency: &Table, now_ns: i6
         ErrorKind::Unavailable,
         "an earlier seal's durations got in after all: sealing begins anew",
     ))
+}
+
+/// What `roll_up` makes of the chunks from `first` on; nothing where it panics, or ended processes before: the rows are
+/// sealed without their durations, rather than never.
+fn rolled_up(
+    tools: &Tools,
+    table: &Table,
+    first: &HotChunk,
+    roll_up: impl FnOnce() -> Option<Clean>,
+) -> Option<Clean> {
+    let attempt = tools.attempts.begin(Step::RollUp, &table.id, &first.writer, first.seq);
+    let rolled = attempt.as_ref().and_then(|_| catch_unwind(AssertUnwindSafe(roll_up)).ok());
+    drop(attempt);
+    rolled.unwrap_or_else(|| {
+        tools.stats.unrolled_chunks.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(table = %table.id, frame = first.seq, "durations were left out: rolling them up failed");
+        None
+    })
 }
 
 /// The series of a chunk that the latency table does not hold, those of up to `last_day`.

@@ -22,6 +22,7 @@ use crate::faults;
 use crate::hot::HotChunk;
 use crate::memory::Memory;
 use crate::options::Options;
+use crate::recovery::attempt::Attempts;
 use crate::table::{Published, Table};
 
 /// The parts of storage that a seal works with.
@@ -37,6 +38,8 @@ pub struct Tools {
     pub stats: Arc<Stats>,
     /// The one budget of memory.
     pub memory: Arc<Memory>,
+    /// What the roll-up is at.
+    pub attempts: Arc<Attempts>,
 }
 
 /// What a seal of several tables came to.

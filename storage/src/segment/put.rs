@@ -1,11 +1,13 @@
 //! Names of segments, and their way into the store.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use object_store::ObjectStore;
 use object_store::path::Path;
 use uuid::{NoContext, Timestamp, Uuid};
 
+use super::blocks::Blocks;
 use super::write::Written;
 use crate::error::{Kind as ErrorKind, Result};
 use crate::reader::DataFile;
@@ -41,6 +43,7 @@ pub async fn put(
     mismatches: &AtomicU64,
 ) -> Result<DataFile> {
     let bytes = written.bytes.len() as u64;
+    let blocks = Some(Arc::new(Blocks::of(&written.bytes)));
     let digest = Some(*blake3::hash(&written.bytes).as_bytes());
     let location = Path::from(format!("{root}/{path}"));
     if let Err(error) = put_object(store, &location, written.bytes).await {
@@ -58,6 +61,7 @@ pub async fn put(
         time_ns: statistics.time_ns().expect("a segment is not ended without a time"),
         source: statistics.source().cloned(),
         digest,
+        blocks,
         stats: statistics.json(),
     })
 }

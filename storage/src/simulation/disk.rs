@@ -324,6 +324,14 @@ impl Disk for SimDisk {
         Ok(bytes)
     }
 
+    fn read_at(&self, path: &Path, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        let whole = self.read(path)?;
+        let from = usize::try_from(at).expect("small files").min(whole.len());
+        let count = bytes.len().min(whole.len() - from);
+        bytes[..count].copy_from_slice(&whole[from..from + count]);
+        Ok(count)
+    }
+
     fn len(&self, path: &Path) -> io::Result<u64> {
         let mut state = self.state();
         let inode = state.inode(path)?;

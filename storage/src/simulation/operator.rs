@@ -55,7 +55,7 @@ pub async fn operate(
         }
         let retention_days: HashMap<TableId, u32> =
             tables.iter().map(|table| (table.clone(), days)).collect();
-        shared.policies.replace(Rules { retention_days, held: held.clone() });
+        shared.policies.replace(Rules { retention_days, held: held.clone(), ..Rules::default() });
     }
 }
 

@@ -63,7 +63,7 @@ impl Oracle {
             };
             let mut rows: Vec<Found> = Vec::new();
             for batch in &snapshot.hot {
-                found(batch, &mut rows);
+                found(&batch.project(&snapshot.schema, None), &mut rows);
             }
             for file in &snapshot.files {
                 let path = format!("{}/{}", table.prefix(), file.path);

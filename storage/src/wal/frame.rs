@@ -11,8 +11,12 @@
 //!        44  payload_crc  CRC32C of the payload
 //!        48  payload      u32 length of the meta, the meta as JSON, the chunk as an Arrow IPC stream
 //! ```
+//! A long chunk is several batches of one stream, its rows in order: encoding holds a copy of one batch at a time.
+//! A frame is valid as a whole or not at all, so a chunk is whole or absent after a crash, however many batches.
 //! All integers little-endian. A frame without a payload is a heartbeat: it carries only `durable_seq`.
-//! The layout is listed in docs/FORMATS.md; a change of it changes the magic.
+//! The layout is listed in docs/FORMATS.md. A change of what a payload holds changes the last character of the magic, and
+//! nothing else of the header: a build that does not know the version knows where the frame ends, and by the meta whose
+//! rows it holds, so that it can leave it where it is ([`Read::Newer`]).
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
@@ -22,8 +26,8 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::record::schema;
 use crate::record::{Dataset, Kind, TableId, Tenant};
+use crate::record::{schema, sparse};
 use crate::writer::Idempotency;
 
 /// Bytes of a header.
@@ -32,12 +36,21 @@ pub const HEADER_BYTES: usize = 48;
 /// The largest payload a frame may have. Chosen: four times the inflated body, far below a segment's reach.
 pub const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 
-/// What a frame begins with.
-pub const MAGIC: [u8; 4] = *b"FMW1";
+/// Bytes of a chunk that are encoded as one batch. Chosen: a usual chunk is one, and the copy that encoding makes
+/// of it stays small beside a long one.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// What a frame of any version begins with.
+pub const MARK: [u8; 3] = *b"FMW";
+
+/// The version that this build writes, as it stands behind [`MARK`].
+pub const VERSION: u8 = b'1';
 
 /// A decoded header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// What its payload is written as: [`VERSION`], or that of a newer build.
+    pub version: u8,
     /// The segment it was written for.
     pub segment: u64,
     /// Its number in the log.
@@ -57,7 +70,8 @@ impl Header {
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        bytes[..4].copy_from_slice(&MAGIC);
+        bytes[..3].copy_from_slice(&MARK);
+        bytes[3] = self.version;
         bytes[8..16].copy_from_slice(&self.segment.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.seq.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.epoch.to_le_bytes());
@@ -75,10 +89,13 @@ impl Header {
         let bytes = bytes.get(..HEADER_BYTES)?;
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        if bytes[..4] != MAGIC || u32_at(4) != crc32c::crc32c(&bytes[8..]) {
+        let version = bytes[3];
+        let is_version = version >= VERSION && version.is_ascii_alphanumeric();
+        if bytes[..3] != MARK || !is_version || u32_at(4) != crc32c::crc32c(&bytes[8..]) {
             return None;
         }
         let header = Self {
+            version,
             segment: u64_at(8),
             seq: u64_at(16),
             epoch: u64_at(24),
@@ -130,6 +147,36 @@ struct MetaText<'a> {
     appended_ns: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     idempotency: Option<IdempotencyText>,
+}
+
+/// Whose rows a frame holds that this build does not read, and which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The table they belong to.
+    pub table: TableId,
+    /// Number of the first row.
+    pub first_seq: u64,
+    /// Rows.
+    pub row_count: u64,
+}
+
+/// What every version's meta says.
+#[derive(Deserialize)]
+struct EnvelopeText<'a> {
+    tenant: &'a str,
+    dataset: &'a str,
+    kind: &'a str,
+    first_seq: u64,
+    row_count: u64,
+}
+
+/// A frame's payload as it is read.
+#[derive(Debug)]
+pub enum Read {
+    /// A chunk.
+    Known(Meta, RecordBatch),
+    /// Rows of a newer build.
+    Newer(Envelope),
 }
 
 /// An idempotency record as it is kept, in frames and beside trimmed segments.
@@ -190,8 +237,12 @@ pub fn encode(out: &mut Vec<u8>, mut header: Header, meta: &Meta, batch: &Record
     let meta_len =
         u32::try_from(out.len() - start - HEADER_BYTES - 4).expect("a meta is a few hundred bytes");
     out[start + HEADER_BYTES..start + HEADER_BYTES + 4].copy_from_slice(&meta_len.to_le_bytes());
-    let written = StreamWriter::try_new(&mut *out, batch.schema_ref())
-        .and_then(|mut writer| writer.write(batch).and_then(|()| writer.finish()));
+    // Only what a client sent makes this long: room for all of it at once, not doubled up to it.
+    let bytes = chunk_bytes(batch);
+    if bytes > BATCH_BYTES_MAX {
+        out.reserve_exact(bytes + bytes / 16);
+    }
+    let written = write_batches(out, batch, bytes);
     if let Err(error) = written {
         out.truncate(start);
         return Err(Error::new(ErrorKind::Bug, "chunk does not encode").with_source(error));
@@ -210,19 +261,70 @@ pub fn encode(out: &mut Vec<u8>, mut header: Header, meta: &Meta, batch: &Record
     Ok(())
 }
 
-/// Reads a frame's payload.
+/// What a chunk's columns hold, in bytes: about what its frame takes.
+#[must_use]
+pub fn chunk_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+}
+
+fn write_batches(
+    out: &mut Vec<u8>,
+    batch: &RecordBatch,
+    bytes: usize,
+) -> std::result::Result<(), arrow::error::ArrowError> {
+    let mut writer = StreamWriter::try_new(out, batch.schema_ref())?;
+    let rows = batch.num_rows();
+    let rows_each = rows.div_ceil(bytes.div_ceil(BATCH_BYTES_MAX).max(1)).max(1);
+    if rows_each >= rows {
+        writer.write(batch)?;
+    } else {
+        for from in (0..rows).step_by(rows_each) {
+            writer.write(&batch.slice(from, rows_each.min(rows - from)))?;
+        }
+    }
+    writer.finish()
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Corrupt, "frame payload is not what was written")
+}
+
+/// A payload's meta, as text, and its chunk.
+fn split(payload: &[u8]) -> Result<(&[u8], &[u8])> {
+    let (len, rest) = payload.split_first_chunk().ok_or_else(broken)?;
+    rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(broken)
+}
+
+fn table(tenant: &str, dataset: &str) -> Result<TableId> {
+    let tenant = if tenant.is_empty() { Tenant::system() } else { Tenant::parse(tenant)? };
+    Ok(TableId::new(tenant, Dataset::parse(dataset)?))
+}
+
+/// Reads a frame's payload, or whose it is.
+///
+/// # Errors
+/// `Kind::Corrupt` when it is not what [`encode`] or a newer build writes, although its checksum holds.
+pub fn read(version: u8, payload: &[u8]) -> Result<Read> {
+    let (text, _) = split(payload)?;
+    let envelope: EnvelopeText<'_> =
+        serde_json::from_slice(text).map_err(|error| broken().with_source(error))?;
+    if version == VERSION && Kind::parse(envelope.kind).is_some() {
+        return decode(payload).map(|(meta, batch)| Read::Known(meta, batch));
+    }
+    let EnvelopeText { first_seq, row_count, .. } = envelope;
+    first_seq.checked_add(row_count).ok_or_else(broken)?;
+    Ok(Read::Newer(Envelope { table: table(envelope.tenant, envelope.dataset)?, first_seq, row_count }))
+}
+
+/// Reads the payload of a frame of this build's version.
 ///
 /// # Errors
 /// `Kind::Corrupt` when it is not what [`encode`] writes, although its checksum holds.
 pub fn decode(payload: &[u8]) -> Result<(Meta, RecordBatch)> {
-    let broken = || Error::new(ErrorKind::Corrupt, "frame payload is not what was written");
-    let meta_len = payload.get(..4).ok_or_else(broken)?;
-    let meta_len = u32::from_le_bytes(meta_len.try_into().expect("four bytes")) as usize;
-    let text = payload.get(4..4 + meta_len).ok_or_else(broken)?;
+    let (text, chunk) = split(payload)?;
     let text: MetaText<'_> = serde_json::from_slice(text).map_err(|error| broken().with_source(error))?;
-    let tenant = if text.tenant.is_empty() { Tenant::system() } else { Tenant::parse(text.tenant)? };
     let meta = Meta {
-        table: TableId::new(tenant, Dataset::parse(text.dataset)?),
+        table: table(text.tenant, text.dataset)?,
         kind: Kind::parse(text.kind).ok_or_else(broken)?,
         first_seq: text.first_seq,
         row_count: text.row_count,
@@ -230,7 +332,7 @@ pub fn decode(payload: &[u8]) -> Result<(Meta, RecordBatch)> {
         appended_ns: text.appended_ns,
         idempotency: text.idempotency.map(Idempotency::try_from).transpose()?,
     };
-    let batch = read_chunk(&payload[4 + meta_len..])?.ok_or_else(broken)?;
+    let batch = read_chunk(chunk)?.ok_or_else(broken)?;
     // A checksum that holds is no proof of who wrote: what goes on from here may rely on what a chunk is.
     let last = meta.first_seq.checked_add(meta.row_count).and_then(|last| i64::try_from(last).ok());
     if batch.num_rows() as u64 != meta.row_count || last.is_none() || !schema::is_chunk(meta.kind, &batch) {
@@ -243,7 +345,13 @@ pub fn decode(payload: &[u8]) -> Result<(Meta, RecordBatch)> {
 /// those it panics.
 fn read_chunk(chunk: &[u8]) -> Result<Option<RecordBatch>> {
     let broken = |why: String| Error::new(ErrorKind::Corrupt, "frame's chunk does not read").with_source(why);
-    std::panic::catch_unwind(|| StreamDecoder::new().decode(&mut Buffer::from(chunk)))
-        .map_err(|_| broken("an offset lies outside of it".into()))?
-        .map_err(|error| broken(error.to_string()))
+    std::panic::catch_unwind(|| {
+        let (mut decoder, mut rest, mut batches) = (StreamDecoder::new(), Buffer::from(chunk), Vec::new());
+        while let Some(batch) = decoder.decode(&mut rest)? {
+            batches.push(batch);
+        }
+        Ok(sparse::join(&batches))
+    })
+    .map_err(|_| broken("an offset lies outside of it".into()))?
+    .map_err(|error: arrow::error::ArrowError| broken(error.to_string()))
 }

@@ -20,7 +20,8 @@ use crate::hot::frame_bytes;
 use crate::record::{TableId, Tenant};
 use crate::writer::Idempotency;
 
-/// Bytes of the buffer of frames that a lane keeps between two syncs. Chosen: what one sync of a busy lane writes.
+/// Room for frames that a log keeps between commits, in bytes. Chosen: what many usual requests gather at once; more
+/// is given back, or each lane would hold its largest body's frame for ever.
 const PENDING_KEPT_BYTES: usize = 1 << 20;
 
 /// A declared key with the time it was acknowledged at.
@@ -36,6 +37,11 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// Notes a frame of a newer build: it is in no table that this one trims by.
+    pub fn note_newer(&mut self, seq: u64, table: &TableId) {
+        self.last_seq.insert(table.clone(), seq);
+    }
+
     /// Notes one frame.
     pub fn note(&mut self, seq: u64, meta: &Meta) {
         self.last_seq.insert(meta.table.clone(), seq);
@@ -217,6 +223,7 @@ impl Log {
 
     fn header(&self, seq: u64) -> Header {
         Header {
+            version: frame::VERSION,
             segment: self.segment_for_next(),
             seq,
             epoch: self.epoch,

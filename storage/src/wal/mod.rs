@@ -1,7 +1,8 @@
 //! The write-ahead log: one per lane, so that nothing is handed over between the socket and the sync.
 //!
 //! A lane decodes everything its sockets had ready, then appends once, syncs once and answers all. `frame`
-//! is the codec, `segment` the file, `log` the group commit, `replay` the way back, `salvage` the way on after damage.
+//! is the codec, `segment` the file, `log` the group commit, `replay` the way back through a `window`, `salvage` the way on
+//! after damage.
 //! `bucket` is the same for a node whose disk is not trusted.
 
 pub mod bucket;
@@ -10,3 +11,4 @@ pub mod log;
 pub mod replay;
 pub mod salvage;
 pub mod segment;
+mod window;

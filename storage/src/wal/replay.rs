@@ -5,11 +5,13 @@
 //! bytes are damaged, and start-up stops and names the place (W2), unless the place is a gap that an operator
 //! accepted before (`salvage.rs`).
 
+use std::io;
 use std::path::Path;
 
 use super::frame::{self, HEADER_BYTES, Header};
 use super::salvage::Gap;
 use super::segment;
+use super::window::{WINDOW_BYTES, Window};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
 use crate::faults::{self, Bug};
@@ -38,16 +40,24 @@ impl Summary {
     ///
     /// # Errors
     /// As truncating, deleting and syncing files.
-    pub fn settle(&self, disk: &dyn Disk, folder: &Path) -> std::io::Result<()> {
+    pub fn settle(&self, disk: &dyn Disk, folder: &Path) -> io::Result<()> {
         if faults::has(Bug::ReplayWithoutSync) {
             return Ok(());
         }
         for number in segment::list(disk, folder)? {
             let path = segment::path(folder, number);
             if number == self.end.0 {
-                let mut bytes = disk.read(&path)?;
-                bytes.truncate(usize::try_from(self.end.1).unwrap_or(usize::MAX));
-                disk.open(&path)?.write_at(&bytes, 0)?;
+                let (file, mut window) = (disk.open(&path)?, Window::new(disk, path.clone()));
+                let mut at = 0;
+                while at < self.end.1 {
+                    let left = usize::try_from(self.end.1 - at).unwrap_or(WINDOW_BYTES);
+                    let bytes = window.get(at, left.min(WINDOW_BYTES))?;
+                    if bytes.is_empty() {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    file.write_at(bytes, at)?;
+                    at += bytes.len() as u64;
+                }
             }
             match self.torn {
                 Some((torn, _)) if number > torn => disk.remove(&path)?,
@@ -117,9 +127,9 @@ pub fn read(
     let mut hole: Option<Hole> = None;
     for number in numbers {
         summary.last_segment = number;
-        let bytes = disk.read(&segment::path(folder, number)).map_err(read_failed)?;
+        let mut window = Window::new(disk, segment::path(folder, number));
         if let Some(hole) = &mut hole {
-            if let Some(gap) = hole.proof(number, &bytes, 0) {
+            if let Some(gap) = hole.proof(number, &mut window, 0).map_err(read_failed)? {
                 return Ok(Outcome::Damaged(gap));
             }
             continue;
@@ -128,29 +138,29 @@ pub fn read(
         loop {
             let is_here = |gap: &&Gap| {
                 let is_ahead = expected.is_none_or(|expected| expected < gap.next_seq);
-                gap.segment == number && gap.from == at as u64 && is_ahead
+                gap.segment == number && gap.from == at && is_ahead
             };
             if let Some(gap) = gaps.iter().find(is_here) {
-                at = usize::try_from(gap.to).unwrap_or(usize::MAX).min(bytes.len());
+                at = gap.to;
                 expected = Some(gap.next_seq);
                 continue;
             }
-            let Some((header, payload)) = Header::frame(&bytes[at..]) else { break };
+            let Some((header, payload)) = window.frame(at).map_err(read_failed)? else { break };
             let is_next = expected.is_none_or(|expected| header.seq == expected);
             if header.segment != number || !is_next {
                 break;
             }
-            each(Place { segment: number, offset: at as u64 }, &header, payload)?;
+            each(Place { segment: number, offset: at }, &header, payload)?;
             summary.last_seq = header.seq;
             summary.epoch = summary.epoch.max(header.epoch);
             expected = Some(header.seq + 1);
-            at += HEADER_BYTES + payload.len();
-            summary.end = (number, at as u64);
+            at += (HEADER_BYTES + payload.len()) as u64;
+            summary.end = (number, at);
         }
-        if bytes[at..].iter().any(|byte| *byte != 0) {
-            summary.torn = Some((number, at as u64));
+        if window.has_more(at).map_err(read_failed)? {
+            summary.torn = Some((number, at));
             let mut found = Hole { seq: expected.unwrap_or(1), segment: number, at, resumes: None };
-            if let Some(gap) = found.proof(number, &bytes, at) {
+            if let Some(gap) = found.proof(number, &mut window, at).map_err(read_failed)? {
                 return Ok(Outcome::Damaged(gap));
             }
             hole = Some(found);
@@ -165,42 +175,41 @@ pub fn read(
 struct Hole {
     seq: u64,
     segment: u64,
-    at: usize,
+    at: u64,
     /// The first frame behind it that reads: segment, offset, number.
     resumes: Option<(u64, u64, u64)>,
 }
 
 impl Hole {
     /// Looks for a frame that proves the missing one durable; the gap reaches to the next frame that reads.
-    fn proof(&mut self, number: u64, bytes: &[u8], from: usize) -> Option<Gap> {
+    fn proof(&mut self, number: u64, window: &mut Window<'_>, from: u64) -> io::Result<Option<Gap>> {
         if faults::has(Bug::IgnoreDurableMark) {
-            return None;
+            return Ok(None);
         }
         let mut at = from;
-        while let Some(found) = memchr::memmem::find(&bytes[at..], &frame::MAGIC) {
-            let start = at + found;
-            if let Some((header, _)) = Header::frame(&bytes[start..])
+        while let Some(start) = window.next_mark(at)? {
+            if let Some((header, _)) = window.frame(start)?
                 && header.segment == number
                 && header.seq >= self.seq
             {
-                let (segment, to, next_seq) = *self.resumes.get_or_insert((number, start as u64, header.seq));
+                let (segment, to, next_seq) = *self.resumes.get_or_insert((number, start, header.seq));
                 if header.durable_seq >= self.seq {
                     // Where the next good frame stands in a later segment, the rest of this one is lost.
                     let to = if segment == self.segment { to } else { u64::MAX };
-                    return Some(Gap {
+                    return Ok(Some(Gap {
                         segment: self.segment,
-                        from: self.at as u64,
+                        from: self.at,
                         to,
                         first_seq: self.seq,
                         next_seq,
                         proof: header.seq,
                         proof_segment: number,
-                    });
+                    }));
                 }
             }
             at = start + 1;
         }
-        None
+        Ok(None)
     }
 }
 
@@ -208,12 +217,8 @@ impl Hole {
 ///
 /// # Errors
 /// `Kind::Corrupt` naming segment and frame.
-pub fn decode(
-    place: Place,
-    header: &Header,
-    payload: &[u8],
-) -> Result<(frame::Meta, arrow::array::RecordBatch)> {
-    frame::decode(payload).map_err(|error| {
+pub fn decode(place: Place, header: &Header, payload: &[u8]) -> Result<frame::Read> {
+    frame::read(header.version, payload).map_err(|error| {
         let Place { segment, offset } = place;
         Error::new(
             Kind::Corrupt,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::HEADER_BYTES;
 use super::replay::{Outcome, decode, read};
-use crate::disk::{Disk, replace};
+use crate::disk::{Disk, is_odd, read_small, replace};
 use crate::error::{Error, Kind, Result};
 
 /// A stretch of a log that was synced and does not read back.
@@ -57,6 +57,9 @@ impl Gap {
 /// The file beside a log that lists the gaps accepted in it.
 pub const NAME: &str = "gaps.json";
 
+/// Bytes of that file: tens of thousands of gaps.
+const GAPS_BYTES_MAX: u64 = 16 << 20;
+
 fn path(folder: &Path) -> PathBuf {
     folder.join(NAME)
 }
@@ -76,12 +79,18 @@ pub fn keep(disk: &dyn Disk, folder: &Path, gaps: &[Gap]) -> Result<()> {
 /// # Errors
 /// `Kind::Corrupt` when the list is not what was written, `Kind::Unavailable` when it does not read.
 pub fn known(disk: &dyn Disk, folder: &Path) -> Result<Vec<Gap>> {
-    match disk.read(&path(folder)) {
+    match read_small(disk, &path(folder), GAPS_BYTES_MAX) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-            Error::new(Kind::Corrupt, "gaps.json beside the log does not read").with_source(error)
+            let text = format!("{} does not read", path(folder).display());
+            Error::new(Kind::Corrupt, text).with_source(error)
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Error::new(Kind::Unavailable, "log cannot be read").with_source(error)),
+        Err(error) => {
+            let text = format!("{} cannot be read", path(folder).display());
+            let is_theirs = is_odd(&error) || error.kind() == io::ErrorKind::FileTooLarge;
+            let kind = if is_theirs { Kind::Corrupt } else { Kind::Unavailable };
+            Err(Error::new(kind, text).with_source(error))
+        }
     }
 }
 

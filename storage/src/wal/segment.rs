@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, is_odd};
 use crate::faults::{self, Bug};
 
 /// The file being written.
@@ -82,16 +82,47 @@ pub fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:016}.wal"))
 }
 
-/// The numbers of the segments in a log's folder, rising.
+/// The numbers of the segments in a log's folder, rising. What has another name, or is no file, is none of them.
 ///
 /// # Errors
 /// As reading a folder.
 pub fn list(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<u64>> {
-    let mut numbers: Vec<u64> = disk
-        .names(folder)?
-        .iter()
-        .filter_map(|name| name.strip_suffix(".wal").and_then(|number| number.parse().ok()))
-        .collect();
+    let mut numbers = Vec::new();
+    for name in disk.names(folder)? {
+        let Some(digits) = name.strip_suffix(".wal") else { continue };
+        let number = digits.parse().ok().filter(|number| i64::try_from(*number).is_ok());
+        let is_file = || match disk.len(&folder.join(&name)) {
+            Ok(_) => Ok(true),
+            Err(error) if is_odd(&error) => Ok(false),
+            Err(error) => Err(error),
+        };
+        match number.filter(|number| path(folder, *number) == folder.join(&name)) {
+            Some(number) if is_file()? => numbers.push(number),
+            _ => {
+                tracing::warn!(path = %folder.join(&name).display(), "what is no segment of ours is left alone")
+            }
+        }
+    }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{list, path};
+    use crate::disk::LocalDisk;
+
+    #[test]
+    fn what_has_another_name_or_is_no_file_is_no_segment() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(path(folder.path(), 7), b"").unwrap();
+        for name in ["8.wal", "+000000000000009.wal", "x.wal", "18446744073709551615.wal", "notes.txt"] {
+            fs::write(folder.path().join(name), b"").unwrap();
+        }
+        fs::create_dir(path(folder.path(), 9)).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", path(folder.path(), 10)).unwrap();
+        assert_eq!(list(&LocalDisk, folder.path()).unwrap(), [7]);
+    }
 }

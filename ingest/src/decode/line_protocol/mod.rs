@@ -22,6 +22,7 @@ use std::borrow::Cow;
 
 use storage::record::Draft;
 
+use super::pace::{Pace, at_once};
 use super::{Context, Decoded, Refused};
 use scan::{Record, Texts};
 
@@ -47,6 +48,16 @@ impl Fault {
 /// # Errors
 /// 413 `too_many_records` past `records_max`, 413 `body_too_large` from 4 GiB on. The draft is empty then.
 pub fn lines(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<Decoded, Refused> {
+    at_once(paced(body, ctx, draft, &mut Pace::default()))
+}
+
+/// As [`lines`], in slices.
+pub(crate) async fn paced(
+    body: &[u8],
+    ctx: &mut Context<'_>,
+    draft: &mut Draft,
+    pace: &mut Pace<'_>,
+) -> Result<Decoded, Refused> {
     if u32::try_from(body.len()).is_err() {
         return Err(Refused::too_large("body_too_large", "a body of 4 GiB or more cannot be decoded"));
     }
@@ -90,6 +101,9 @@ pub fn lines(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<De
             }
         }
         index += 1;
+        if pace.record(at - start) {
+            pace.rest(draft.held_bytes() + record.held_bytes()).await?;
+        }
     }
     Ok(decoded)
 }

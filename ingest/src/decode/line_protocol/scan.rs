@@ -102,6 +102,13 @@ pub(super) struct Record {
     pub order: Vec<u32>,
 }
 
+impl Record {
+    /// What the reused buffers hold, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>() + self.unescaped.capacity() + self.order.capacity() * 4
+    }
+}
+
 /// Turns pieces into text.
 #[derive(Clone, Copy)]
 pub(super) struct Texts<'a> {

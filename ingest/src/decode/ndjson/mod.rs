@@ -13,12 +13,17 @@ mod record;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use storage::record::Draft;
+use storage::record::{Draft, Kind};
 
 use super::json::{self, Parser, Type};
+use super::pace::{Pace, SLICE_BYTES, at_once};
 use super::{Context, Decoded, Refused};
 use known::Table;
 use record::Reader;
+
+/// How many times `line_bytes_max` one record of a JSON document may take. Chosen: white space and escapes, which the
+/// columns do not have, at their most.
+const RECORD_LINES_MAX: usize = 4;
 
 /// Why a record is not stored.
 #[derive(Debug)]
@@ -45,7 +50,7 @@ impl From<json::Error> for Reject {
 /// `not_utf8` (UTF-16 or UTF-32), `array_body` (a JSON array needs its own content type) and
 /// `too_many_records`.
 pub fn events_lines(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<Decoded, Refused> {
-    lines(body, ctx, draft, &known::EVENTS)
+    at_once(lines(body, ctx, draft, &known::EVENTS, &mut Pace::default()))
 }
 
 /// Decodes events that are one JSON object or an array of them; lines of objects are taken too.
@@ -53,7 +58,7 @@ pub fn events_lines(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Re
 /// # Errors
 /// `invalid_json` and `invalid_utf8` wherever it shows, `not_utf8`, `too_many_records`.
 pub fn events_json(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<Decoded, Refused> {
-    document(body, ctx, draft, &known::EVENTS)
+    at_once(document(body, ctx, draft, &known::EVENTS, &mut Pace::default()))
 }
 
 /// Decodes NDJSON audit records, one a line.
@@ -61,7 +66,7 @@ pub fn events_json(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Res
 /// # Errors
 /// As [`events_lines`].
 pub fn audit_lines(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<Decoded, Refused> {
-    lines(body, ctx, draft, &known::AUDIT)
+    at_once(lines(body, ctx, draft, &known::AUDIT, &mut Pace::default()))
 }
 
 /// Decodes audit records that are one JSON object or an array of them; lines of objects are taken too.
@@ -69,14 +74,31 @@ pub fn audit_lines(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Res
 /// # Errors
 /// As [`events_json`].
 pub fn audit_json(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<Decoded, Refused> {
-    document(body, ctx, draft, &known::AUDIT)
+    at_once(document(body, ctx, draft, &known::AUDIT, &mut Pace::default()))
 }
 
-fn lines(
+/// Events and audit records, in slices.
+pub(crate) async fn paced(
+    body: &[u8],
+    ctx: &mut Context<'_>,
+    draft: &mut Draft,
+    pace: &mut Pace<'_>,
+    is_document: bool,
+) -> Result<Decoded, Refused> {
+    let table = if draft.kind() == Kind::Audit { &known::AUDIT } else { &known::EVENTS };
+    if is_document {
+        document(body, ctx, draft, table, pace).await
+    } else {
+        lines(body, ctx, draft, table, pace).await
+    }
+}
+
+async fn lines(
     body: &[u8],
     ctx: &mut Context<'_>,
     draft: &mut Draft,
     table: &'static Table,
+    pace: &mut Pace<'_>,
 ) -> Result<Decoded, Refused> {
     let body = without_mark(body)?;
     // Nearly every body is UTF-8 all through: one fast check then serves for all lines.
@@ -87,7 +109,7 @@ fn lines(
                 let hint = "the body is one JSON array: send it as application/json, or one object a line";
                 return Err(Refused::invalid("array_body", hint));
             }
-            Some(Type::Object) => return document(body, ctx, draft, table),
+            Some(Type::Object) => return Box::pin(document(body, ctx, draft, table, pace)).await,
             _ => {}
         }
     }
@@ -98,6 +120,7 @@ fn lines(
     let mut decoded = Decoded::default();
     let mut reader = Reader::new(table, ctx, draft);
     for (number, line) in split_lines(body).enumerate().filter(|(_, line)| !is_blank(&body[line.clone()])) {
+        let line_bytes = line.len();
         let outcome = if line.len() > limits.line_bytes_max {
             let detail =
                 format!("line of {} bytes exceeds line_bytes_max {}", line.len(), limits.line_bytes_max);
@@ -114,16 +137,20 @@ fn lines(
             }
         };
         note(&mut decoded, Some(number + 1), outcome);
+        if pace.record(line_bytes) {
+            pace.rest(reader.held_bytes()).await?;
+        }
     }
     reader.warn(&mut decoded);
     Ok(decoded)
 }
 
-fn document(
+async fn document(
     body: &[u8],
     ctx: &mut Context<'_>,
     draft: &mut Draft,
     table: &'static Table,
+    pace: &mut Pace<'_>,
 ) -> Result<Decoded, Refused> {
     let body = without_mark(body)?;
     let refused = |error: json::Error| Refused::invalid(error.code(), error.to_string());
@@ -135,13 +162,21 @@ fn document(
     let mut json = Parser::from_bytes(body, usize::MAX).map_err(refused)?;
     let text = simdutf8::basic::from_utf8(body).expect("the parser took it as UTF-8");
     let mut records: Vec<Range<usize>> = Vec::new();
+    let mut slice = 0;
+    let limits = ctx.limits;
     if json.peek().map_err(refused)? == Type::Array {
         json.array().map_err(refused)?;
         while json.element().map_err(refused)? {
             if records.len() == ctx.limits.records_max {
                 return Err(too_many_records(ctx.limits.records_max));
             }
-            records.push(json.skip_value().map_err(refused)?);
+            let record = json.skip_value().map_err(refused)?;
+            slice += record.len();
+            records.push(record);
+            if slice >= SLICE_BYTES {
+                slice = 0;
+                pace.rest(draft.held_bytes() + records.capacity() * size_of::<Range<usize>>()).await?;
+            }
         }
         json.end().map_err(refused)?;
     } else {
@@ -150,7 +185,7 @@ fn document(
         if text[first.clone()].starts_with('{') && rest.trim_ascii_start().starts_with('{') {
             let gap = rest.len() - rest.trim_ascii_start().len();
             if rest[..gap].contains('\n') {
-                return lines(body, ctx, draft, table);
+                return Box::pin(lines(body, ctx, draft, table, pace)).await;
             }
         }
         json.end().map_err(refused)?;
@@ -159,8 +194,18 @@ fn document(
     let mut decoded = Decoded::default();
     let mut reader = Reader::new(table, ctx, draft);
     for record in records {
-        let outcome = reader.record(&text[record]);
+        let bytes = record.len();
+        let bytes_max = limits.line_bytes_max.saturating_mul(RECORD_LINES_MAX);
+        let outcome = if bytes > bytes_max {
+            let detail = format!("record of {bytes} bytes exceeds {RECORD_LINES_MAX} times line_bytes_max");
+            Err(Reject::new("line_too_long", detail))
+        } else {
+            reader.record(&text[record])
+        };
         note(&mut decoded, None, outcome);
+        if pace.record(bytes) {
+            pace.rest(reader.held_bytes()).await?;
+        }
     }
     reader.warn(&mut decoded);
     Ok(decoded)

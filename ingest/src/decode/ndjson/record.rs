@@ -107,6 +107,11 @@ impl<'t, 'd> Reader<'t, 'd> {
         outcome
     }
 
+    /// What the rows read so far hold, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.row.draft.held_bytes() + self.json.capacity() + self.text.capacity()
+    }
+
     /// Tells what the sender should know of the records that were taken.
     pub(super) fn warn(&self, decoded: &mut Decoded) {
         if self.any_duplicate {

@@ -19,7 +19,9 @@ mod sink;
 mod text;
 mod wire;
 
+pub(crate) use json::paced as json_paced;
 pub use json::{logs_json, traces_json};
+pub(crate) use proto::{logs as proto_logs, traces as proto_traces};
 pub use proto::{logs_proto, traces_proto};
 
 use crate::decode::Refused;

@@ -22,6 +22,9 @@ use crate::decode::{Context, Decoded, IdSource, REJECTED_LISTED_MAX, Refused};
 /// for terabytes. Chosen: a legal 100,000 records with 2 KiB of resource each still pass.
 const EXPANSION_MAX: usize = 4;
 
+/// Text of one span's events and links, in bytes. Chosen: four values at their own limit.
+pub(super) const SPAN_TEXT_BYTES_MAX: usize = 4 << 20;
+
 /// The source of records whose resource names no service.
 const UNKNOWN_SOURCE: &str = "unknown";
 
@@ -65,10 +68,10 @@ pub(super) struct Sink<'s, 'c> {
 }
 
 /// Runs a walk over a body, and leaves no row behind where the body is refused.
-pub(super) fn fill<'c>(
+pub(super) async fn fill<'c>(
     ctx: &mut Context<'c>,
     draft: &mut Draft,
-    walk: impl FnOnce(&mut Sink<'_, 'c>) -> Refusing<()>,
+    walk: impl AsyncFnOnce(&mut Sink<'_, 'c>) -> Refusing<()>,
 ) -> Result<Decoded, Refused> {
     let mut sink = Sink {
         notes: Notes::new(ctx.limits),
@@ -86,7 +89,7 @@ pub(super) fn fill<'c>(
         attribute_count: 0,
         expanded_bytes: 0,
     };
-    match walk(&mut sink) {
+    match walk(&mut sink).await {
         Ok(()) => {
             if sink.seen == 0 && sink.notes.has_unknown {
                 sink.decoded.warn("no_records");
@@ -122,7 +125,7 @@ impl Sink<'_, '_> {
         }
         self.draft.set_text(Field::Id, self.ids.next(self.now_ns));
         let source = if group.source.is_empty() { UNKNOWN_SOURCE } else { &group.source };
-        self.draft.set_text(Field::Source, source);
+        self.draft.set_shared(Field::Source, source.as_bytes());
         let mut repeated_bytes = source.len();
         for (field, bytes) in [
             (Field::Resource, group.resource.bytes()),
@@ -131,7 +134,7 @@ impl Sink<'_, '_> {
             (Field::Scope, group.scope.bytes()),
         ] {
             if !bytes.is_empty() {
-                self.draft.set_bytes(field, bytes);
+                self.draft.set_shared(field, bytes);
                 repeated_bytes += bytes.len();
             }
         }
@@ -153,6 +156,17 @@ impl Sink<'_, '_> {
         }
         self.draft.end_row();
         self.decoded.accepted += 1;
+    }
+
+    /// Bytes that the open group writes into each of its rows.
+    pub(super) fn shared_bytes(&self) -> usize {
+        self.group.source.len() + self.group.resource.len() + self.group.scope.len()
+    }
+
+    /// What the rows and the buffers of this body hold, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let texts = [&self.group.resource, &self.group.scope, &self.nested, &self.events, &self.links];
+        self.draft.held_bytes() + texts.iter().map(|text| text.held_bytes()).sum::<usize>()
     }
 
     /// Writes a text field of the open row.
@@ -260,6 +274,7 @@ impl Sink<'_, '_> {
         self.notes.has_duplicate |= self.events.close_object(attributes);
         number_member(&mut self.events, "dropped_attributes_count", dropped);
         self.events.raw("}");
+        self.bound_span_text();
         self.expand(0)
     }
 
@@ -289,7 +304,17 @@ impl Sink<'_, '_> {
         number_member(&mut self.links, "dropped_attributes_count", dropped);
         number_member(&mut self.links, "flags", flags);
         self.links.raw("}");
+        self.bound_span_text();
         self.expand(0)
+    }
+
+    /// Gives up a span whose events and links are too much text: an empty one is two bytes as sent, and fifty here.
+    fn bound_span_text(&mut self) {
+        if self.events.len() + self.links.len() > SPAN_TEXT_BYTES_MAX {
+            self.notes.fault(Fault::ValueTooLarge);
+            self.events.clear();
+            self.links.clear();
+        }
     }
 
     /// Writes what a span's fields mean together, its events and its links.

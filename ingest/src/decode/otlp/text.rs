@@ -29,6 +29,7 @@ struct Entry {
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Object {
+    open_at: usize,
     first_entry: usize,
 }
 
@@ -40,6 +41,10 @@ impl JsonText {
 
     pub(super) fn len(&self) -> usize {
         self.out.len()
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.out.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -74,7 +79,7 @@ impl JsonText {
 
     pub(super) fn open_object(&mut self) -> Object {
         self.out.push(b'{');
-        Object { first_entry: self.entries.len() }
+        Object { open_at: self.out.len(), first_entry: self.entries.len() }
     }
 
     pub(super) fn key(&mut self, object: &Object, key: &str) {
@@ -107,6 +112,22 @@ impl JsonText {
         self.entries.truncate(object.first_entry);
         self.out.push(b'}');
         has_duplicate
+    }
+
+    /// Bytes that the object's entries take so far.
+    pub(super) fn len_of(&self, object: &Object) -> usize {
+        self.out.len() - object.open_at
+    }
+
+    /// Forgets the object's entries: it is too large to be kept, and only walked on.
+    pub(super) fn forget_entries(&mut self, object: &Object) {
+        self.out.truncate(object.open_at);
+        self.entries.truncate(object.first_entry);
+    }
+
+    /// Forgets the elements of an array that was opened at `open_at`, as [`Self::forget_entries`].
+    pub(super) fn forget_elements(&mut self, open_at: usize) {
+        self.out.truncate(open_at);
     }
 
     /// Entries that the object has so far.

@@ -130,3 +130,76 @@ fn refusals_quote_no_values() {
     let refused = check("SELECT 'a secret' 'b' + FROM 'another secret' 'c'").unwrap_err();
     assert!(!refused.to_string().contains("secret"), "{refused}");
 }
+
+fn too_complex(sql: &str) -> bool {
+    matches!(check(sql), Err(Refused::TooComplex { .. }))
+}
+
+/// `c0` has one table, each further expression two uses of the one before it.
+fn doubling(depth: usize, of: &str) -> String {
+    let mut sql = format!("WITH c0 AS (SELECT {of} FROM events)");
+    for at in 1..=depth {
+        sql.push_str(&format!(", c{at} AS (SELECT x.* FROM c{} x, c{} y)", at - 1, at - 1));
+    }
+    format!("{sql} SELECT * FROM c{depth}")
+}
+
+// B1: what a few hundred bytes come to once every use is written out.
+#[test]
+fn common_table_expressions_count_at_each_use() {
+    assert!(check(&doubling(5, "1")).is_ok());
+    assert!(too_complex(&doubling(8, "1")), "more than 256 relations");
+    let sum = format!("1{}", "+1".repeat(900));
+    assert!(check(&doubling(3, &sum)).is_ok());
+    assert!(too_complex(&doubling(6, &sum)), "more than 100,000 expressions");
+    let nested = "WITH a AS (WITH a AS (SELECT 1) SELECT * FROM a, a b, a c) SELECT * FROM a, a b";
+    assert!(check(nested).is_ok());
+    let within = doubling(8, "1").replace("SELECT * FROM c8", "SELECT 1 WHERE EXISTS (SELECT * FROM c8)");
+    assert!(too_complex(&within));
+}
+
+// B1
+#[test]
+fn grouping_sets_are_bounded() {
+    let columns = |count: usize| (0..count).map(|at| format!("c{at}")).collect::<Vec<_>>().join(",");
+    let grouped = |by: String| format!("SELECT count(*) FROM events GROUP BY {by}");
+    assert!(check(&grouped(format!("CUBE({})", columns(6)))).is_ok());
+    assert!(too_complex(&grouped(format!("CUBE({})", columns(7)))));
+    assert!(too_complex(&grouped(format!("CUBE({})", columns(100)))));
+    assert!(check(&grouped(format!("ROLLUP({})", columns(60)))).is_ok());
+    assert!(too_complex(&grouped(format!("ROLLUP({})", columns(64)))));
+    assert!(too_complex(&grouped("CUBE(a,b,c,d), CUBE(e,f,g)".into())));
+    assert!(too_complex(&grouped("ROLLUP(a,b,c,d,e,f,g), CUBE(h,i,j,k)".into())));
+    let sets = vec!["(a)"; 65].join(",");
+    assert!(too_complex(&grouped(format!("GROUPING SETS ({sets})"))));
+}
+
+#[test]
+fn casts_go_to_open_types_only() {
+    for open in [
+        "SELECT CAST(a AS BIGINT), a::text, CAST(a AS DOUBLE), a::timestamp, TIMESTAMP '2026-01-02'",
+        "SELECT TRY_CAST(a AS DECIMAL(10, 2)), CAST(a AS INT[]), DATE '2026-01-02', CAST(a AS VARCHAR(10))",
+        "SELECT arrow_cast(a, 'Int64'), arrow_cast(a, 'Timestamp(Nanosecond, Some(\"UTC\"))')",
+        "SELECT INTERVAL '1 hour', CAST(a AS BOOLEAN), CAST(a AS BYTEA)",
+    ] {
+        assert!(check(open).is_ok(), "{open}: {:?}", check(open).err());
+    }
+    for closed in [
+        "SELECT arrow_cast(NULL, 'FixedSizeList(2000000000, Int64)')",
+        "SELECT arrow_cast(NULL, 'FixedSizeBinary(2000000000)')",
+        "SELECT arrow_cast('a', 'Dictionary(Int32, Utf8)')",
+        "SELECT arrow_cast('a', 'List(Int64)')",
+        "SELECT arrow_try_cast(NULL, ' FixedSizeList (2000000000, Int64)')",
+        "SELECT arrow_cast(a, b) FROM events",
+        "SELECT arrow_cast(a, 'Utf' || '8') FROM events",
+        "SELECT CAST(NULL AS INT[2000000000])",
+        "SELECT NULL::INT[2000000000]",
+        "SELECT CAST(NULL AS INT[][2000000000])",
+        "SELECT CAST(NULL AS FIXEDSTRING(2000000000))",
+        "SELECT CAST(NULL AS STRUCT<a INT>)",
+        "SELECT CAST(NULL AS MAP(INT, INT))",
+        "SELECT CAST(a AS anything)",
+    ] {
+        assert!(check(closed).is_err(), "{closed}");
+    }
+}

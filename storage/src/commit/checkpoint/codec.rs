@@ -64,7 +64,7 @@ fn read(path: &Path, tail: Tail) -> Result<Vec<Line>> {
         let mut text = Vec::new();
         let mut writer = LineDelimitedWriter::new(&mut text);
         writer.write(&batch).and_then(|()| writer.finish()).map_err(|error| broken(error.into()))?;
-        lines.extend(action::from_bytes(&text)?);
+        lines.extend(action::from_bytes(path.as_ref(), &text)?);
     }
     Ok(lines)
 }

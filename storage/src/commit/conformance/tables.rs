@@ -35,6 +35,7 @@ pub fn file() -> DataFile {
         time_ns: (1, 2),
         source: None,
         digest: None,
+        blocks: None,
         stats: r#"{"numRecords":1,"minValues":{"time_ns":1},"maxValues":{"time_ns":2}}"#.to_owned(),
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::rig::{Rig, START_NS, chunk, column, run, start_ns};
 use crate::compact::run::compact;
+use crate::reader::HotRows;
 use crate::record::fit::{Coordinates, to_rows};
 use crate::segment::Fingerprint;
 
@@ -159,7 +160,7 @@ fn many_small_seals_end_in_few_files() {
             rig.push(seal as u64 + 1, seal as u64 * 2, chunk(seal * 2..seal * 2 + 2, 0));
             let snapshot = rig.table().snapshot();
             let filed: u64 = snapshot.files.iter().map(|file| file.rows).sum();
-            let hot: usize = snapshot.hot.iter().map(RecordBatch::num_rows).sum();
+            let hot: usize = snapshot.hot.iter().map(HotRows::num_rows).sum();
             assert_eq!(filed + hot as u64, seal as u64 * 2 + 2, "A3: by counts, at every moment");
             rig.seal().await.unwrap();
             if seal % 200 == 0 {

@@ -44,6 +44,7 @@ fn input(written: Written) -> Input {
         time_ns: statistics.time_ns().unwrap(),
         source: statistics.source().cloned(),
         digest: Some(*blake3::hash(&written.bytes).as_bytes()),
+        blocks: None,
         stats: statistics.json(),
     };
     let cost = segment::Cost::of(&file.path, &written.bytes).unwrap();

@@ -227,7 +227,8 @@ impl Rig {
     /// The numbers that a snapshot finds, sorted.
     pub async fn numbers(&self) -> Vec<i64> {
         let snapshot = self.table().snapshot();
-        let mut numbers: Vec<i64> = snapshot.hot.iter().flat_map(column).collect();
+        let mut numbers: Vec<i64> =
+            snapshot.hot.iter().flat_map(|rows| column(&rows.project(&snapshot.schema, None))).collect();
         for file in &snapshot.files {
             numbers.extend(column(&self.rows(file).await));
         }
@@ -256,8 +257,9 @@ impl Rig {
             numbers.extend(column(&rows));
         }
         for rows in &snapshot.hot {
-            fingerprint.add(rows);
-            numbers.extend(column(rows));
+            let rows = rows.project(&snapshot.schema, None);
+            fingerprint.add(&rows);
+            numbers.extend(column(&rows));
         }
         numbers.sort_unstable();
         (numbers, fingerprint)

@@ -1,7 +1,8 @@
-//! Moving values of a draft to `_overflow`: what scrubbing does to keys and to values that are no text.
+//! Moving values of a draft to `_overflow`: what scrubbing does to keys and to values that are no text, and where
+//! a chunk's rare columns go.
 
-use super::{Draft, Value, utf8};
-use crate::record::column::{Column, TextColumn};
+use super::{AttributeColumn, Draft, SPARSE_CELLS_MAX, Value, utf8};
+use crate::record::column::Column;
 use crate::record::json_text;
 use crate::record::kind::Type;
 
@@ -10,72 +11,74 @@ impl Draft {
     ///
     /// The values move to `_overflow` under the new key: a masked key is no column's name.
     pub fn rename_attribute(&mut self, key: &str, to: &str) {
-        let Some(index) = self.by_key.get(key).map(|index| *index as usize) else { return };
-        if !self.attributes[index].used {
+        let Some(index) = self.by_key.get(key).copied() else { return };
+        if !self.attributes[index as usize].used {
             return;
         }
-        let rows: Vec<(usize, Vec<u8>)> =
-            (0..self.row_count).filter_map(|row| Some((row, self.attribute_text(index, row)?))).collect();
-        let attribute = &mut self.attributes[index];
-        attribute.used = false;
+        self.move_column(index, to);
+        let attribute = &mut self.attributes[index as usize];
         attribute.nameable = false;
         attribute.key = "".into();
-        attribute.column = Column::new(attribute.r#type);
-        self.column_count -= 1;
         self.by_key.remove(key);
         self.folded.remove(&key.to_lowercase());
-        self.add_to_overflow(to, &rows);
     }
 
     /// Replaces values of any type by text: they move to `_overflow` under their own key.
     ///
-    /// `rows` are row numbers, rising, each with the text that stands in the value's place.
-    pub fn mask_attribute(&mut self, key: &str, rows: &[(usize, &str)]) {
+    /// `entries` are places in the attribute's column, rising, each with the text that stands in the value's place.
+    pub fn mask_attribute(&mut self, key: &str, entries: &[(usize, &str)]) {
         let Some(index) = self.by_key.get(key).map(|index| *index as usize) else { return };
         let attribute = &mut self.attributes[index];
-        attribute.column.clear(rows.iter().map(|(row, _)| *row));
-        let texts: Vec<(usize, Vec<u8>)> = rows
+        attribute.column.clear(entries.iter().map(|(entry, _)| *entry));
+        for (entry, text) in entries {
+            self.overflow.move_in(attribute.row_of(*entry), key, |out| json_text::string(out, text));
+        }
+    }
+
+    /// Moves sparse columns to `_overflow` until the others span at most [`SPARSE_CELLS_MAX`] cells.
+    pub(super) fn move_rare_columns(&mut self) {
+        let len = self.row_count;
+        let mut sparse: Vec<(usize, u32)> = self
+            .used
             .iter()
-            .map(|(row, text)| {
-                let mut out = Vec::new();
-                json_text::string(&mut out, text);
-                (*row, out)
-            })
+            .map(|index| (&self.attributes[*index as usize], *index))
+            .filter(|(attribute, _)| attribute.is_sparse_in(len))
+            .map(|(attribute, index)| (attribute.value_count(), index))
             .collect();
-        self.add_to_overflow(key, &texts);
+        let columns_max = SPARSE_CELLS_MAX / len.max(1);
+        if sparse.len() <= columns_max {
+            return;
+        }
+        // The fullest stay; of equals, those that came first.
+        sparse.sort_by_key(|(values, index)| (std::cmp::Reverse(*values), *index));
+        for (_, index) in sparse.split_off(columns_max) {
+            let key = self.attributes[index as usize].key.clone();
+            self.move_column(index, &key);
+        }
     }
 
-    fn attribute_text(&self, index: usize, row: usize) -> Option<Vec<u8>> {
-        let attribute = &self.attributes[index];
-        let value = match &attribute.column {
-            Column::Text(column) => column.get(row).map(|bytes| match attribute.r#type {
-                Type::Bytes => Value::Bytes(bytes),
-                Type::Json => Value::Json(utf8(bytes)),
-                _ => Value::Text(utf8(bytes)),
-            }),
-            Column::Int(column) => column.get(row).map(Value::Int),
-            Column::Double(column) => column.get(row).map(Value::Double),
-            Column::Bool(column) => column.get(row).map(Value::Bool),
-        }?;
-        let mut text = Vec::new();
-        json_text::value(&mut text, &value);
-        Some(text)
-    }
-
-    /// Adds one entry to the overflow of each row of `rows` (rising), in one pass.
-    fn add_to_overflow(&mut self, key: &str, rows: &[(usize, Vec<u8>)]) {
-        let mut rebuilt = TextColumn::default();
-        let mut rows = rows.iter().peekable();
-        for row in 0..self.row_count {
-            let old = self.overflow.get(row);
-            if let Some((_, text)) = rows.next_if(|(at, _)| *at == row) {
-                rebuilt.pad_to(row);
-                rebuilt.push_with(|out| json_text::with_entry(out, old, key, text));
-            } else if let Some(old) = old {
-                rebuilt.pad_to(row);
-                rebuilt.push(old);
+    /// Moves every value of a column to `_overflow` under `key`; the column is no part of the chunk afterwards.
+    fn move_column(&mut self, index: u32, key: &str) {
+        let attribute = &mut self.attributes[index as usize];
+        for entry in 0..attribute.column.len() {
+            if let Some(value) = value_of(attribute, entry) {
+                self.overflow.move_in(attribute.row_of(entry), key, |out| json_text::value(out, &value));
             }
         }
-        self.overflow = rebuilt;
+        attribute.end();
+        self.used.retain(|used| *used != index);
+    }
+}
+
+fn value_of(attribute: &AttributeColumn, entry: usize) -> Option<Value<'_>> {
+    match &attribute.column {
+        Column::Text(column) => column.get(entry).map(|bytes| match attribute.r#type {
+            Type::Bytes => Value::Bytes(bytes),
+            Type::Json => Value::Json(utf8(bytes)),
+            _ => Value::Text(utf8(bytes)),
+        }),
+        Column::Int(column) => column.get(entry).map(Value::Int),
+        Column::Double(column) => column.get(entry).map(Value::Double),
+        Column::Bool(column) => column.get(entry).map(Value::Bool),
     }
 }

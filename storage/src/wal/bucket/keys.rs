@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::idempotency::{decode_lines, encode_lines};
 use crate::store::unavailable;
 use crate::wal::log::Remembered;
@@ -34,7 +34,7 @@ impl KeyFiles {
     /// What the files hold, in the order it was acknowledged in.
     ///
     /// # Errors
-    /// `Kind::Unavailable` when one cannot be read, `Kind::Corrupt` when it is not what was written.
+    /// `Kind::Unavailable` when one cannot be read.
     pub async fn read(&self, store: &dyn ObjectStore) -> Result<Vec<Remembered>> {
         // A file of a higher level was merged from older ones.
         read(store, self.levels.values().rev().flatten()).await
@@ -97,9 +97,8 @@ async fn read(store: &dyn ObjectStore, files: impl Iterator<Item = &Path>) -> Re
             Err(object_store::Error::NotFound { .. }) => return Ok(Vec::new()),
             bytes => bytes.map_err(unavailable)?,
         };
-        decode_lines(&bytes).map_err(|error| {
-            Error::new(Kind::Corrupt, format!("{path} is not what was written")).with_source(error)
-        })
+        // What is no key is named, and costs no more than that.
+        Ok(decode_lines(path.as_ref(), &bytes).0)
     });
     Ok(read.buffered(FANOUT).try_collect::<Vec<_>>().await?.concat())
 }

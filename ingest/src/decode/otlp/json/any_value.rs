@@ -8,7 +8,7 @@ use storage::record::Value;
 use super::fields::{Members, Scratch, base64, boolean, double, each, int64, refuse, refused};
 use crate::decode::Refused;
 use crate::decode::json::{Parser, Text};
-use crate::decode::otlp::notes::Notes;
+use crate::decode::otlp::notes::{Fault, Notes};
 use crate::decode::otlp::sink::Sink;
 use crate::decode::otlp::text::{JsonText, Object};
 use crate::decode::otlp::{NESTING_MAX, Refusing};
@@ -158,12 +158,21 @@ pub(super) fn attributes(
     each(json, |json| {
         let value = member(json, text, object, notes, scratch, 1)?;
         notes.check_attribute(&scratch.key, text.entry_count(object));
+        bound_object(text, object, notes);
         if let (Some(name), Any::Text(value), "service.name") = (&mut service_name, value, &*scratch.key) {
             name.clear();
             value.push_to(name);
         }
         Ok(())
     })
+}
+
+/// Gives up an object that is longer than a value may be: what is left of it is walked, and not kept.
+fn bound_object(text: &mut JsonText, object: &Object, notes: &mut Notes<'_>) {
+    if text.len_of(object) > notes.limits.line_bytes_max {
+        notes.fault(Fault::ValueTooLarge);
+        text.forget_entries(object);
+    }
 }
 
 /// Writes one `KeyValue` as a member; its key is in `scratch.key` then.
@@ -218,7 +227,12 @@ fn write_array(
     while members.next(json, VALUES, notes)?.is_some() {
         each(json, |json| {
             text.element(open_at);
-            Any::read(json, text, notes, scratch, depth + 1)?.write(json, text, notes, scratch)
+            Any::read(json, text, notes, scratch, depth + 1)?.write(json, text, notes, scratch)?;
+            if text.len() - open_at > notes.limits.line_bytes_max {
+                notes.fault(Fault::ValueTooLarge);
+                text.forget_elements(open_at);
+            }
+            Ok(())
         })?;
     }
     text.close_array(open_at);
@@ -238,6 +252,7 @@ fn write_map(
         each(json, |json| {
             member(json, text, &object, notes, scratch, depth + 1)?;
             notes.check_key(&scratch.key);
+            bound_object(text, &object, notes);
             Ok(())
         })?;
     }

@@ -7,13 +7,17 @@ use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use crate::decode::Refused;
 use crate::decode::json::{Error, KeySet, Parser, Type, Value};
 use crate::decode::otlp::Refusing;
 use crate::decode::otlp::notes::Notes;
+use crate::decode::{Limits, Refused};
 
 /// How deep a value may nest in a field that OTLP does not have.
 const SKIPPED_DEPTH_MAX: usize = 64;
+
+/// Fields of one object that OTLP does not have and that are remembered, to tell duplicates. Chosen: many times what
+/// a later version of the protocol could add.
+const UNKNOWN_FIELDS_MAX: usize = 1_024;
 
 /// Buffers for what does not stand in the body as it is meant: one set a body.
 #[derive(Debug, Default)]
@@ -56,7 +60,10 @@ impl<'t> Members<'t> {
                 if !self.unknown.insert(key) {
                     return Err(duplicate_key(json));
                 }
-                skip(json)?;
+                if self.unknown.len() > UNKNOWN_FIELDS_MAX {
+                    return Err(refuse(json, "an object has too many fields that OTLP does not have"));
+                }
+                skip(json, notes.limits)?;
                 continue;
             };
             if self.seen & (1 << field) != 0 {
@@ -81,9 +88,12 @@ impl<'t> Members<'t> {
 }
 
 /// Skips a value of no interest, which must be in order all the same.
-pub(super) fn skip(json: &mut Parser<'_>) -> Refusing<()> {
+pub(super) fn skip(json: &mut Parser<'_>, limits: &Limits) -> Refusing<()> {
     let is_nested = matches!(json.peek().map_err(refused)?, Type::Object | Type::Array);
     let raw = json.raw_value().map_err(refused)?;
+    if raw.len() > limits.line_bytes_max {
+        return Err(refuse(json, "a field that OTLP does not have is longer than a value may be"));
+    }
     if is_nested {
         let (mut out, mut scratch, mut keys) = (Vec::new(), String::new(), KeySet::default());
         Parser::new(raw, SKIPPED_DEPTH_MAX)

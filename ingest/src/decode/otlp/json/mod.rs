@@ -9,4 +9,5 @@ mod log;
 mod request;
 mod span;
 
+pub(crate) use request::paced;
 pub use request::{logs_json, traces_json};

@@ -3,11 +3,12 @@
 use storage::record::Draft;
 
 use super::any_value::attributes;
-use super::fields::{Members, Scratch, each, refused, skip, string, uint32};
+use super::fields::{Members, Scratch, refused, skip, string, uint32};
 use super::{log, span};
 use crate::decode::json::{Parser, Text};
 use crate::decode::otlp::sink::{Sink, fill};
 use crate::decode::otlp::{NESTING_MAX, Refusing};
+use crate::decode::pace::{Pace, at_once};
 use crate::decode::{Context, Decoded, Refused};
 
 /// Brackets that may be open at once: a level of a map takes four, the envelope and a record twelve.
@@ -35,7 +36,7 @@ const LOGS: Signal =
 /// 400 where the bytes are not that message or nest without end; 413 for more than `records_max` spans,
 /// or resources that grow past bounds when they stand in every row. The draft is empty then.
 pub fn traces_json(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<Decoded, Refused> {
-    fill(ctx, draft, |sink| request(body, sink, &TRACES))
+    at_once(paced(body, ctx, draft, &mut Pace::default(), true))
 }
 
 /// Appends the records of an `ExportLogsServiceRequest` in JSON to the draft.
@@ -43,10 +44,22 @@ pub fn traces_json(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Res
 /// # Errors
 /// As [`traces_json`].
 pub fn logs_json(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<Decoded, Refused> {
-    fill(ctx, draft, |sink| request(body, sink, &LOGS))
+    at_once(paced(body, ctx, draft, &mut Pace::default(), false))
 }
 
-fn request(body: &[u8], sink: &mut Sink<'_, '_>, signal: &Signal) -> Refusing<()> {
+/// As [`traces_json`] or [`logs_json`], in slices.
+pub(crate) async fn paced(
+    body: &[u8],
+    ctx: &mut Context<'_>,
+    draft: &mut Draft,
+    pace: &mut Pace<'_>,
+    are_traces: bool,
+) -> Result<Decoded, Refused> {
+    let signal = if are_traces { &TRACES } else { &LOGS };
+    fill(ctx, draft, async |sink| request(body, sink, signal, pace).await).await
+}
+
+async fn request(body: &[u8], sink: &mut Sink<'_, '_>, signal: &Signal, pace: &mut Pace<'_>) -> Refusing<()> {
     if body.is_empty() {
         return Ok(());
     }
@@ -54,17 +67,21 @@ fn request(body: &[u8], sink: &mut Sink<'_, '_>, signal: &Signal) -> Refusing<()
     let mut scratch = Scratch::default();
     let mut members = Members::open(&mut json)?;
     while members.next(&mut json, &[signal.resources], &mut sink.notes)?.is_some() {
-        each(&mut json, |json| resource_group(json, sink, &mut scratch, signal))?;
+        json.array().map_err(refused)?;
+        while json.element().map_err(refused)? {
+            resource_group(&mut json, sink, &mut scratch, signal, pace).await?;
+        }
     }
     json.end().map_err(refused)
 }
 
 /// `ResourceSpans` or `ResourceLogs`.
-fn resource_group<'t>(
+async fn resource_group<'t>(
     json: &mut Parser<'t>,
     sink: &mut Sink<'_, '_>,
     scratch: &mut Scratch,
     signal: &Signal,
+    pace: &mut Pace<'_>,
 ) -> Refusing<()> {
     let object = sink.open_resource();
     let (mut schema_url, mut dropped, mut groups) = (Text::plain(""), 0, None);
@@ -86,7 +103,7 @@ fn resource_group<'t>(
                         )?,
                         "droppedAttributesCount" => dropped = uint32(json)?,
                         // Entity references name attributes that stand beside them.
-                        _ => skip(json)?,
+                        _ => skip(json, sink.notes.limits)?,
                     }
                 }
             }
@@ -96,18 +113,22 @@ fn resource_group<'t>(
         }
     }
     sink.close_resource(object, dropped, schema_url.text(&mut scratch.text));
-    match groups {
-        Some(mut json) => each(&mut json, |json| scope_group(json, sink, scratch, signal)),
-        None => Ok(()),
+    if let Some(mut json) = groups {
+        json.array().map_err(refused)?;
+        while json.element().map_err(refused)? {
+            scope_group(&mut json, sink, scratch, signal, pace).await?;
+        }
     }
+    Ok(())
 }
 
 /// `ScopeSpans` or `ScopeLogs`.
-fn scope_group<'t>(
+async fn scope_group<'t>(
     json: &mut Parser<'t>,
     sink: &mut Sink<'_, '_>,
     scratch: &mut Scratch,
     signal: &Signal,
+    pace: &mut Pace<'_>,
 ) -> Refusing<()> {
     let object = sink.open_scope();
     let (mut schema_url, mut dropped, mut records) = (Text::plain(""), 0, None);
@@ -133,15 +154,19 @@ fn scope_group<'t>(
         }
     }
     sink.close_scope(object, dropped, schema_url.text(&mut scratch.text));
-    match records {
-        Some(mut json) => each(&mut json, |json| {
+    if let Some(mut json) = records {
+        json.array().map_err(refused)?;
+        while json.element().map_err(refused)? {
+            let start = json.offset();
             sink.begin()?;
-            (signal.record)(json, sink, scratch)?;
+            (signal.record)(&mut json, sink, scratch)?;
             sink.end();
-            Ok(())
-        }),
-        None => Ok(()),
+            if pace.record(sink.shared_bytes() + json.offset() - start) {
+                pace.rest(sink.held_bytes()).await.map_err(Box::new)?;
+            }
+        }
     }
+    Ok(())
 }
 
 /// Passes over the value that comes next and gives back a parser that stands before it; its caller reads it.

@@ -6,7 +6,7 @@
 use storage::record::Value;
 
 use crate::decode::Refused;
-use crate::decode::otlp::notes::Notes;
+use crate::decode::otlp::notes::{Fault, Notes};
 use crate::decode::otlp::sink::Sink;
 use crate::decode::otlp::text::{JsonText, Object};
 use crate::decode::otlp::wire::Reader;
@@ -112,7 +112,16 @@ pub(super) fn member(
     if !matches!(attribute.value, Any::Scalar(_)) {
         notes.check_len(text.len() - start);
     }
+    bound_object(text, object, notes);
     Ok(())
+}
+
+/// Gives up an object that is longer than a value may be: what is left of it is walked, and not written.
+fn bound_object(text: &mut JsonText, object: &Object, notes: &mut Notes<'_>) {
+    if text.len_of(object) > notes.limits.line_bytes_max {
+        notes.fault(Fault::ValueTooLarge);
+        text.forget_entries(object);
+    }
 }
 
 /// Appends a value that lies `depth` values deep as JSON text.
@@ -138,6 +147,10 @@ fn write(text: &mut JsonText, notes: &mut Notes<'_>, value: Any<'_>, depth: usiz
                 let element = Any::read(payload.bytes()?, notes)?;
                 text.element(open_at);
                 write(text, notes, element, depth + 1)?;
+                if text.len() - open_at > notes.limits.line_bytes_max {
+                    notes.fault(Fault::ValueTooLarge);
+                    text.forget_elements(open_at);
+                }
             }
             text.close_array(open_at);
         }
@@ -153,6 +166,7 @@ fn write(text: &mut JsonText, notes: &mut Notes<'_>, value: Any<'_>, depth: usiz
                 notes.check_key(key);
                 text.key(&object, key);
                 write(text, notes, value, depth + 1)?;
+                bound_object(text, &object, notes);
             }
             notes.has_duplicate |= text.close_object(object);
         }

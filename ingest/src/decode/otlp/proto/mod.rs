@@ -5,4 +5,5 @@ mod log;
 mod request;
 mod span;
 
+pub(crate) use request::{logs, traces};
 pub use request::{logs_proto, traces_proto};

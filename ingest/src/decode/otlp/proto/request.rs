@@ -7,6 +7,7 @@ use super::{log, span};
 use crate::decode::otlp::Refusing;
 use crate::decode::otlp::sink::{Sink, fill};
 use crate::decode::otlp::wire::Reader;
+use crate::decode::pace::{Pace, at_once};
 use crate::decode::{Context, Decoded, Refused};
 
 /// Walks the records of a scope; the envelopes of both signals are alike, field by field.
@@ -20,7 +21,7 @@ type Record = fn(&mut Sink<'_, '_>, &[u8]) -> Refusing<()>;
 /// 400 where the bytes are not that message or nest without end; 413 for more than `records_max` spans,
 /// or resources that grow past bounds when they stand in every row. The draft is empty then.
 pub fn traces_proto(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<Decoded, Refused> {
-    fill(ctx, draft, |sink| request(body, sink, span::span))
+    at_once(traces(body, ctx, draft, &mut Pace::default()))
 }
 
 /// Appends the records of an `ExportLogsServiceRequest` to the draft.
@@ -28,14 +29,34 @@ pub fn traces_proto(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Re
 /// # Errors
 /// As [`traces_proto`].
 pub fn logs_proto(body: &[u8], ctx: &mut Context<'_>, draft: &mut Draft) -> Result<Decoded, Refused> {
-    fill(ctx, draft, |sink| request(body, sink, log::log))
+    at_once(logs(body, ctx, draft, &mut Pace::default()))
 }
 
-fn request(body: &[u8], sink: &mut Sink<'_, '_>, record: Record) -> Refusing<()> {
+/// As [`traces_proto`], in slices.
+pub(crate) async fn traces(
+    body: &[u8],
+    ctx: &mut Context<'_>,
+    draft: &mut Draft,
+    pace: &mut Pace<'_>,
+) -> Result<Decoded, Refused> {
+    fill(ctx, draft, async |sink| request(body, sink, span::span, pace).await).await
+}
+
+/// As [`logs_proto`], in slices.
+pub(crate) async fn logs(
+    body: &[u8],
+    ctx: &mut Context<'_>,
+    draft: &mut Draft,
+    pace: &mut Pace<'_>,
+) -> Result<Decoded, Refused> {
+    fill(ctx, draft, async |sink| request(body, sink, log::log, pace).await).await
+}
+
+async fn request(body: &[u8], sink: &mut Sink<'_, '_>, record: Record, pace: &mut Pace<'_>) -> Refusing<()> {
     let mut fields = Reader::new(body);
     while let Some((number, payload)) = fields.next()? {
         match number {
-            1 => resource_group(payload.bytes()?, sink, record)?,
+            1 => resource_group(payload.bytes()?, sink, record, pace).await?,
             _ => sink.notes.has_unknown = true,
         }
     }
@@ -43,7 +64,12 @@ fn request(body: &[u8], sink: &mut Sink<'_, '_>, record: Record) -> Refusing<()>
 }
 
 /// `ResourceSpans` or `ResourceLogs`.
-fn resource_group(message: &[u8], sink: &mut Sink<'_, '_>, record: Record) -> Refusing<()> {
+async fn resource_group(
+    message: &[u8],
+    sink: &mut Sink<'_, '_>,
+    record: Record,
+    pace: &mut Pace<'_>,
+) -> Refusing<()> {
     let object = sink.open_resource();
     let (mut schema_url, mut dropped) = ("", 0);
     // The resource may stand behind the records that need it: this pass skips over them by their length.
@@ -78,7 +104,7 @@ fn resource_group(message: &[u8], sink: &mut Sink<'_, '_>, record: Record) -> Re
     let mut fields = Reader::new(message);
     while let Some((number, payload)) = fields.next()? {
         match number {
-            2 => scope_group(payload.bytes()?, sink, record)?,
+            2 => scope_group(payload.bytes()?, sink, record, pace).await?,
             1 | 3 => (),
             _ => sink.notes.has_unknown = true,
         }
@@ -87,7 +113,12 @@ fn resource_group(message: &[u8], sink: &mut Sink<'_, '_>, record: Record) -> Re
 }
 
 /// `ScopeSpans` or `ScopeLogs`.
-fn scope_group(message: &[u8], sink: &mut Sink<'_, '_>, record: Record) -> Refusing<()> {
+async fn scope_group(
+    message: &[u8],
+    sink: &mut Sink<'_, '_>,
+    record: Record,
+    pace: &mut Pace<'_>,
+) -> Refusing<()> {
     let object = sink.open_scope();
     let (mut schema_url, mut dropped) = ("", 0);
     let mut fields = Reader::new(message);
@@ -117,9 +148,13 @@ fn scope_group(message: &[u8], sink: &mut Sink<'_, '_>, record: Record) -> Refus
     while let Some((number, payload)) = fields.next()? {
         match number {
             2 => {
+                let message = payload.bytes()?;
                 sink.begin()?;
-                record(sink, payload.bytes()?)?;
+                record(sink, message)?;
                 sink.end();
+                if pace.record(sink.shared_bytes() + message.len()) {
+                    pace.rest(sink.held_bytes()).await.map_err(Box::new)?;
+                }
             }
             1 | 3 => (),
             _ => sink.notes.has_unknown = true,

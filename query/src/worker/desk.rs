@@ -1,0 +1,166 @@
+//! The worker's end of the socket: sends reports, asks for what it needs, and hands out what comes.
+//!
+//! The worker's main thread alone reads; whoever asked waits for its own number. Writing blocks: a server that does
+//! not read holds the query back, which is the point.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::wire::{self, ASKS_MAX, Ask, Given, LENT_BYTES_MAX, PREFIX_BYTES, ToServer, ToWorker};
+use crate::refusal::Refusal;
+
+/// Descriptors that may come with one read of the socket.
+const DESCRIPTORS_MAX: usize = 8;
+
+/// What was given for one ask.
+#[derive(Debug)]
+pub struct Gift {
+    /// The answer.
+    pub given: Given,
+    /// Its bytes.
+    pub tail: Bytes,
+    /// The descriptor that came with it.
+    pub descriptor: Option<OwnedFd>,
+}
+
+/// Reads frames, on the main thread.
+pub struct Inbox {
+    stream: UnixStream,
+    descriptors: VecDeque<OwnedFd>,
+}
+
+impl Inbox {
+    /// Reads from that socket.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
+        Self { stream, descriptors: VecDeque::new() }
+    }
+
+    /// The next frame; `None` once the server has gone.
+    ///
+    /// # Errors
+    /// The system's, or a frame that cannot be read.
+    pub fn next(&mut self) -> io::Result<Option<(ToWorker, Bytes, Option<OwnedFd>)>> {
+        let malformed = |_| io::Error::from(io::ErrorKind::InvalidData);
+        let mut prefix = [0; PREFIX_BYTES];
+        if !self.fill(&mut prefix)? {
+            return Ok(None);
+        }
+        let (head_bytes, tail_bytes) = wire::lengths(prefix, LENT_BYTES_MAX).map_err(malformed)?;
+        let mut head = vec![0; head_bytes];
+        let mut tail = vec![0; tail_bytes];
+        if !(self.fill(&mut head)? && self.fill(&mut tail)?) {
+            return Ok(None);
+        }
+        let head: ToWorker = wire::head(&head).map_err(malformed)?;
+        let has_descriptor =
+            matches!(&head, ToWorker::Given { given: Given::Opened { has_descriptor: true }, .. });
+        let descriptor = if has_descriptor { self.descriptors.pop_front() } else { None };
+        Ok(Some((head, Bytes::from(tail), descriptor)))
+    }
+
+    /// Fills the buffer, and keeps the descriptors that come on the way. `false` at the end of the stream.
+    fn fill(&mut self, mut bytes: &mut [u8]) -> io::Result<bool> {
+        while !bytes.is_empty() {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let got =
+                recvmsg(&self.stream, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC);
+            let count = match got {
+                Ok(message) => message.bytes,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                    self.descriptors.extend(descriptors);
+                }
+            }
+            if count == 0 {
+                return Ok(false);
+            }
+            bytes = &mut std::mem::take(&mut bytes)[count..];
+        }
+        Ok(true)
+    }
+}
+
+/// Where a query asks and reports.
+pub struct Desk {
+    stream: Mutex<UnixStream>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Gift>>>,
+    next_id: AtomicU64,
+    /// The query that is answered now.
+    number: AtomicU64,
+    room: Semaphore,
+}
+
+impl Desk {
+    /// A desk that writes to that socket.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
+        Self {
+            stream: Mutex::new(stream),
+            waiting: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            number: AtomicU64::new(0),
+            room: Semaphore::new(ASKS_MAX),
+        }
+    }
+
+    /// Begins a query: what was asked before is nobody's any more.
+    pub fn begin(&self, number: u64) {
+        self.number.store(number, Ordering::Relaxed);
+        self.waiting().clear();
+    }
+
+    /// Hands out what was given.
+    pub fn deliver(&self, id: u64, gift: Gift) {
+        if let Some(asked) = self.waiting().remove(&id) {
+            // Who asked may have gone: a limit was reached.
+            drop(asked.send(gift));
+        }
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// What the server refuses.
+    pub async fn ask(&self, ask: Ask) -> Result<Gift, Refusal> {
+        let _room = self.room.acquire().await;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.waiting().insert(id, sender);
+        let number = self.number.load(Ordering::Relaxed);
+        self.report(&ToServer::Ask { number, id, ask }, &[]).map_err(|_| Refusal::bug())?;
+        let gift = receiver.await.map_err(|_| Refusal::bug())?;
+        match gift.given {
+            Given::Refused(refused) => Err(refused.into()),
+            _ => Ok(gift),
+        }
+    }
+
+    /// Reports.
+    ///
+    /// # Errors
+    /// The system's: the server has gone.
+    pub fn report(&self, head: &ToServer, tail: &[u8]) -> io::Result<()> {
+        let begin = wire::begin(head, tail.len());
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        stream.write_all(&begin)?;
+        stream.write_all(tail)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Gift>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

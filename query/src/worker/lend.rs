@@ -1,0 +1,291 @@
+//! What a worker is lent for one query: tables of the tenant's view, pruned file lists, hot rows, opened files.
+//!
+//! This is the one door through which data reaches a worker (T1). It answers from snapshots that were taken for this
+//! query, opens no file that is not on a list it gave, and reads no range outside of one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{GetOptions, GetResultPayload, ObjectStore};
+use storage::reader::Snapshot;
+use tokio::task::spawn_blocking;
+
+use super::hot::{self, Wanted};
+use super::wire::{self, Ask, Given, READ_BYTES_MAX};
+use crate::plan::table;
+use crate::prune::{self, Bounds};
+use crate::refusal::Refusal;
+
+/// Scans of one query: more than a plan within its bounds has.
+const SCANS_MAX: usize = 1_000;
+
+/// Finds a table by its name, as the caller sees it.
+type Find = dyn Fn(&str) -> Option<Arc<Snapshot>> + Send + Sync;
+
+/// Lends to one query.
+pub struct Lender {
+    find: Arc<Find>,
+    store: Arc<dyn ObjectStore>,
+    lent: Mutex<Lent>,
+    /// Bytes of objects that went through the server.
+    passed_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Lent {
+    tables: BTreeMap<String, Arc<Snapshot>>,
+    scans: Vec<Arc<Scan>>,
+    /// Sizes of the files of all scans, by path.
+    files: HashMap<String, u64>,
+}
+
+struct Scan {
+    snapshot: Arc<Snapshot>,
+    wanted: Wanted,
+}
+
+/// A gift to send.
+pub struct Loan {
+    /// The answer.
+    pub given: Given,
+    /// Its bytes.
+    pub tail: Bytes,
+    /// The descriptor that goes with it.
+    pub file: Option<File>,
+}
+
+impl Loan {
+    fn of(given: Given, tail: impl Into<Bytes>) -> Self {
+        Self { given, tail: tail.into(), file: None }
+    }
+}
+
+impl Lender {
+    /// Lends the tables that `find` finds, whose files are in `store`, rooted at the tenant's prefix.
+    pub fn new(
+        find: impl Fn(&str) -> Option<Arc<Snapshot>> + Send + Sync + 'static,
+        store: Arc<dyn ObjectStore>,
+    ) -> Self {
+        Self { find: Arc::new(find), store, lent: Mutex::default(), passed_bytes: AtomicU64::new(0) }
+    }
+
+    /// Answers what a worker asks. What it may not have is refused; the worker goes on or not as it likes.
+    pub async fn answer(&self, ask: Ask) -> Loan {
+        let answered = match ask {
+            Ask::Table { name } => self.table(name).await,
+            Ask::Scan { table, projection, time_ns, sources } => {
+                self.scan(&table, projection, Bounds { time_ns, sources })
+            }
+            Ask::Hot { scan, at } => self.hot(scan, at).await,
+            Ask::Open { path } => self.open(path).await,
+            Ask::Read { path, ranges } => self.read(&path, &ranges).await,
+        };
+        answered.unwrap_or_else(|refusal| Loan::of(Given::Refused((&refusal).into()), Bytes::new()))
+    }
+
+    fn lent(&self) -> MutexGuard<'_, Lent> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn table(&self, name: String) -> Result<Loan, Refusal> {
+        let known = self.lent().tables.get(&name).cloned();
+        let snapshot = match known {
+            Some(snapshot) => snapshot,
+            None => {
+                let (find, asked) = (Arc::clone(&self.find), name.clone());
+                // T1: what is not in the view is not there, whoever else has it.
+                let found = spawn_blocking(move || find(&asked)).await.map_err(|_| Refusal::bug())?;
+                let snapshot = found.ok_or_else(Refusal::table_not_found)?;
+                self.lent().tables.insert(name, Arc::clone(&snapshot));
+                snapshot
+            }
+        };
+        let given = Given::Table { kind: snapshot.kind.as_str().to_owned(), rows: table::rows(&snapshot) };
+        Ok(Loan::of(given, hot::schema(&snapshot.schema)?))
+    }
+
+    fn scan(&self, table: &str, projection: Option<Vec<usize>>, bounds: Bounds) -> Result<Loan, Refusal> {
+        let mut lent = self.lent();
+        let snapshot = Arc::clone(lent.tables.get(table).ok_or_else(Refusal::bug)?);
+        let columns = snapshot.schema.fields().len();
+        if lent.scans.len() >= SCANS_MAX || projection.iter().flatten().any(|at| *at >= columns) {
+            return Err(Refusal::bug());
+        }
+        let files: Vec<wire::File> = prune::files(&snapshot.files, &bounds)
+            .iter()
+            .map(|file| wire::File {
+                path: format!("{}/{}", snapshot.table.dataset, file.path),
+                bytes: file.bytes,
+                rows: file.rows,
+                time_ns: file.time_ns,
+            })
+            .collect();
+        lent.files.extend(files.iter().map(|file| (file.path.clone(), file.bytes)));
+        let hot_rows = snapshot.hot_rows();
+        let scan = lent.scans.len();
+        lent.scans.push(Arc::new(Scan { snapshot, wanted: Wanted { projection, bounds } }));
+        Ok(Loan::of(Given::Scan { scan, files, hot_rows }, Bytes::new()))
+    }
+
+    async fn hot(&self, scan: usize, at: (usize, usize)) -> Result<Loan, Refusal> {
+        let scan = Arc::clone(self.lent().scans.get(scan).ok_or_else(Refusal::bug)?);
+        let taken = spawn_blocking(move || hot::take(&scan.snapshot, &scan.wanted, at));
+        let (bytes, next) = taken.await.map_err(|_| Refusal::bug())??;
+        Ok(Loan::of(Given::Hot { next }, bytes))
+    }
+
+    /// The size of a file that was listed.
+    fn listed(&self, path: &str) -> Result<u64, Refusal> {
+        // T1: a path that was not on a list is nobody's.
+        self.lent().files.get(path).copied().ok_or_else(Refusal::bug)
+    }
+
+    async fn open(&self, path: String) -> Result<Loan, Refusal> {
+        self.listed(&path)?;
+        let location = Path::parse(&path).map_err(|_| Refusal::bug())?;
+        let got = self.store.get_opts(&location, GetOptions::default()).await;
+        let got = got.map_err(|error| refusal(&path, &error))?;
+        Ok(match got.payload {
+            // Opened for reading: all that goes with it is this one file.
+            GetResultPayload::File(file, _) => {
+                Loan { given: Given::Opened { has_descriptor: true }, tail: Bytes::new(), file: Some(file) }
+            }
+            GetResultPayload::Stream(_) => Loan::of(Given::Opened { has_descriptor: false }, Bytes::new()),
+        })
+    }
+
+    async fn read(&self, path: &str, ranges: &[(u64, u64)]) -> Result<Loan, Refusal> {
+        let size = self.listed(path)?;
+        let mut total = 0_u64;
+        for (begin, end) in ranges {
+            if begin > end || *end > size {
+                return Err(Refusal::bug());
+            }
+            total = total.saturating_add(end - begin);
+        }
+        if total > READ_BYTES_MAX {
+            return Err(Refusal::bug());
+        }
+        let location = Path::parse(path).map_err(|_| Refusal::bug())?;
+        let ranges: Vec<_> = ranges.iter().map(|(begin, end)| *begin..*end).collect();
+        let got = self.store.get_ranges(&location, &ranges).await.map_err(|error| refusal(path, &error))?;
+        self.passed_bytes.fetch_add(total, Ordering::Relaxed);
+        Ok(match got.as_slice() {
+            [only] => Loan::of(Given::Bytes, only.clone()),
+            _ => Loan::of(Given::Bytes, got.concat()),
+        })
+    }
+
+    /// Bytes of objects that went through the server.
+    #[must_use]
+    pub fn passed_bytes(&self) -> u64 {
+        self.passed_bytes.load(Ordering::Relaxed)
+    }
+}
+
+fn refusal(path: &str, error: &object_store::Error) -> Refusal {
+    match error {
+        object_store::Error::NotFound { .. } => Refusal::corrupt_object(path),
+        _ => Refusal::storage_unavailable(),
+    }
+}
+
+impl std::fmt::Debug for Lender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lender")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+    use object_store::{ObjectStoreExt, PutPayload, path::Path};
+
+    use super::{Lender, READ_BYTES_MAX, SCANS_MAX};
+    use crate::fixture::{Fixture, Sealed, T0, row};
+    use crate::worker::wire::{Ask, Given};
+    use storage::record::{Draft, Kind};
+
+    fn status(given: &Given) -> u16 {
+        match given {
+            Given::Refused(refused) => refused.status,
+            _ => 200,
+        }
+    }
+
+    async fn lender() -> Lender {
+        let mut fixture = Fixture::new();
+        let one = |draft: &mut Draft| row(draft, T0, "s", |_| {});
+        fixture.table("a", "events", Kind::Events, &[(Sealed::Yes, &one), (Sealed::No, &one)]).await;
+        let snapshot = Arc::new(fixture.snapshots[0].clone());
+        let rooted = object_store::prefix::PrefixStore::new(Arc::clone(&fixture.store), "tenant/a");
+        Lender::new(move |name| (name == "events").then(|| Arc::clone(&snapshot)), Arc::new(rooted))
+    }
+
+    fn scan() -> Ask {
+        Ask::Scan {
+            table: "events".into(),
+            projection: Some(vec![0]),
+            time_ns: (i64::MIN, i64::MAX),
+            sources: None,
+        }
+    }
+
+    // T1
+    #[tokio::test]
+    async fn only_listed_files_and_ranges_within_them_are_lent() {
+        let lender = lender().await;
+        let file = "events/date=2026-01-02/0000.parquet".to_owned();
+        let open = |path: &str| Ask::Open { path: path.to_owned() };
+        assert_eq!(status(&lender.answer(open(&file)).await.given), 500);
+        assert_eq!(status(&lender.answer(scan()).await.given), 500, "no table was asked for");
+        assert_eq!(status(&lender.answer(Ask::Table { name: "other".into() }).await.given), 404);
+        assert_eq!(status(&lender.answer(Ask::Table { name: "events".into() }).await.given), 200);
+        let Given::Scan { files, hot_rows, .. } = lender.answer(scan()).await.given else { panic!("a scan") };
+        assert_eq!((files.len(), files[0].path.as_str(), hot_rows), (1, file.as_str(), 1));
+        for path in ["", "/etc/passwd", "../b/events/x", "events/_delta_log/00000000000000000000.json"] {
+            assert_eq!(status(&lender.answer(open(path)).await.given), 500, "{path}");
+        }
+        assert_eq!(status(&lender.answer(open(&file)).await.given), 200);
+        let size = files[0].bytes;
+        for (range, expected) in
+            [((0, size), 200), ((0, size + 1), 500), ((5, 4), 500), ((u64::MAX - 1, u64::MAX), 500)]
+        {
+            let loan = lender.answer(Ask::Read { path: file.clone(), ranges: vec![range] }).await;
+            assert_eq!(status(&loan.given), expected, "{range:?}");
+        }
+        let columns = Ask::Scan {
+            table: "events".into(),
+            projection: Some(vec![10_000]),
+            time_ns: (0, 0),
+            sources: None,
+        };
+        assert_eq!(status(&lender.answer(columns).await.given), 500);
+    }
+
+    // B1
+    #[tokio::test]
+    async fn what_is_lent_at_once_is_bounded() {
+        let lender = lender().await;
+        lender.answer(Ask::Table { name: "events".into() }).await;
+        for _ in 0..SCANS_MAX {
+            assert_eq!(status(&lender.answer(scan()).await.given), 200);
+        }
+        assert_eq!(status(&lender.answer(scan()).await.given), 500);
+        let store = Arc::new(InMemory::new());
+        store.put(&Path::from("big"), PutPayload::from(vec![0; 6 << 20])).await.unwrap();
+        let lender = Lender::new(|_| None, store);
+        lender.lent().files.insert("big".into(), 6 << 20);
+        let read = |end| Ask::Read { path: "big".into(), ranges: vec![(0, end)] };
+        assert_eq!(lender.answer(read(READ_BYTES_MAX)).await.tail.len() as u64, READ_BYTES_MAX);
+        assert_eq!(status(&lender.answer(read(READ_BYTES_MAX + 1)).await.given), 500);
+        let twice = Ask::Read { path: "big".into(), ranges: vec![(0, 3 << 20), (0, 3 << 20)] };
+        assert_eq!(status(&lender.answer(twice).await.given), 500);
+    }
+}

@@ -1,0 +1,224 @@
+//! A worker as the server holds it: a child process and its socket.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::link::Link;
+use super::wire::{Configure, ToServer, ToWorker};
+
+/// The running binary itself, whatever became of its file since.
+pub const BINARY: &str = "/proc/self/exe";
+/// How long a worker may take to be ready.
+const READY_MAX: Duration = Duration::from_secs(30);
+/// How long a worker that closed its socket may take to end.
+const END_MAX: Duration = Duration::from_secs(2);
+/// Starts that may wait for the thread that makes them.
+const STARTS_MAX: usize = 64;
+
+/// How workers come to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Launch {
+    /// Not at all: SQL is not answered.
+    #[default]
+    Never,
+    /// This binary, as `sql-worker`.
+    Process,
+    /// A thread of this process over the same protocol, for tests of this crate: it cannot be killed.
+    #[cfg(test)]
+    Thread,
+}
+
+/// Bounds of the workers.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How they come to be.
+    pub launch: Launch,
+    /// Workers at once, warm or busy.
+    pub workers_max: usize,
+    /// Workers kept ready that have served nobody.
+    pub warm: usize,
+    /// Memory of one worker, in bytes, all told.
+    pub memory_bytes: u64,
+    /// Threads of one worker.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { launch: Launch::Never, workers_max: 4, warm: 1, memory_bytes: 128 << 20, threads: 2 }
+    }
+}
+
+/// A worker that waits for a query or answers one. Dropping it kills it.
+pub struct Worker {
+    child: Option<Child>,
+    /// Its socket.
+    pub link: Link,
+    /// Queries it has answered.
+    pub served: u64,
+    /// What it held when it was ready, in bytes.
+    ready_bytes: u64,
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Aborted, as where an allocation fails, or killed from outside, as where the machine is out of memory.
+    OutOfMemory,
+    /// Any other way: our bug.
+    Crashed,
+}
+
+impl Worker {
+    /// Memory it holds now beyond what it held when it was ready, in bytes.
+    #[must_use]
+    pub fn grown_bytes(&self) -> u64 {
+        self.held_bytes().saturating_sub(self.ready_bytes)
+    }
+
+    /// Memory it holds now, in bytes.
+    fn held_bytes(&self) -> u64 {
+        let Some(child) = &self.child else { return 0 };
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        kib.unwrap_or(0) << 10
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Kills it at once; [`Self::reap`] waits for the rest.
+    pub fn kill(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+        }
+    }
+
+    /// Waits until nothing of the process is left, and says how it ended. Blocks: milliseconds after a kill.
+    pub fn reap(mut self) -> End {
+        use std::os::unix::process::ExitStatusExt as _;
+        let begun = Instant::now();
+        let status = loop {
+            let Some(child) = &mut self.child else { break None };
+            match child.try_wait() {
+                Ok(None) if begun.elapsed() < END_MAX => std::thread::sleep(Duration::from_millis(1)),
+                Ok(Some(status)) => break Some(status),
+                _ => {
+                    let _ = child.kill();
+                    break child.wait().ok();
+                }
+            }
+        };
+        let signal = status.and_then(|status| status.signal());
+        match signal {
+            Some(libc::SIGABRT | libc::SIGKILL) => End::OutOfMemory,
+            _ => End::Crashed,
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What a start gives: the process, where there is one, and the server's end of the socket.
+type Started = io::Result<(Option<Child>, UnixStream)>;
+
+/// Starts workers, each from the one thread that lives as long as the server wants any: the kernel ends a worker with
+/// the thread that started it.
+#[derive(Clone)]
+pub struct Starter {
+    asked: mpsc::Sender<oneshot::Sender<Started>>,
+    options: Options,
+}
+
+impl Starter {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(options: Options) -> io::Result<Self> {
+        let (asked, mut asks) = mpsc::channel::<oneshot::Sender<Started>>(STARTS_MAX);
+        let launch = options.launch.clone();
+        std::thread::Builder::new().name("sql-starter".into()).spawn(move || {
+            while let Some(reply) = asks.blocking_recv() {
+                // Who asked may have gone: what was started is dropped, which ends it.
+                if let Err(Ok((Some(mut child), _))) = reply.send(start(&launch)) {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                }
+            }
+        })?;
+        Ok(Self { asked, options })
+    }
+
+    /// Starts a worker, and waits until it is ready.
+    ///
+    /// # Errors
+    /// The system's, or a worker that does not get ready.
+    pub async fn start(&self) -> io::Result<Worker> {
+        let (reply, started) = oneshot::channel();
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        self.asked.send(reply).await.map_err(|_| gone())?;
+        let (child, stream) = started.await.map_err(|_| gone())??;
+        let mut worker = Worker { child, link: Link::new(stream)?, served: 0, ready_bytes: 0 };
+        let configure = Configure { threads: self.options.threads, memory_bytes: self.options.memory_bytes };
+        worker.link.writer().write(&ToWorker::Configure(configure), &[], None).await?;
+        match tokio::time::timeout(READY_MAX, worker.link.read()).await {
+            Ok(Ok(Some((ToServer::Ready { confined_by }, _)))) => {
+                tracing::debug!(confined_by = confined_by.join(","), "a SQL worker is ready");
+            }
+            Ok(Err(error)) => return Err(error),
+            _ => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        worker.ready_bytes = worker.held_bytes();
+        Ok(worker)
+    }
+}
+
+fn start(launch: &Launch) -> Started {
+    match launch {
+        Launch::Never => Err(io::ErrorKind::Unsupported.into()),
+        Launch::Process => {
+            let (ours, theirs) = UnixStream::pair()?;
+            let child = Command::new(BINARY)
+                .arg0("floodmark")
+                .arg("sql-worker")
+                .env_clear()
+                .current_dir("/")
+                .stdin(Stdio::from(OwnedFd::from(theirs)))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            Ok((Some(child), ours))
+        }
+        #[cfg(test)]
+        Launch::Thread => {
+            let (ours, theirs) = UnixStream::pair()?;
+            std::thread::Builder::new()
+                .stack_size(64 << 20)
+                .spawn(move || super::serve::serve(theirs, false))?;
+            Ok((None, ours))
+        }
+    }
+}
+
+/// Waits for the end of a worker on a thread that may block.
+pub async fn reap(worker: Worker, handle: &Handle) -> End {
+    handle.spawn_blocking(move || worker.reap()).await.unwrap_or(End::Crashed)
+}

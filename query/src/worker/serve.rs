@@ -1,0 +1,96 @@
+//! The worker's main thread: confines the process, then reads what the server sends until the server goes.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+
+use super::confine;
+use super::desk::{Desk, Gift, Inbox};
+use super::process::BINARY;
+use super::run::Room;
+use super::wire::{Configure, ToServer, ToWorker};
+
+/// Stack of a query thread, in bytes. The planner recurses once for each operator of a chain; this bears the
+/// guard's bound several times over, and only what is touched costs memory.
+const STACK_BYTES: usize = 64 << 20;
+/// Threads of one query at most; more would need more address space for stacks than a worker begins with.
+const THREADS_MAX: usize = 4;
+
+/// The worker's `main`: takes the socket that stands as standard input, and serves until it is closed. At first it is
+/// not limited, and starts itself once more so that its memory is limited from the first byte.
+///
+/// # Errors
+/// What keeps the worker from starting, or a server that sends what cannot be read.
+pub fn main(is_limited: bool) -> io::Result<()> {
+    if !is_limited {
+        confine::begin()?;
+        // Once more, under the limit: the same binary, even where its file was replaced meanwhile.
+        let mut again = Command::new(BINARY);
+        return Err(again.arg0("floodmark").args(["sql-worker", "--limited"]).env_clear().exec());
+    }
+    serve(UnixStream::from(confine::process()?), true)
+}
+
+/// Serves over a socket; confined where it has a process of its own.
+///
+/// # Errors
+/// As [`main`].
+pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
+    let desk = Arc::new(Desk::new(stream.try_clone()?));
+    let mut inbox = Inbox::new(stream);
+    let Some((ToWorker::Configure(configure), ..)) = inbox.next()? else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let mut confined_by = Vec::new();
+    // Before there is a second thread: it holds for those that are started afterwards.
+    if has_process && confine::file_system() {
+        confined_by.push("landlock".to_owned());
+    }
+    let runtime = runtime(&configure)?;
+    let query_bytes = if has_process {
+        // A first query brings in what all queries need, so that it counts as the worker's own.
+        Room::new(Arc::clone(&desk), &configure, configure.memory_bytes).warm(&runtime);
+        confine::memory(configure.memory_bytes)?
+    } else {
+        configure.memory_bytes
+    };
+    let room = Arc::new(Room::new(Arc::clone(&desk), &configure, query_bytes));
+    let ticker = room.tick()?;
+    if has_process && confine::calls() {
+        confined_by.push("seccomp".to_owned());
+    }
+    desk.report(&ToServer::Ready { confined_by }, &[])?;
+    let served = attend(&mut inbox, &desk, &room, &runtime);
+    runtime.shutdown_background();
+    drop(ticker);
+    served
+}
+
+fn runtime(configure: &Configure) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(configure.threads.clamp(1, THREADS_MAX))
+        .thread_name("sql")
+        .thread_stack_size(STACK_BYTES)
+        .enable_time()
+        .build()
+}
+
+/// Reads frames until the server goes.
+fn attend(inbox: &mut Inbox, desk: &Desk, room: &Arc<Room>, runtime: &Runtime) -> io::Result<()> {
+    while let Some((head, tail, descriptor)) = inbox.next()? {
+        match head {
+            ToWorker::Query(question) => {
+                desk.begin(question.number);
+                let room = Arc::clone(room);
+                runtime.spawn(async move { room.answer(question).await });
+            }
+            ToWorker::Given { id, given } => desk.deliver(id, Gift { given, tail, descriptor }),
+            ToWorker::Configure(_) => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+    Ok(())
+}

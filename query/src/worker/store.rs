@@ -1,0 +1,235 @@
+//! The worker's object store: it reads the files of the scans it was given, and can name nothing else.
+//!
+//! A local file comes as an opened descriptor, once, and is read in place; an object of a bucket is read through the
+//! server, which checks each range against the file list it gave. So no path, no credential and no network is in a
+//! worker.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+use super::desk::Desk;
+use super::wire::{Ask, READ_BYTES_MAX};
+use crate::plan::table::Scanned;
+
+/// Files that are open at once; the one that was opened first is closed for the next.
+const OPEN_MAX: usize = 64;
+
+/// Reads what the server lends.
+pub struct Lent {
+    desk: Arc<Desk>,
+    /// The files of this query's scans, by path.
+    files: Mutex<HashMap<String, Scanned>>,
+    open: Mutex<Open>,
+    /// Bytes read so far.
+    read_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Open {
+    files: HashMap<String, Arc<File>>,
+    order: VecDeque<String>,
+    /// Whether files come as descriptors; learnt from the first.
+    is_remote: bool,
+}
+
+impl Lent {
+    /// A store with nothing in it.
+    #[must_use]
+    pub fn new(desk: Arc<Desk>) -> Self {
+        Self { desk, files: Mutex::default(), open: Mutex::default(), read_bytes: AtomicU64::new(0) }
+    }
+
+    /// Adds a file of a scan.
+    pub fn add(&self, file: Scanned) {
+        self.files().insert(file.path.clone(), file);
+    }
+
+    /// The files of one dataset's scans.
+    #[must_use]
+    pub fn files_of(&self, dataset: &str) -> Vec<Scanned> {
+        let is_of = |path: &str| path.strip_prefix(dataset).is_some_and(|rest| rest.starts_with('/'));
+        let mut files: Vec<Scanned> =
+            self.files().values().filter(|file| is_of(&file.path)).cloned().collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<String, Scanned>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes read so far.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(Ordering::Relaxed)
+    }
+
+    fn size(&self, location: &Path) -> Result<u64> {
+        self.files().get(location.as_ref()).map(|file| file.bytes).ok_or_else(|| Error::NotFound {
+            path: location.to_string(),
+            source: "not a file of this query".into(),
+        })
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The opened file; `None` where objects are read through the server.
+    async fn file(&self, path: &str) -> Result<Option<Arc<File>>> {
+        {
+            let open = self.open();
+            if open.is_remote {
+                return Ok(None);
+            }
+            if let Some(file) = open.files.get(path) {
+                return Ok(Some(Arc::clone(file)));
+            }
+        }
+        let gift = self
+            .desk
+            .ask(Ask::Open { path: path.to_owned() })
+            .await
+            .map_err(|refusal| failed(path, refusal))?;
+        let mut open = self.open();
+        let Some(descriptor) = gift.descriptor else {
+            open.is_remote = true;
+            return Ok(None);
+        };
+        let file = Arc::new(File::from(descriptor));
+        if open.order.len() >= OPEN_MAX
+            && let Some(oldest) = open.order.pop_front()
+        {
+            open.files.remove(&oldest);
+        }
+        if open.files.insert(path.to_owned(), Arc::clone(&file)).is_none() {
+            open.order.push_back(path.to_owned());
+        }
+        Ok(Some(file))
+    }
+
+    async fn read(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
+        let length = range.end.saturating_sub(range.start);
+        self.read_bytes.fetch_add(length, Ordering::Relaxed);
+        let Ok(length) = usize::try_from(length) else { return Err(short(path)) };
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).map_err(|_| short(path))?;
+        if let Some(file) = self.file(path).await? {
+            bytes.resize(length, 0);
+            // In place: a worker has one query, and what it reads is mostly in the page cache.
+            file.read_exact_at(&mut bytes, range.start).map_err(|_| short(path))?;
+            return Ok(Bytes::from(bytes));
+        }
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at + READ_BYTES_MAX);
+            let ask = Ask::Read { path: path.to_owned(), ranges: vec![(at, end)] };
+            let gift = self.desk.ask(ask).await.map_err(|refusal| failed(path, refusal))?;
+            if gift.tail.len() as u64 != end - at {
+                return Err(short(path));
+            }
+            bytes.extend_from_slice(&gift.tail);
+            at = end;
+        }
+        Ok(Bytes::from(bytes))
+    }
+}
+
+fn short(path: &str) -> Error {
+    Error::NotFound { path: path.to_owned(), source: "fewer bytes than its size".into() }
+}
+
+fn failed(path: &str, refusal: crate::refusal::Refusal) -> Error {
+    if refusal.code == "corrupt_object" || refusal.status == 500 {
+        return Error::NotFound { path: path.to_owned(), source: refusal.detail.into() };
+    }
+    Error::Generic { store: "lent", source: refusal.detail.into() }
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lent")
+    }
+}
+
+impl fmt::Display for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lent")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Lent {
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let size = self.size(location)?;
+        let range = match &options.range {
+            Some(range) => range
+                .as_range(size)
+                .map_err(|error| Error::Generic { store: "lent", source: Box::new(error) })?,
+            None => 0..size,
+        };
+        let bytes =
+            if options.head { Bytes::new() } else { self.read(location.as_ref(), range.clone()).await? };
+        Ok(GetResult {
+            payload: GetResultPayload::Stream(stream::once(async move { Ok(bytes) }).boxed()),
+            meta: ObjectMeta {
+                location: location.clone(),
+                last_modified: Default::default(),
+                size,
+                e_tag: None,
+                version: None,
+            },
+            range,
+            attributes: object_store::Attributes::new(),
+        })
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let size = self.size(location)?;
+        let mut all = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let range = range.start.min(size)..range.end.min(size);
+            all.push(self.read(location.as_ref(), range).await?);
+        }
+        Ok(all)
+    }
+
+    async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {
+        Err(Error::NotImplemented { operation: "put".into(), implementer: "Lent".into() })
+    }
+
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        Err(Error::NotImplemented { operation: "put".into(), implementer: "Lent".into() })
+    }
+
+    fn delete_stream(&self, _: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        stream::empty().boxed()
+    }
+
+    fn list(&self, _: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        stream::empty().boxed()
+    }
+
+    async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
+        Err(Error::NotImplemented { operation: "list".into(), implementer: "Lent".into() })
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        Err(Error::NotImplemented { operation: "copy".into(), implementer: "Lent".into() })
+    }
+}
