@@ -4,7 +4,7 @@
 //! version after; a seal publishes the version first and removes the chunks after. Whatever happens between,
 //! a chunk is left out exactly when the version's transactions say that it is in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -198,7 +198,7 @@ impl Table {
         // The columns after the chunks: what a chunk has is among them.
         let columns = self.columns();
         // A3: a chunk that is half sealed is read where it is not.
-        let rest = |chunk| {
+        let rest = |chunk: Arc<HotChunk>| {
             let left = published.rest(&chunk);
             HotRows::of(chunk, left)
         };
