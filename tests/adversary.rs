@@ -7,17 +7,19 @@
 //! measures is printed beside its goal; in a long run, where times mean something, the goals are asserted.
 //!
 //! `FLOODMARK_STATEMENTS=20000 cargo test --workspace --test it -- statements --nocapture` sends as many generated
-//! statements and looks at when each is answered.
+//! statements and looks at when each is answered. `FLOODMARK_FOOTPRINT=all cargo test --workspace --test it -- footprint
+//! --nocapture` prints what memory each kind of body takes for each of its bytes.
 
 pub mod attack;
 pub mod bodies;
 pub mod calm;
+mod footprint;
 pub mod scene;
 pub mod statements;
 pub mod wire;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use attack::Keys;
@@ -25,7 +27,7 @@ use calm::{Account, Service};
 use scene::Scene;
 use wire::Wire;
 
-use crate::harness::place::{MemoryGroup, SmallDisk, free_share, resident_of_all};
+use crate::harness::place::{MemoryGroup, SmallDisk, free_share, resident, resident_of_all};
 use crate::harness::{KEY, Server};
 use crate::kill::random::Random;
 
@@ -64,10 +66,16 @@ pub struct Bounded {
     pub group: Option<MemoryGroup>,
     _disk: Option<SmallDisk>,
     _folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One such server at a time: two that are attacked on one machine would measure each other.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Bounded {
     pub fn start(environment: &[(&str, &str)]) -> Self {
+        // A test that failed before left nothing behind that could be wrong.
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let disk = SmallDisk::mount(DISK_BYTES);
         let group = MemoryGroup::make(MEMORY_BYTES);
@@ -77,7 +85,7 @@ impl Bounded {
             None => format!("ulimit -v {ADDRESS_KIB}"),
         };
         let server = Server::start_within(&root.join("data"), environment, before);
-        Self { server, group, _disk: disk, _folder: folder }
+        Self { server, group, _disk: disk, _folder: folder, _alone: alone }
     }
 
     /// Memory of the server and everything it started, now.
@@ -119,7 +127,7 @@ impl Bounded {
 }
 
 /// The sum of the gauges of memory, where the server has them and answers.
-fn gauge(scene: &Scene) -> Option<u64> {
+pub fn gauge(scene: &Scene) -> Option<u64> {
     let answer = scene
         .connect()
         .and_then(|mut wire| wire.ask("GET", "/metrics", &[("Connection", "close")], b""))
@@ -153,10 +161,10 @@ impl Watch {
             scope.spawn(|| {
                 while is_watched.load(Ordering::Relaxed) {
                     if let Some(gauge) = gauge(scene) {
-                        let (all, child, _) = resident_of_all(pid);
+                        let now = resident(pid);
                         let mut most = gauges.lock().unwrap();
                         if most.is_none_or(|(most, _)| gauge > most) {
-                            *most = Some((gauge, all - child));
+                            *most = Some((gauge, now));
                         }
                     }
                     std::thread::sleep(Duration::from_millis(500));
@@ -169,7 +177,7 @@ impl Watch {
                 peak = peak.max(bounded.used());
                 let (_, child, children) = resident_of_all(pid);
                 (largest_child, children_max) = (largest_child.max(child), children_max.max(children));
-                if looks % 10 == 0 {
+                if looks.is_multiple_of(10) {
                     let is_low = free_share(bounded.server.data()) < DISK_SPARED;
                     scene.is_sparing.store(is_low, Ordering::Relaxed);
                 }
@@ -364,6 +372,9 @@ struct Answered {
     statuses: std::collections::BTreeMap<String, u64>,
 }
 
+/// How often a statement is sent again that was refused for its tenant's share.
+const RETRIES: u32 = 20;
+
 /// Sends `count` statements, four at a time.
 fn answer_all(bounded: &mut Bounded, key: &str, count: u64, seed: u64, time_max: Duration) -> Answered {
     let scene = Scene::default();
@@ -384,7 +395,15 @@ fn answer_all(bounded: &mut Bounded, key: &str, count: u64, seed: u64, time_max:
                         }
                         let mut random = Random(seed.wrapping_mul(1_000_000).wrapping_add(number));
                         let (kind, query) = statements::statement(&mut random);
-                        let told = answer_one(&scene, key, kind, &query);
+                        let mut told = answer_one(&scene, key, kind, &query);
+                        // Its tenant had its share of turns: it is to be tried, not only refused.
+                        for _ in 0..RETRIES {
+                            if told.1 != "503" {
+                                break;
+                            }
+                            std::thread::sleep(Duration::from_millis(200));
+                            told = answer_one(&scene, key, kind, &query);
+                        }
                         let mut answered = answered.lock().unwrap();
                         *answered.statuses.entry(format!("{kind}: {}", told.1)).or_default() += 1;
                         if told.0 > answered.slowest.0 {
@@ -401,7 +420,7 @@ fn answer_all(bounded: &mut Bounded, key: &str, count: u64, seed: u64, time_max:
         scene.is_over.store(true, Ordering::Relaxed);
         is_alive
     });
-    if !is_alive {
+    if !is_alive || bounded.server.ended().is_some() {
         panic!(
             "seed {seed}: the server is dead; {}\nlast requests:\n{}",
             bounded.told(),

@@ -189,13 +189,66 @@ fn every_invariant_is_listed_and_tested() {
     let code = code();
     for id in [
         "A1", "A2", "A3", "P1", "P2", "T1", "B1", "W1", "W2", "W3", "C1", "C2", "C3", "M1", "E1", "E2", "R1",
-        "Q1", "X1",
+        "Q1", "X1", "X2", "X3",
     ] {
         let row = listed.lines().find(|line| line.starts_with(&format!("| {id} |")));
         let row = row.unwrap_or_else(|| panic!("{id} is not listed"));
         let has_test = long_names(row).any(|name| code.contains(&format!("fn {name}(")));
         assert!(has_test || row.contains("not built"), "{id} names no test");
     }
+}
+
+/// Bounds that no test holds. The list may only get shorter.
+const UNHELD_MAX: usize = 61;
+
+/// Every constant `…_MAX` of the four crates is a row of `docs/BOUNDS.md`, and every row's test exists.
+#[test]
+fn every_bound_is_listed_with_its_test() {
+    let page = fs::read_to_string(root().join("docs/BOUNDS.md")).unwrap();
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+        .collect();
+    let mut wrong = Vec::new();
+    let mut found = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| !is_test(name) && !name.contains("/conformance/"))
+    {
+        for line in production(text).lines() {
+            let Some((_, rest)) = line.split_once("const ") else { continue };
+            let Some((constant, _)) = rest.split_once(':') else { continue };
+            if constant.ends_with("_MAX") || constant.contains("_MAX_") {
+                found.push((constant.to_owned(), name.clone()));
+            }
+        }
+    }
+    for (constant, file) in &found {
+        if !rows.iter().any(|row| row[0] == constant && row[1] == file) {
+            wrong.push(format!(
+                "{constant} in {file} is no row of docs/BOUNDS.md: what test turns red without it?"
+            ));
+        }
+    }
+    let code = code();
+    let mut unheld = 0;
+    for row in &rows {
+        let is_constant =
+            row[0].bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_' || byte.is_ascii_digit());
+        if is_constant && !found.iter().any(|(constant, file)| constant == row[0] && file == row[1]) {
+            wrong.push(format!("{} is not in {}", row[0], row[1]));
+        }
+        match row.get(4) {
+            None => unheld += 1,
+            // A reason, in words.
+            Some(test) if test.contains(' ') => {}
+            Some(test) if code.contains(&format!("fn {test}(")) => {}
+            Some(test) => wrong.push(format!("{}: there is no test {test}", row[0])),
+        }
+    }
+    if unheld > UNHELD_MAX {
+        wrong.push(format!("{unheld} bounds are held by no test, and were {UNHELD_MAX}"));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// A test, a metric or a setting that a page names in backquotes exists.

@@ -8,6 +8,7 @@ use crate::identity::Identity;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::state::State;
+use crate::turns::Turns;
 
 /// The running engine.
 pub struct App {
@@ -31,6 +32,8 @@ pub struct App {
     pub readiness: crate::api::Readiness,
     /// Where the engine's own answers are made: never on a lane.
     pub control: tokio::runtime::Handle,
+    /// Changes of state under way, by tenant.
+    pub admin_turns: Arc<Turns>,
     /// Open connections of all lanes.
     pub connections: AtomicUsize,
     /// Requests whose answer is not wholly handed over.

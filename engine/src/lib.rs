@@ -4,6 +4,7 @@
 //! `routes` is the one table of what there is and who may call it; `api` answers what the engine itself is asked,
 //! `lane` and `query` the rest.
 
+mod allocator;
 mod api;
 mod app;
 pub mod cli;
@@ -16,14 +17,20 @@ mod jobs;
 mod lane;
 mod logs;
 mod metrics;
+mod panics;
+mod private;
 mod routes;
 mod run;
 mod state;
+mod turns;
 
 pub use routes::routes;
 
 /// The process' `main`: runs the command line.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
+    panics::hide_messages();
+    allocator::start();
+    private::start();
     cli::run()
 }

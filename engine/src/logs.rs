@@ -124,7 +124,76 @@ fn escape(line: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::escape;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::{Lines, LogFormat, escape};
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic under this lock").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// P2: a panic's message may quote what a client sent. Its place is told, on every thread, and nothing else.
+    #[test]
+    fn a_panic_tells_its_place_and_nothing_of_its_message() {
+        let captured = Captured::default();
+        let before = std::panic::take_hook();
+        crate::panics::hide_messages();
+        let panicking = |captured: Captured| {
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(move || captured.clone())
+                .event_format(Lines { format: LogFormat::Json });
+            let subscriber = tracing_subscriber::registry().with(layer);
+            tracing::subscriber::with_default(subscriber, || {
+                let secret = String::from("{\"password\":\"hunter2\u{20ac}\"}");
+                let ended = std::panic::catch_unwind(|| {
+                    if secret.len() == 1 {
+                        0
+                    } else {
+                        panic!("cannot slice {secret} of {:?}", "4111111111111111")
+                    }
+                });
+                assert!(ended.is_err());
+                let ended = std::panic::catch_unwind(|| {
+                    let at = secret.find('\u{20ac}').map_or(0, |at| at + 1);
+                    secret[at..].len()
+                });
+                assert!(ended.is_err());
+            });
+        };
+        panicking(captured.clone());
+        let other = captured.clone();
+        let named = std::thread::Builder::new().name("lane-7".into());
+        named.spawn(move || panicking(other)).expect("a thread").join().expect("it caught its panics");
+        std::panic::set_hook(before);
+        let bytes = captured.0.lock().expect("no panic under this lock").clone();
+        let log = String::from_utf8(bytes).expect("UTF-8");
+        assert_eq!(log.lines().count(), 4, "{log}");
+        for line in log.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
+            assert_eq!(line["level"], "ERROR");
+            assert!(line["file"].as_str().is_some_and(|file| file.ends_with("logs.rs")), "{line}");
+            assert!(
+                line["line"].as_str().is_some_and(|at| at.parse::<u32>().is_ok_and(|at| at > 1)),
+                "{line}"
+            );
+        }
+        assert!(log.contains("lane-7"), "{log}");
+        for part in ["hunter2", "4111", "password", "cannot", "slice", "\u{20ac}", "boundary"] {
+            assert!(!log.contains(part), "{part} is in {log}");
+        }
+    }
 
     #[test]
     fn nothing_in_a_line_can_forge_another() {

@@ -24,7 +24,8 @@ use crate::state::origin::{self, Origin};
 use crate::state::proof::Prover;
 use crate::state::store::Store;
 use crate::state::{self, State, bootstrap};
-use crate::{http, lane, logs};
+use crate::turns::Turns;
+use crate::{allocator, http, lane, logs, private};
 
 /// How long what is under way may take once a signal came; with storage's own end this stays within 10 s.
 const DRAIN_MAX: Duration = Duration::from_secs(7);
@@ -37,6 +38,9 @@ const POISONED_GRACE: Duration = Duration::from_millis(100);
 
 /// Threads of administration and of the accepted connections' small answers.
 const CONTROL_THREADS: usize = 2;
+
+/// Changes of state that one tenant may have under way: they wait for each other, and for those of other tenants.
+const ADMIN_CHANGES_MAX: usize = 8;
 
 /// Connections that the kernel holds for us until they are accepted.
 const BACKLOG: i32 = 4_096;
@@ -116,7 +120,7 @@ where
     logs::start(level, config.settings.log_format);
     raise_descriptors();
     let data = &config.settings.data;
-    std::fs::create_dir_all(data)
+    private::data_folder(data)
         .map_err(|error| Exit::failed(format!("cannot make the data folder {}: {error}", data.display())))?;
     let root = storage::local_root(&config.settings.storage);
     let has_deployment = root.as_ref().is_some_and(|root| root.join("system/master.json").exists());
@@ -136,11 +140,15 @@ where
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
+        .on_thread_park(allocator::tidy)
         .enable_all()
         .build()
         .map_err(|error| Exit::failed(format!("cannot start threads: {error}")))?;
     let app = control.block_on(async {
-        let options = config.settings.storage.clone();
+        let options = storage::Options {
+            declared_key_secret: storage::DeclaredKeySecret::new(*derived.declared),
+            ..config.settings.storage.clone()
+        };
         let progress = Progress::default();
         if root.is_none() {
             origin::is_ours(&*storage::open_store(&options)?, &derived.check).await?;
@@ -175,8 +183,8 @@ where
         }
         // R1: nothing is deleted before storage knows every hold.
         storage.set_policies(state.rules().await);
-        let (jobs, queued) = Jobs::load(store).await?;
-        jobs::start(Arc::clone(&jobs), queued, Arc::clone(&storage), &config.settings.jobs)
+        let jobs = Jobs::load(store).await?;
+        jobs::start(Arc::clone(&jobs), Arc::clone(&storage), &config.settings.jobs)
             .map_err(|error| Exit::failed(format!("cannot start the thread of jobs: {error}")))?;
         let query = query::Query::new(Arc::clone(&storage), config.query_options())
             .map_err(|error| Exit::failed(format!("cannot start query threads: {error}")))?;
@@ -190,6 +198,7 @@ where
             metrics: Metrics::default(),
             readiness: crate::api::Readiness::default(),
             control: control.handle().clone(),
+            admin_turns: Turns::new(ADMIN_CHANGES_MAX),
             connections: AtomicUsize::new(0),
             underway: Arc::new(AtomicUsize::new(0)),
             started_ns,
@@ -203,6 +212,7 @@ where
     let lanes = http::start(&app, listener)
         .map_err(|error| Exit::failed(format!("cannot start the ingest lanes: {error}")))?;
     let addr = lanes.addr();
+    app.metrics.idle.measure();
     let beside = control.spawn(alongside(addr, bootstrap_key.map(|key| key.as_str().to_owned())));
     say(&format!("listening http={addr} grpc=-"));
 

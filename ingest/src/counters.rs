@@ -28,6 +28,8 @@ pub struct Counters {
     pub bytes_inflated: AtomicU64,
     /// Answers given again for an idempotency key.
     pub replayed: AtomicU64,
+    /// Values that could not be scrubbed, and were masked whole.
+    pub unscrubbed: AtomicU64,
     scrub_hits: [AtomicU64; scrub::DETECTORS],
 }
 
@@ -64,23 +66,33 @@ impl Counters {
     #[must_use]
     pub fn kind(&self, kind: Kind) -> &KindCounters {
         let at = Kind::ALL.iter().position(|one| *one == kind).expect("ALL holds every kind");
-        &self.kinds[at]
+        self.kinds.get(at).unwrap_or(&self.kinds[0])
     }
 
     /// Counts an answer.
     pub fn answered(&self, route: Route, status: u16) {
         let class = usize::from(status / 100).min(STATUS_CLASSES - 1);
-        self.requests[route as usize][class].fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.requests.get(route as usize).and_then(|classes| classes.get(class)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Answers on a route whose status begins with that digit.
     #[must_use]
     pub fn requests(&self, route: Route, status_class: usize) -> u64 {
-        self.requests[route as usize].get(status_class).map_or(0, |count| count.load(Ordering::Relaxed))
+        let count = self.requests.get(route as usize).and_then(|classes| classes.get(status_class));
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Counts what the detectors replaced in a chunk.
+    /// Counts what the detectors replaced in a chunk, and what they could not look at.
     pub fn scrubbed(&self, report: &scrub::Report) {
+        if report.unscrubbed > 0 {
+            self.unscrubbed.fetch_add(u64::from(report.unscrubbed), Ordering::Relaxed);
+            tracing::error!(
+                value_count = report.unscrubbed,
+                "values could not be scrubbed and were masked whole"
+            );
+        }
         for (count, hits) in self.scrub_hits.iter().zip(report.hits) {
             if hits > 0 {
                 count.fetch_add(u64::from(hits), Ordering::Relaxed);

@@ -15,7 +15,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use serde_json::Value as Json;
 use storage::latency::Measurement;
-use storage::reader::{DataFile, HotRows, LatencySnapshot, Snapshot};
+use storage::memory::Memory;
+use storage::reader::{Blocks, DataFile, HotRows, LatencySnapshot, Proofs, Snapshot};
 use storage::record::fit::{Columns, Coordinates, to_rows};
 use storage::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant};
 use storage::{Acknowledgement, Principal, Role, Roles};
@@ -24,7 +25,7 @@ use crate::endpoints::{self, Endpoint};
 use crate::plan::session::Sessions;
 use crate::query::{Answer, Body, Options, Request, answer_view};
 use crate::refusal::Refusal;
-use crate::view::View;
+use crate::view::{Ground, View};
 use crate::worker::{self, Asked, Launch, Lender, Pool};
 
 /// 2026-01-02T03:04:05Z.
@@ -37,6 +38,8 @@ pub struct Fixture {
     pub snapshots: Vec<Snapshot>,
     pub hot_latency: Vec<Arc<Measurement>>,
     pub options: Options,
+    pub memory: Arc<Memory>,
+    pub proofs: Arc<Proofs>,
     /// Workers that were asked: a stream outlives the call that began it.
     pools: Mutex<Vec<Pool>>,
 }
@@ -58,6 +61,8 @@ impl Fixture {
             snapshots: Vec::new(),
             hot_latency: Vec::new(),
             options: Options { time_max: Duration::from_secs(60), ..Options::default() },
+            memory: Memory::new(1 << 30, 0),
+            proofs: Arc::default(),
             pools: Mutex::default(),
         }
     }
@@ -104,8 +109,9 @@ impl Fixture {
                 let low = arrow::compute::min_string(sources).unwrap().to_owned();
                 Some((low, arrow::compute::max_string(sources).unwrap().to_owned()))
             },
-            digest: None,
-            blocks: None,
+            digest: Some(*blake3::hash(&bytes).as_bytes()),
+            // Every other file is from before there were sums.
+            blocks: (number % 2 == 0).then(|| Arc::new(Blocks::of(&bytes))),
             stats: String::new(),
         };
         let location = Path::parse(format!("{}/{path}", table.prefix())).unwrap();
@@ -115,16 +121,27 @@ impl Fixture {
 
     /// What `tenant` gets when it asks with these roles.
     pub async fn ask_as(&self, tenant: &str, roles: &[Role], request: Request) -> Result<Answer, Refusal> {
-        let tenant = Tenant::parse(tenant).unwrap();
-        let own: Vec<_> = self.snapshots.iter().filter(|one| one.table.tenant == tenant).cloned().collect();
-        let stored = own.iter().find(|one| one.kind == Kind::Latency).cloned();
-        let latency = LatencySnapshot { stored, hot: self.hot_latency.clone() };
-        let view = View::new(tenant.clone(), Roles::of(roles), Arc::clone(&self.store) as _, own, latency);
+        let view = self.view(tenant, roles);
         if request.endpoint == Endpoint::Sql {
+            let tenant = view.tenant().clone();
             return self.sql_of(tenant, Roles::of(roles), view, &request).await;
         }
         let sessions = Sessions::new(self.options.memory_bytes, self.options.threads);
         answer_view(&view, &request, &sessions).await
+    }
+
+    /// What `tenant` sees with these roles.
+    pub fn view(&self, tenant: &str, roles: &[Role]) -> View {
+        let tenant = Tenant::parse(tenant).unwrap();
+        let own: Vec<_> = self.snapshots.iter().filter(|one| one.table.tenant == tenant).cloned().collect();
+        let stored = own.iter().find(|one| one.kind == Kind::Latency).cloned();
+        let latency = LatencySnapshot { stored, hot: self.hot_latency.clone() };
+        let ground = Ground {
+            store: Arc::clone(&self.store) as _,
+            proofs: Arc::clone(&self.proofs),
+            memory: Arc::clone(&self.memory),
+        };
+        View::new(tenant, Roles::of(roles), ground, own, latency)
     }
 
     /// SQL in a worker that is a thread of the test.
@@ -137,7 +154,11 @@ impl Fixture {
     ) -> Result<Answer, Refusal> {
         let question = endpoints::sql::question(request, self.options.rows_max)?;
         let store = PrefixStore::new(Arc::clone(&self.store), format!("tenant/{tenant}"));
-        let lender = Lender::new(move |name| view.tables().get(name).cloned(), Arc::new(store));
+        let lender = Lender::new(
+            move |name| view.tables().get(name).cloned(),
+            Arc::new(store),
+            Arc::clone(&self.proofs),
+        );
         let (key, time_max) = ((tenant, roles), self.options.time_max);
         let asked = Asked { key, question, lender, time_max, correlation_id: "c".into() };
         let pool = Pool::start(worker::Options {
@@ -208,7 +229,11 @@ pub fn json(answer: Answer) -> Json {
 
 /// All of a streamed reply.
 pub async fn streamed(answer: Answer) -> Vec<u8> {
-    let Body::Stream(mut pieces) = answer.body else { panic!("a streamed body") };
+    let mut pieces = match answer.body {
+        // What is short is held back until its length is known.
+        Body::Full(bytes) => return bytes.to_vec(),
+        Body::Stream(pieces) => pieces,
+    };
     let mut all = Vec::new();
     while let Some(piece) = pieces.recv().await {
         all.extend_from_slice(&piece.expect("the stream is not cut"));

@@ -2,6 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::cursor::Cursor;
 use crate::refusal::Refusal;
 
 /// Decoded parameters; each is taken by the endpoint that knows it, what is left over is refused.
@@ -88,13 +89,30 @@ impl Params {
     /// # Errors
     /// 400 when it is anything else.
     pub fn take_limit(&mut self) -> Result<usize, Refusal> {
+        self.take_limit_or(100)
+    }
+
+    /// Takes `limit`: 1 to 10,000, with this default.
+    ///
+    /// # Errors
+    /// 400 when it is anything else.
+    pub fn take_limit_or(&mut self, default: usize) -> Result<usize, Refusal> {
         match self.take("limit") {
-            None => Ok(100),
+            None => Ok(default),
             Some(text) => match text.parse() {
                 Ok(limit @ 1..=10_000) => Ok(limit),
                 _ => Err(Refusal::parameter("limit", "is not a number from 1 to 10000")),
             },
         }
+    }
+
+    /// Takes `cursor`.
+    ///
+    /// # Errors
+    /// 400 when it is none that a list gave.
+    pub fn take_cursor(&mut self) -> Result<Option<Cursor>, Refusal> {
+        let none_of_ours = || Refusal::parameter("cursor", "is none of ours");
+        self.take("cursor").map(|text| Cursor::decode(&text).ok_or_else(none_of_ours)).transpose()
     }
 
     /// Refuses what nobody took.

@@ -7,15 +7,18 @@ use bytes::Bytes;
 use futures::future::{Either, ready};
 use http::{HeaderName, HeaderValue};
 use object_store::prefix::PrefixStore;
+use storage::record::{Dataset, Kind, TableId, Tenant};
 use storage::{Principal, Storage};
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::error::Elapsed;
 
+use crate::budget::Budget;
 use crate::endpoints::{self, Call, Endpoint};
 use crate::plan::session::Sessions;
 use crate::refusal::Refusal;
+use crate::turns::Turns;
 use crate::view::View;
 use crate::worker::{self, Asked, Lender, Pool};
 
@@ -111,8 +114,8 @@ pub struct Query {
 #[derive(Debug)]
 struct Inner {
     sessions: Sessions,
-    /// Queries that make their reply at once (B1); the others wait within their time.
-    running: Semaphore,
+    /// Typed reads: so many at once, and every tenant has turns (X2).
+    turns: Arc<Turns>,
     options: Options,
 }
 
@@ -133,7 +136,7 @@ impl Query {
         let running_max = options.threads.max(1) * RUNNING_PER_THREAD;
         Ok(Self {
             storage,
-            inner: Arc::new(Inner { sessions, running: Semaphore::new(running_max), options }),
+            inner: Arc::new(Inner { sessions, turns: Turns::new(running_max), options }),
             workers,
             runtime: Some(runtime),
         })
@@ -173,10 +176,15 @@ impl Query {
         let storage = Arc::clone(&self.storage);
         let rooted = PrefixStore::new(self.storage.object_store(), format!("tenant/{}", principal.tenant));
         let find = move |name: &str| {
+            // What is left alone is no empty table.
+            let table = TableId::new(principal.tenant.clone(), Dataset::parse(name).ok()?);
+            if storage.why_left_alone(&table).is_some() {
+                return None;
+            }
             let view = View::open(&storage, &principal, |dataset, _| dataset == name);
             view.tables().get(name).cloned()
         };
-        let lender = Lender::new(find, Arc::new(rooted));
+        let lender = Lender::new(find, Arc::new(rooted), Arc::clone(self.storage.proofs()));
         Ok(Asked { key, question, lender, time_max: self.inner.options.time_max, correlation_id })
     }
 
@@ -189,7 +197,7 @@ impl Query {
         // Spawned here and not when first polled: what a future does is compiled where it is polled, and the
         // planner is not to be compiled once more with each of this crate's callers.
         let timed = spawn_bounded(runtime, self.workers.handle(), time_max, async move {
-            let _running = inner.running.acquire().await;
+            let _turn = inner.turns.take(&request.principal.tenant).await?;
             let view = open(&storage, &request)?;
             answer_view(&view, &request, &inner.sessions).await
         });
@@ -232,7 +240,25 @@ impl Drop for Query {
 /// Takes snapshots of what the request reads, and of nothing else.
 fn open(storage: &Storage, request: &Request) -> Result<View, Refusal> {
     let endpoint = request.endpoint;
-    Ok(View::open(storage, &request.principal, endpoint.reads(request.query.as_deref())?))
+    let wants = endpoint.reads(request.query.as_deref())?;
+    refuse_left_alone(storage, &request.principal.tenant, &wants)?;
+    Ok(View::open(storage, &request.principal, wants))
+}
+
+/// Refuses a request for a table that this build leaves alone: it would answer as if there were no rows.
+fn refuse_left_alone(
+    storage: &Storage,
+    tenant: &Tenant,
+    wants: impl Fn(&str, Kind) -> bool,
+) -> Result<(), Refusal> {
+    for (dataset, why) in storage.left_alone(tenant) {
+        // What its rows are is not known; a dataset of a built-in name has that kind.
+        if wants(dataset.as_str(), Kind::parse(dataset.as_str()).unwrap_or(Kind::System)) {
+            let detail = format!("dataset {dataset} is left alone: {why}");
+            return Err(Refusal::new(503, "table_left_alone", detail));
+        }
+    }
+    Ok(())
 }
 
 /// Answers a request from what it may see.
@@ -240,10 +266,12 @@ fn open(storage: &Storage, request: &Request) -> Result<View, Refusal> {
 /// # Errors
 /// The refusal to render as a problem.
 pub async fn answer_view(view: &View, request: &Request, sessions: &Sessions) -> Result<Answer, Refusal> {
-    let session = sessions.open(view.tenant(), Arc::clone(view.store())).map_err(|_| Refusal::bug())?;
+    let budget = Budget::new(view.memory(), view.tenant());
+    let session = sessions.open(view, &budget).map_err(|_| Refusal::bug())?;
     let call = Call {
         view,
         session: &session,
+        budget: &budget,
         path_id: request.path_id.as_deref(),
         query: request.query.as_deref(),
     };

@@ -151,7 +151,7 @@ impl Failure {
             }
             DataFusionError::Diagnostic(_, inner) => Self::of(inner),
             DataFusionError::Shared(inner) => Self::of(inner),
-            DataFusionError::Collection(errors) if !errors.is_empty() => Self::of(&errors[0]),
+            DataFusionError::Collection(errors) => errors.first().map_or(Self::Engine, Self::of),
             // A value in a row does not suit the function (a cast, a division): the query's to change. The
             // engine's text would quote the value.
             DataFusionError::Execution(_) => {
@@ -193,9 +193,5 @@ fn sentence(text: &str) -> String {
 #[must_use]
 pub fn shortened(text: &str, bytes_max: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
-    let mut end = line.len().min(bytes_max);
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    line[..end].to_owned()
+    line.get(..line.floor_char_boundary(bytes_max)).unwrap_or_default().to_owned()
 }

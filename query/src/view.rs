@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use object_store::ObjectStore;
-use storage::reader::{LatencySnapshot, Snapshot};
+use storage::memory::Memory;
+use storage::reader::{LatencySnapshot, Proofs, ProvenStore, Snapshot};
 use storage::record::{Dataset, Kind, TableId, Tenant, schema};
 use storage::{Principal, Roles, Storage};
 
@@ -13,12 +14,24 @@ use crate::refusal::Refusal;
 /// Datasets that every tenant has, sealed or not.
 const BUILT_IN: [Kind; 6] = Kind::ALL;
 
+/// What a view stands on, beside its tables.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// The object store, rooted at the deployment.
+    pub store: Arc<dyn ObjectStore>,
+    /// What is known of its segments.
+    pub proofs: Arc<Proofs>,
+    /// The budget that reads are charged to.
+    pub memory: Arc<Memory>,
+}
+
 /// The tables of one tenant as one principal sees them.
 #[derive(Clone, Debug)]
 pub struct View {
     tenant: Tenant,
     roles: Roles,
-    store: Arc<dyn ObjectStore>,
+    store: Arc<ProvenStore>,
+    memory: Arc<Memory>,
     tables: BTreeMap<String, Arc<Snapshot>>,
     latency: LatencySnapshot,
 }
@@ -39,7 +52,12 @@ impl View {
         } else {
             LatencySnapshot::default()
         };
-        Self::new(tenant.clone(), principal.roles, storage.object_store(), snapshots, latency)
+        let ground = Ground {
+            store: storage.object_store(),
+            proofs: Arc::clone(storage.proofs()),
+            memory: Arc::clone(storage.memory()),
+        };
+        Self::new(tenant.clone(), principal.roles, ground, snapshots, latency)
     }
 
     /// A view of these snapshots.
@@ -50,7 +68,7 @@ impl View {
     pub fn new(
         tenant: Tenant,
         roles: Roles,
-        store: Arc<dyn ObjectStore>,
+        ground: Ground,
         snapshots: Vec<Snapshot>,
         latency: LatencySnapshot,
     ) -> Self {
@@ -66,7 +84,9 @@ impl View {
             }
         }
         let latency = if roles.reads(Kind::Latency) { latency } else { LatencySnapshot::default() };
-        Self { tenant, roles, store, tables, latency }
+        let files = tables.values().cloned().chain(latency.stored.clone().map(Arc::new));
+        let store = Arc::new(ProvenStore::new(ground.store, ground.proofs, files));
+        Self { tenant, roles, store, memory: ground.memory, tables, latency }
     }
 
     /// Whether the caller reads rows of that kind.
@@ -81,10 +101,16 @@ impl View {
         &self.tenant
     }
 
-    /// The object store, rooted at the deployment.
+    /// The object store, rooted at the deployment; it proves what it gives out of these tables (F40).
     #[must_use]
-    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+    pub fn store(&self) -> &Arc<ProvenStore> {
         &self.store
+    }
+
+    /// The budget that reads are charged to.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// The tables by name.

@@ -195,6 +195,7 @@ impl Shared {
         let shared = Arc::new(Self {
             started: (now(), tokio::time::Instant::now()),
             keys: Keys::new(
+                options.declared_key_secret.clone(),
                 options.idempotency_keys_max,
                 options.idempotency_bytes_max,
                 options.idempotency_hours,
@@ -405,6 +406,14 @@ impl Storage {
     #[must_use]
     pub fn why_left_alone(&self, table: &TableId) -> Option<String> {
         self.shared.tables.why_left(table)
+    }
+
+    /// The tenant's datasets that are left alone, each with the reason.
+    #[must_use]
+    pub fn left_alone(&self, tenant: &Tenant) -> Vec<(Dataset, String)> {
+        let left_alone = self.shared.tables.left_alone();
+        let own = left_alone.into_iter().filter(|(table, _)| table.tenant == *tenant);
+        own.map(|(table, why)| (table.dataset, why)).collect()
     }
 
     /// What the start passed over, by what it is: `frames` of the log and `tables` that a newer build wrote, `keys` that do

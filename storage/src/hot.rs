@@ -86,8 +86,8 @@ fn gather(data: &ArrayData, allocations: &mut Vec<(usize, usize)>) {
 /// What the frame of such a chunk takes at most while it waits to be written.
 pub fn frame_bytes(batch: &RecordBatch, reply_bytes: usize) -> u64 {
     let values: usize = batch.columns().iter().map(|column| slice_bytes(&column.to_data())).sum();
-    // The reply stands in the frame as base64.
-    (values + batch.num_columns() * FRAME_COLUMN_BYTES + FRAME_BYTES + 2 * reply_bytes) as u64
+    // A long chunk is several messages, each with its own marks; the reply stands in the frame as base64.
+    (values + values / 16 + batch.num_columns() * FRAME_COLUMN_BYTES + FRAME_BYTES + 2 * reply_bytes) as u64
 }
 
 fn slice_bytes(data: &ArrayData) -> usize {

@@ -1,7 +1,8 @@
 //! Declared keys: what a client wants stored at most once (F19).
 //!
 //! A key is reserved while its request is on the way, and stands with its fingerprint and reply once the frame
-//! that carries it is durable. It outlives its log segment in a small file beside the log.
+//! that carries it is durable. It outlives its log segment in a small file beside the log. Everywhere it is its keyed
+//! hash ([`crate::declared`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+use crate::declared::DeclaredKeySecret;
 use crate::disk::{Disk, is_odd, read_small, replace};
 use crate::memory::{Charge, Memory, Pool};
 use crate::record::Tenant;
@@ -20,6 +22,7 @@ use crate::writer::{Idempotency, Known};
 /// The declared keys of all tenants.
 #[derive(Debug)]
 pub struct Keys {
+    secret: DeclaredKeySecret,
     keys_max: usize,
     bytes_max: u64,
     memory: Arc<Memory>,
@@ -52,11 +55,19 @@ enum Entry {
 }
 
 impl Keys {
-    /// Remembers at most `keys_max` keys a tenant, which take at most `bytes_max`, each for `hours`. All together take at
-    /// most what `memory` has for what is kept: above it, the tenant that has the most forgets its oldest.
-    pub fn new(keys_max: usize, bytes_max: u64, hours: u64, memory: Arc<Memory>) -> Self {
+    /// Remembers at most `keys_max` keys a tenant, hashed under `secret`, which take at most `bytes_max`, each for
+    /// `hours`. All together take at most what `memory` has for what is kept: above it, the tenant that has the most
+    /// forgets its oldest.
+    pub fn new(
+        secret: DeclaredKeySecret,
+        keys_max: usize,
+        bytes_max: u64,
+        hours: u64,
+        memory: Arc<Memory>,
+    ) -> Self {
         let hours = i64::try_from(hours).unwrap_or(i64::MAX);
         Self {
+            secret,
             keys_max,
             bytes_max,
             memory,
@@ -69,8 +80,27 @@ impl Keys {
         self.tenants.lock().expect("no panic happens under this lock")
     }
 
+    /// A record as it is kept, in the log and here.
+    pub fn seal(&self, tenant: &Tenant, record: Idempotency) -> Idempotency {
+        self.secret.seal(tenant, record)
+    }
+
+    /// Records that were read back, as they are kept: an older build kept keys as they came.
+    pub fn sealed(&self, remembered: Vec<Remembered>) -> Vec<Remembered> {
+        let seal = |(tenant, at_ns, record): Remembered| {
+            let record = match self.secret.seals(&record) {
+                true => Arc::new(self.seal(&tenant, Arc::unwrap_or_clone(record))),
+                false => record,
+            };
+            (tenant, at_ns, record)
+        };
+        remembered.into_iter().map(seal).collect()
+    }
+
     /// Reserves a key, or tells what is known of it.
     pub fn reserve(&self, tenant: &Tenant, key: &str, fingerprint: [u8; 16]) -> Known {
+        let (key, fingerprint) =
+            (&*self.secret.key(tenant, key), self.secret.fingerprint(tenant, fingerprint));
         let mut tenants = self.tenants();
         let keys = tenants.entry(tenant.clone()).or_default();
         match keys.entries.get(key) {
@@ -86,8 +116,9 @@ impl Keys {
         }
     }
 
-    /// Gives a reserved key back.
+    /// Gives a reserved key back, as it came or as it is kept.
     pub fn release(&self, tenant: &Tenant, key: &str) {
+        let key = &*self.secret.key(tenant, key);
         if let Some(keys) = self.tenants().get_mut(tenant)
             && matches!(keys.entries.get(key), Some(Entry::InFlight(_)))
         {
@@ -107,7 +138,7 @@ impl Keys {
         standing.collect()
     }
 
-    /// Makes keys stand; forgets the oldest over the bounds.
+    /// Makes keys stand, as [`Self::sealed`] gives them; forgets the oldest over the bounds.
     pub fn remember(&self, now_ns: i64, remembered: impl IntoIterator<Item = Remembered>) {
         let mut tenants = self.tenants();
         for (tenant, at_ns, idempotency) in remembered {
@@ -309,13 +340,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Keys, gather_beside, keep_beside, read_beside};
+    use crate::declared::DeclaredKeySecret;
     use crate::disk::LocalDisk;
     use crate::memory::{Memory, Pool};
     use crate::record::Tenant;
     use crate::writer::{Idempotency, Known};
 
     fn keys(keys_max: usize, bytes_max: u64, memory_max: u64) -> Keys {
-        Keys::new(keys_max, bytes_max, 1, Memory::new(memory_max, 0))
+        Keys::new(DeclaredKeySecret::default(), keys_max, bytes_max, 1, Memory::new(memory_max, 0))
     }
 
     fn done(key: &str) -> Arc<Idempotency> {

@@ -11,6 +11,7 @@ mod caretaker;
 mod clock_trust;
 mod commit;
 mod compact;
+mod declared;
 mod deployment;
 mod disk;
 mod error;
@@ -44,6 +45,7 @@ mod table;
 mod wal;
 mod writer;
 
+pub use declared::DeclaredKeySecret;
 pub use deployment::{Check, Levels, Recovery, Stats, Storage};
 pub use error::{Error, Kind as ErrorKind, Result};
 pub use expire::{Ended, Expiry, Leaving, Refused};

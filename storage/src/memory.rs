@@ -134,6 +134,16 @@ impl Memory {
         Ok(charge)
     }
 
+    /// Whether so many bytes would be lent now, without lending them or counting a refusal: for whoever waits.
+    #[must_use]
+    pub fn has_room(&self, pool: Pool, tenant: Option<&Tenant>, bytes: u64) -> bool {
+        let held = tenant.map_or(0, |tenant| self.used_by(pool, tenant));
+        let after = self.used(pool).saturating_add(bytes);
+        self.max(pool).checked_sub(after).is_some_and(|free| {
+            tenant.is_none() || held.saturating_add(bytes) <= free.saturating_mul(GENEROSITY)
+        })
+    }
+
     /// Counts `bytes` that exist already and cannot be refused, such as rows that the log brings back. The pool may
     /// be over its part afterwards; then it lends nothing until they are gone.
     #[must_use]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::compact::plan::FILES_MAX;
+use crate::declared::DeclaredKeySecret;
 use crate::error::{Error, Kind, Result};
 use crate::memory::{BASE_BYTES, MEMORY_BYTES_MIN, Memory, Pool};
 
@@ -101,6 +102,9 @@ pub struct Options {
     pub idempotency_bytes_max: u64,
     /// Datasets that one tenant may have beside the built-in ones; those that are there already stay.
     pub datasets_max: usize,
+    /// Keys the hashes under which idempotency keys are kept. The engine derives it from the master key.
+    #[serde(skip)]
+    pub declared_key_secret: DeclaredKeySecret,
 }
 
 impl Default for Options {
@@ -144,6 +148,7 @@ impl Default for Options {
             idempotency_keys_max: 100_000,
             idempotency_bytes_max: 64 << 20,
             datasets_max: 200,
+            declared_key_secret: DeclaredKeySecret::default(),
         }
     }
 }

@@ -11,8 +11,7 @@ use crate::latency::Measurement;
 use crate::memory::{Memory, Pool};
 use crate::record::fit::{Coordinates, to_rows};
 use crate::record::{Kind, TableId};
-use crate::segment::Blocks;
-pub use crate::segment::{Damaged, Proofs, ProvenStore};
+pub use crate::segment::{Blocks, Damaged, Proofs, ProvenStore};
 
 /// One live data file of a table.
 #[derive(Clone, Debug, PartialEq)]

@@ -343,6 +343,7 @@ fn replay_log(
     summary.settle(disk, folder).map_err(failed)?;
     let (beside, broken) = idempotency::read_beside(disk, folder).map_err(failed)?;
     shared.stats.broken_keys.fetch_add(broken, Ordering::Relaxed);
+    let beside = shared.keys.sealed(beside);
     let gathered = faults::io("replay.before_keys").and_then(|()| {
         idempotency::gather_beside(disk, folder, &beside, shared.options.idempotency_keys_max)
     });
@@ -351,7 +352,7 @@ fn replay_log(
         tracing::warn!(lane, %error, "the declared keys beside the log stay in many files until the next start");
     }
     known_keys.extend(beside);
-    known_keys.extend(take.keys);
+    known_keys.extend(shared.keys.sealed(take.keys));
     let ledger = Ledger::new(
         Arc::clone(&shared.disk),
         folder.to_owned(),

@@ -39,7 +39,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// What a client declared to be sent at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
-    /// The client's key, 1 to 255 bytes.
+    /// The client's key, 1 to 255 bytes; kept as its keyed hash.
     pub key: Box<str>,
     /// BLAKE3 of route, query and inflated body, shortened.
     pub fingerprint: [u8; 16],
@@ -194,6 +194,7 @@ impl Writer {
         let batch = table.fit(batch);
         let appended_ns = shared.steady_ns();
         let row_count = batch.num_rows() as u64;
+        let idempotency = idempotency.map(|record| shared.keys.seal(&id.tenant, record));
         // B1, X2: chunk and frame are counted as this tenant's before either is kept.
         let reply_bytes = idempotency.as_ref().map_or(0, |idempotency| idempotency.reply.len());
         let (held, framed) = (held_bytes(&batch, &measurement), frame_bytes(&batch, reply_bytes));

@@ -23,11 +23,28 @@ pub struct Body {
     pub content_type: &'static str,
     pub encoding: Option<&'static str>,
     pub bytes: Vec<u8>,
+    /// Its length before it was compressed.
+    pub inflated: usize,
+}
+
+thread_local! {
+    /// Whether every count is all that is allowed.
+    static IS_GREEDY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// One body of that kind, of all that is allowed.
+pub fn greedy((kind, make): Kind, random: &mut Random) -> Body {
+    IS_GREEDY.set(true);
+    let body = make(random);
+    IS_GREEDY.set(false);
+    Body { kind, ..if body.encoding.is_none() { body.gzip() } else { body } }
 }
 
 impl Body {
-    fn new(target: impl Into<String>, content_type: &'static str, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { kind: "", target: target.into(), content_type, encoding: None, bytes: bytes.into() }
+    pub fn new(target: impl Into<String>, content_type: &'static str, bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes = bytes.into();
+        let (kind, target, inflated) = ("", target.into(), bytes.len());
+        Self { kind, target, content_type, encoding: None, bytes, inflated }
     }
 
     pub fn events(bytes: impl Into<Vec<u8>>) -> Self {
@@ -48,8 +65,11 @@ impl Body {
     }
 }
 
+/// A kind's name, and what makes one.
+pub type Kind = (&'static str, fn(&mut Random) -> Body);
+
 /// Every kind of body.
-pub const KINDS: [(&str, fn(&mut Random) -> Body); 34] = [
+pub const KINDS: [Kind; 34] = [
     ("tiny records", tiny_records),
     ("an array of tiny records", array_of_tiny_records),
     ("wide rows", wide_rows),
@@ -103,6 +123,9 @@ pub fn body(random: &mut Random) -> Body {
 
 /// A count that is often small and sometimes all that is allowed.
 fn many(random: &mut Random, max: u64) -> u64 {
+    if IS_GREEDY.get() {
+        return max;
+    }
     if random.once_in(6) { max } else { (max as f64).powf(random.unit()) as u64 }.clamp(1, max)
 }
 

@@ -5,8 +5,11 @@
 
 use crate::kill::random::{Random, pick};
 
+/// A kind's name, and what makes one.
+pub type Kind = (&'static str, fn(&mut Random) -> String);
+
 /// Every kind of statement.
-pub const KINDS: [(&str, fn(&mut Random) -> String); 24] = [
+pub const KINDS: [Kind; 24] = [
     ("plain", plain),
     ("growing", growing),
     ("growing of a column", growing_of_a_column),

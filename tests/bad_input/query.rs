@@ -9,7 +9,7 @@ const JSON: [(&str, &str); 1] = [("Content-Type", "application/json")];
 
 #[test]
 fn q_rows() {
-    let server = Server::start_with(&[("FLOODMARK_QUERY__TIME_MAX_MS", "3000")]);
+    let server = Server::start();
     server.post("/api/v1/events", "application/x-ndjson", b"{\"a\":1}");
     let mut failures = Vec::new();
     let parens = format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000));

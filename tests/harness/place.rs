@@ -138,12 +138,14 @@ pub fn free_share(folder: &Path) -> f64 {
     }
 }
 
+/// Resident memory of one process, now.
+pub fn resident(pid: u32) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
 /// Memory of a process and everything it started: `(resident now, largest of one child now, children)`.
 pub fn resident_of_all(pid: u32) -> (u64, u64, usize) {
-    let resident = |pid: u32| {
-        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
-    };
     let of_children: Vec<u64> = children(pid).into_iter().map(resident).collect();
     (
         resident(pid) + of_children.iter().sum::<u64>(),

@@ -249,7 +249,7 @@ pub fn floodmark(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// Variables that are not the engine's, without their prefix.
-const OF_THE_TESTS: [&str; 16] = [
+const OF_THE_TESTS: [&str; 17] = [
     "ADVERSARY_SECONDS",
     "ADVERSARY_SEED",
     "AZURE_URL",
@@ -257,6 +257,7 @@ const OF_THE_TESTS: [&str; 16] = [
     "BUCKET_CA",
     "BUCKET_URL",
     "DISK_CYCLES",
+    "FOOTPRINT",
     "FUZZ_SECONDS",
     "KILL_ROUNDS",
     "KILL_SEED",

@@ -176,7 +176,7 @@ fn odd_files_are_named_and_do_not_hang_a_start() {
         match started {
             Ok(server) => assert_eq!(server.count("SELECT count(*) FROM events"), 100, "{junk:.20}"),
             Err((code, told)) => {
-                assert!(matches!(code, Some(65 | 78)) && told.contains("node"), "{code:?} {told:.400}")
+                assert!(matches!(code, Some(65 | 78)) && told.contains("node"), "{code:?} {told:.400}");
             }
         }
     }

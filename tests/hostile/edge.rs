@@ -97,11 +97,8 @@ fn a_head_that_is_lost_is_refused_and_its_connection_closed() {
             format!("{post}Transfer-Encoding: chunked\r\n\r\n2;{}\r\n{{}}\r\n0\r\n\r\n", "x".repeat(20_000)),
         ),
     ] {
-        // A second request behind it, with a field count that is refused wherever heads are checked.
-        let second = format!(
-            "GET /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n{}\r\n",
-            "A: b\r\n".repeat(80)
-        );
+        // A second request behind it, whose lines end in a way that two readers could read differently.
+        let second = "GET /healthz HTTP/1.1\nHost: x\nConnection: close\n\n";
         let mut answer = Vec::new();
         let mut stream = TcpStream::connect(addr).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -109,14 +106,13 @@ fn a_head_that_is_lost_is_refused_and_its_connection_closed() {
         let _ = std::io::Read::read_to_end(&mut stream, &mut answer);
         let text = String::from_utf8_lossy(&answer).into_owned();
         let first = parse(&answer).unwrap_or_else(|| panic!("{what}: {text:.300}"));
-        let behind = text.matches("HTTP/1.1 ").count();
-        assert!(
-            first.status == 400 || (first.status == 200 && behind == 2 && text.contains("HTTP/1.1 431")),
-            "{what}: {text:.600}"
-        );
-        if first.status == 400 {
-            assert_eq!(behind, 1, "{what}: closed behind it: {text:.600}");
-        }
+        let statuses: Vec<&str> = text.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        let is_right = match statuses[..] {
+            ["400"] => true,
+            ["200", second] => second == "400",
+            _ => false,
+        };
+        assert!(is_right && matches!(first.status, 200 | 400), "{what}: {statuses:?} {text:.600}");
     }
     stage.is_served();
 }
@@ -170,8 +166,8 @@ fn one_tenants_jobs_leave_room_for_anothers() {
 #[test]
 fn bombs_are_refused_before_they_are_memory() {
     let mut stage = Stage::new(&[]);
-    let bomb = Body::events(" ".repeat(200 << 20)).gzip();
-    stage.within_megabytes(120, |stage| {
+    let bomb = Body::events(" ".repeat(400 << 20)).gzip();
+    stage.within_megabytes(224, |stage| {
         for _ in 0..5 {
             let answer = stage.send(&bomb);
             is_told(&answer, "a bomb");

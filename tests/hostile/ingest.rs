@@ -276,3 +276,55 @@ fn the_first_of_all_times_is_bounded() {
     stage.is_served();
     assert!(stage.count("SELECT count(*) FROM events") >= 4, "what is good beside it is stored");
 }
+
+/// How far what the gauges count and what the process holds may be apart, and by how much whatever they are.
+const APART_MAX: f64 = 0.25;
+const APART_BYTES: f64 = (24 << 20) as f64;
+
+/// The budgets count what is there: growth by the gauges is growth of the process, whatever was sent.
+#[test]
+fn the_gauges_say_what_the_process_holds() {
+    let environment = [
+        ("FLOODMARK_STORAGE__SEAL_AGE_MS", "3600000"),
+        ("FLOODMARK_STORAGE__SEAL_ROWS", "100000000"),
+        ("FLOODMARK_LANES", "1"),
+    ];
+    let mut apart = Vec::new();
+    for kind in [
+        "tiny records",
+        "sparse rows",
+        "distinct keys",
+        "distinct sources and operations",
+        "tiny logs",
+        "audit records",
+    ] {
+        let stage = Stage::new(&environment);
+        let scene = crate::adversary::scene::Scene::default();
+        *scene.addr.lock().unwrap() = Some(stage.bounded.server.addr);
+        let pid = stage.bounded.server.pid();
+        let look = || {
+            let gauge = crate::adversary::gauge(&scene).expect("the server has gauges of memory");
+            (gauge as f64, crate::harness::place::resident(pid) as f64)
+        };
+        let before = look();
+        let kind = crate::adversary::bodies::KINDS.into_iter().find(|(name, _)| *name == kind).unwrap();
+        for seed in 0..4 {
+            let body = crate::adversary::bodies::greedy(kind, &mut crate::kill::random::Random(seed));
+            is_told(&stage.send(&body), kind.0);
+        }
+        // What a request took for itself is given back.
+        std::thread::sleep(Duration::from_secs(3));
+        let now = look();
+        let (counted, real) = (now.0 - before.0, now.1 - before.1);
+        println!(
+            "{}: the gauges grew by {:.1} MB, the process by {:.1} MB",
+            kind.0,
+            counted / 1e6,
+            real / 1e6
+        );
+        if (counted - real).abs() > APART_MAX * real.max(counted) + APART_BYTES {
+            apart.push(format!("{}: {counted} and {real}", kind.0));
+        }
+    }
+    assert!(apart.is_empty(), "{apart:#?}");
+}

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 use storage::Check;
+use storage::memory::{Memory, Pool};
 
 use crate::app::App;
 use crate::clock::Clock;
@@ -14,6 +15,9 @@ use crate::http::{Answer, Body, json as answer};
 
 /// How old a look may be: anybody may ask, and each look asks the object store.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// What a small request takes of a pool, in bytes.
+const SMALL_BYTES: u64 = 64 << 10;
 
 /// The last look at what the engine depends on.
 #[derive(Debug, Default)]
@@ -31,10 +35,26 @@ impl Readiness {
         {
             return checks.clone();
         }
-        let checks = storage.checks().await;
+        let mut checks = storage.checks().await;
+        checks.push(memory_check(storage.memory()));
         *last = Some((now_ns, checks.clone()));
         checks
     }
+}
+
+/// Whether every pool has room for a small request; a busy pool is no reason to send clients elsewhere, and only told.
+fn memory_check(memory: &Memory) -> Check {
+    let full: Vec<&str> = Pool::ALL
+        .into_iter()
+        .filter(|pool| !memory.has_room(*pool, None, SMALL_BYTES))
+        .map(Pool::as_str)
+        .collect();
+    let detail = if full.is_empty() {
+        format!("{} of {} bytes lent", memory.used_in_all(), memory.memory_max())
+    } else {
+        format!("pools that lend nothing for now: {}", full.join(", "))
+    };
+    Check { name: "memory", is_ok: true, detail }
 }
 
 /// `ready`, `degraded` while only reads or seals suffer, `not_ready` while nothing can be acknowledged.

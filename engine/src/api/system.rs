@@ -5,15 +5,16 @@ use std::sync::atomic::Ordering;
 use http::HeaderValue;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use ingest::Refusal;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use storage::ErrorKind;
+use storage::memory::Pool;
 use storage::record::TableId;
 
 use super::health::{shown, verdict};
 use super::{Call, paging};
 use crate::clock::{Clock, rfc3339};
 use crate::http::{Answer, Body, json as answer};
-use crate::metrics::Format;
+use crate::metrics::{Format, Process, used_in_all};
 
 pub(super) async fn status(call: &Call) -> Answer {
     let app = &call.app;
@@ -33,6 +34,19 @@ pub(super) async fn status(call: &Call) -> Answer {
     // Totals over all tenants are the operator's alone.
     if call.is_operator() {
         let levels = app.storage.levels();
+        let memory = app.storage.memory();
+        let pools: Map<String, Value> = Pool::ALL
+            .into_iter()
+            .map(|pool| {
+                (pool.as_str().to_owned(), json!({ "used": memory.used(pool), "max": memory.max(pool) }))
+            })
+            .collect();
+        status["memory"] = json!({
+            "max_bytes": memory.memory_max(),
+            "used_bytes": used_in_all(memory, app.metrics.idle.bytes()),
+            "resident_bytes": Process::this().resident_bytes,
+            "pools": pools,
+        });
         status["tenants"] = json!(app.state.tenants().await.len());
         status["storage"] = json!({
             "wal_bytes": levels.wal_bytes,

@@ -15,6 +15,7 @@ pub mod restore;
 pub mod retention;
 pub mod send;
 pub mod serve;
+pub mod sql_worker;
 pub mod table;
 pub mod tenant;
 pub mod trace;
@@ -43,6 +44,8 @@ enum Command {
     Restore(restore::Args),
     Bench(bench::Args),
     Demo(demo::Args),
+    #[command(hide = true)]
+    SqlWorker(sql_worker::Args),
 }
 
 /// Runs the command that the process was given.
@@ -64,5 +67,6 @@ pub fn run() -> ExitCode {
         Command::Restore(args) => restore::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run_command(args),
+        Command::SqlWorker(args) => sql_worker::run(args),
     }
 }

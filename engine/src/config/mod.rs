@@ -61,11 +61,25 @@ pub struct QuerySettings {
     pub rows_max: usize,
     /// Threads of queries; 0 = as many as cores.
     pub threads: usize,
+    /// Processes that answer SQL, at once; 0 = one for each 128 MB of `query_memory_max`, at least 2 and at most two
+    /// a core.
+    pub workers_max: usize,
+    /// Processes that are kept ready for a tenant's first query.
+    pub workers_warm: usize,
+    /// Memory of one process that answers SQL, in bytes; 0 = its part of `query_memory_max`.
+    pub worker_memory_bytes: Size,
 }
 
 impl Default for QuerySettings {
     fn default() -> Self {
-        Self { time_max_ms: 30_000, rows_max: 10_000, threads: 0 }
+        Self {
+            time_max_ms: 30_000,
+            rows_max: 10_000,
+            threads: 0,
+            workers_max: 0,
+            workers_warm: 1,
+            worker_memory_bytes: Size(0),
+        }
     }
 }
 
@@ -91,7 +105,9 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// Open connections of the whole process.
     pub connections_max: usize,
-    /// Open connections of one address; 0 = not bounded by address.
+    /// Open connections that have shown no valid key yet; fewer where a quarter of the edge's memory is less.
+    pub connections_unproven_max: usize,
+    /// Those of them of one address (of one /64 of IPv6); 0 = not bounded by address.
     pub connections_per_ip_max: usize,
     /// Memory of the serving process, in bytes; 0 = by the machine: 350 MB and 50 MB for each core beyond two, at
     /// most a quarter of the machine's memory and 60 % of its cgroup's limit.
@@ -124,7 +140,8 @@ impl Default for Settings {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             connections_max: 10_000,
-            connections_per_ip_max: 0,
+            connections_unproven_max: 1_024,
+            connections_per_ip_max: 64,
             memory_max: Size(0),
             query_memory_max: Size(0),
             storage: storage::Options::default(),
@@ -162,6 +179,7 @@ impl Config {
         settings.storage.validate().map_err(|error| Error::new(format!("storage.{}", error.context())))?;
         for (name, value) in [
             ("connections_max", settings.connections_max),
+            ("connections_unproven_max", settings.connections_unproven_max),
             ("query.rows_max", settings.query.rows_max),
             ("ingest.body_bytes_max", settings.ingest.body_bytes_max),
             ("ingest.inflated_bytes_max", settings.ingest.inflated_bytes_max),
@@ -188,7 +206,9 @@ impl Config {
             }
         }
         secrets.check()?;
-        Ok(Self { settings, secrets, http_addr })
+        let config = Self { settings, secrets, http_addr };
+        config.check_workers()?;
+        Ok(config)
     }
 
     /// Whether only this machine can reach the listener.
@@ -207,14 +227,62 @@ impl Config {
     #[must_use]
     pub fn query_options(&self) -> query::Options {
         let settings = &self.settings.query;
+        let threads = or_cores(settings.threads);
+        let workers_max = self.workers_max();
         query::Options {
-            memory_bytes: usize::try_from(self.settings.query_memory_max.0).unwrap_or(usize::MAX),
+            memory_bytes: usize::try_from(self.settings.memory_max.0 / READS_PART).unwrap_or(usize::MAX),
             time_max: Duration::from_millis(settings.time_max_ms),
             rows_max: settings.rows_max,
-            threads: or_cores(settings.threads),
+            threads,
+            workers: query::worker::Options {
+                launch: query::worker::Launch::Process,
+                workers_max,
+                warm: settings.workers_warm.min(workers_max),
+                memory_bytes: self.worker_memory_bytes(),
+                threads,
+            },
         }
     }
+
+    fn workers_max(&self) -> usize {
+        if self.settings.query.workers_max > 0 {
+            return self.settings.query.workers_max;
+        }
+        let by_memory = self.settings.query_memory_max.0 / WORKER_MEMORY_BYTES;
+        usize::try_from(by_memory).unwrap_or(usize::MAX).clamp(2, 2 * or_cores(0))
+    }
+
+    fn worker_memory_bytes(&self) -> u64 {
+        match self.settings.query.worker_memory_bytes.0 {
+            0 => self.settings.query_memory_max.0 / self.workers_max() as u64,
+            bytes => bytes,
+        }
+    }
+
+    /// Refuses workers that together would take more than there is for them.
+    fn check_workers(&self) -> Result<(), Error> {
+        let (count, each) = (self.workers_max(), self.worker_memory_bytes());
+        let most = self.settings.query_memory_max.0;
+        if self.settings.query.workers_max > WORKERS_MAX {
+            return Err(Error::new(format!("query.workers_max {count} exceeds {WORKERS_MAX}")));
+        }
+        if (count as u64).saturating_mul(each) > most {
+            return Err(Error::new(format!(
+                "query.workers_max {count} times query.worker_memory_bytes {each} exceeds query_memory_max {most}"
+            )));
+        }
+        Ok(())
+    }
 }
+
+/// Memory that one worker is given by default, in bytes: some thirty million are the worker's own.
+const WORKER_MEMORY_BYTES: u64 = 128_000_000;
+
+/// More workers than this are a typo.
+const WORKERS_MAX: usize = 256;
+
+/// Of `memory_max`, the part that reads in the serving process may reserve: one eighth.
+const READS_PART: u64 = 8;
 
 /// Fills in the memory caps that are not set, and refuses those that cannot hold.
 fn share_memory(settings: &mut Settings, machine: &Machine) -> Result<(), Error> {

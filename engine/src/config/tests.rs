@@ -66,6 +66,12 @@ fn what_cannot_be_is_named() {
     check("query_memory_max = \"8000000GB\"", &[], "together exceed");
     check("", &[("FLOODMARK_MEMORY_MAX", "lots")], "FLOODMARK_MEMORY_MAX must be a whole number");
     check("", &[("FLOODMARK_LANES", "4KiB")], "FLOODMARK_LANES must be a whole number");
+    check("[query]\nworkers_max = 1000", &[], "query.workers_max 1000 exceeds 256");
+    check(
+        "query_memory_max = \"200MB\"\n[query]\nworkers_max = 3\nworker_memory_bytes = \"90MB\"",
+        &[],
+        "exceeds query_memory_max",
+    );
     check("a = = b", &[], "not valid TOML");
 }
 
@@ -91,7 +97,8 @@ fn the_memory_cap_is_always_a_number() {
         let got = (config.settings.memory_max.0, config.settings.query_memory_max.0);
         assert!(got.0 > 0 && got.1 > 0, "{got:?}");
         assert_eq!(config.settings.storage.memory_max, got.0);
-        assert_eq!(config.query_options().memory_bytes as u64, got.1);
+        let workers = config.query_options().workers;
+        assert!(workers.workers_max as u64 * workers.memory_bytes <= got.1, "{workers:?}");
         assert!(render(&config).contains(&format!("\nmemory_max = {}\n", got.0)), "{}", render(&config));
         if let Some(expected) = expected {
             assert_eq!(got, expected);
@@ -101,4 +108,26 @@ fn the_memory_cap_is_always_a_number() {
     check("memory_max = 90000000\nquery_memory_max = \"10MB\"", &[], Some((90_000_000, 10_000_000)));
     let variables = [("FLOODMARK_MEMORY_MAX", "100MiB"), ("FLOODMARK_QUERY_MEMORY_MAX", "1000000")];
     check("memory_max = \"90MB\"", &variables, Some((100 << 20, 1_000_000)));
+}
+
+/// All workers together stay within the memory that is theirs.
+#[test]
+fn workers_share_the_memory_of_queries() {
+    let check = |text: &str, expected: (usize, u64)| {
+        let (_folder, flags) = file(text);
+        let config = load(&flags, &[]).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let workers = config.query_options().workers;
+        assert_eq!((workers.workers_max, workers.memory_bytes), expected, "{text}");
+        assert!(
+            workers.workers_max as u64 * workers.memory_bytes <= config.settings.query_memory_max.0,
+            "{text}"
+        );
+    };
+    check("query_memory_max = \"100MB\"", (2, 50_000_000));
+    check("query_memory_max = \"256MB\"", (2, 128_000_000));
+    check("query_memory_max = \"512MB\"\n[query]\nworkers_max = 3", (3, 170_666_666));
+    check(
+        "query_memory_max = \"512MB\"\n[query]\nworkers_max = 1\nworker_memory_bytes = \"400MB\"",
+        (1, 400_000_000),
+    );
 }

@@ -2,18 +2,17 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use storage::memory::Pool;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -23,11 +22,32 @@ use super::wire::{Watch, Wire, Wish};
 use crate::app::App;
 
 /// Streams of one HTTP/2 connection at a time.
-const STREAMS_MAX: u32 = 128;
+const STREAMS_MAX: u32 = 64;
 
-/// Bytes that hyper may buffer of a connection. Above what a head may have (16 KiB) and what a target may have
-/// (8 KiB), so that a longer one is refused by us, in words, and not by hyper, without.
-const BUFFER_BYTES: usize = 128 << 10;
+/// Bytes of bodies that an HTTP/2 connection may have sent and nobody read yet: the least that its protocol allows.
+/// Who reads a body asks for more at once, so a body is never slower for it than one round trip for each 64 KiB.
+const WINDOW_BYTES: u32 = 65_535;
+
+/// Bytes of answers that an HTTP/2 connection buffers for each stream.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// Names and values of one HTTP/2 head, in bytes, as its protocol counts them: above what a head may have here, so
+/// that a longer one is refused in words.
+const HEADER_LIST_BYTES: u32 = 32 << 10;
+
+/// Streams of an HTTP/2 connection that its client reset before they were looked at, and that we reset for its
+/// mistakes. Past this the connection ends: it is a flood.
+const RESETS_MAX: usize = 32;
+
+/// What an HTTP/2 connection takes beyond any other, in bytes: its window, its tables, its streams.
+const HTTP2_BYTES: u64 = 128 << 10;
+
+/// Bytes that hyper reads of a body at a time, at most.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Bytes of a head that hyper takes. Above what fields (16 KiB) and target (8 KiB) may have, so that a longer one is
+/// refused by us, in words; and all that a stranger makes us buffer.
+const HEAD_BYTES: usize = 32 << 10;
 
 /// Header fields that hyper parses; more than the 64 allowed, for the same reason.
 const HEADERS_PARSED_MAX: usize = 128;
@@ -35,6 +55,9 @@ const HEADERS_PARSED_MAX: usize = 128;
 /// How long a connection that is being closed is still read from, so that the peer can read the answer to a body
 /// which nobody read.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Bytes read at a time meanwhile.
+const LINGER_BYTES: usize = 4 << 10;
 
 /// Runs tasks of an HTTP/2 connection on the lane's own thread.
 #[derive(Clone, Copy)]
@@ -65,7 +88,8 @@ impl Drop for Answering {
 }
 
 /// Serves a connection to its end.
-pub async fn serve(app: Arc<App>, lane: Rc<ingest::Lane>, stream: TcpStream, peer: IpAddr, watch: Rc<Watch>) {
+pub async fn serve(app: Arc<App>, lane: Rc<ingest::Lane>, stream: TcpStream, watch: Rc<Watch>) {
+    watch.waits();
     let is_http2 = tokio::select! {
         speaks = speaks_http2(&stream) => speaks,
         // Nothing was asked yet: whatever is wished, there is nothing to finish.
@@ -73,19 +97,27 @@ pub async fn serve(app: Arc<App>, lane: Rc<ingest::Lane>, stream: TcpStream, pee
     };
     let Ok(is_http2) = is_http2 else { return };
     let seen = Rc::clone(&watch);
+    let memory = Arc::clone(app.storage.memory());
     let service = service_fn(move |request: Request<Incoming>| {
         let (app, lane, watch) = (Arc::clone(&app), Rc::clone(&lane), Rc::clone(&seen));
-        Box::pin(async move { Ok::<_, Infallible>(respond(app, lane, peer, watch, request).await) })
+        Box::pin(async move { Ok::<_, Infallible>(respond(app, lane, watch, request).await) })
             as Pin<Box<dyn Future<Output = Result<Response<Outgoing>, Infallible>>>>
     });
     if is_http2 {
+        // Its window is open before it shows a key: nobody's share, until it ends.
+        let Ok(_held) = memory.take(Pool::Edge, None, HTTP2_BYTES) else { return };
         watch.is_http2.set(true);
         watch.head_since.set(0);
         let io = TokioIo::new(Wire::new(stream, Rc::clone(&watch), false));
         let connection = http2::Builder::new(OnLane)
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(64 << 10)
+            .max_header_list_size(HEADER_LIST_BYTES)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .max_pending_accept_reset_streams(RESETS_MAX)
+            .max_local_error_reset_streams(RESETS_MAX)
             .keep_alive_interval(Some(Duration::from_secs(20)))
             .serve_connection(io, service);
         tokio::pin!(connection);
@@ -106,6 +138,7 @@ pub async fn serve(app: Arc<App>, lane: Rc<ingest::Lane>, stream: TcpStream, pee
         // Heads are timed by the lane's sweep, which does not count the pause between two requests.
         .header_read_timeout(None)
         .max_buf_size(BUFFER_BYTES)
+        .max_header_size(HEAD_BYTES)
         .max_headers(HEADERS_PARSED_MAX)
         .serve_connection(io, service);
     let ended = loop {
@@ -127,17 +160,17 @@ pub async fn serve(app: Arc<App>, lane: Rc<ingest::Lane>, stream: TcpStream, pee
 async fn respond(
     app: Arc<App>,
     lane: Rc<ingest::Lane>,
-    peer: IpAddr,
     watch: Rc<Watch>,
     request: Request<Incoming>,
 ) -> Response<Outgoing> {
     let answering = Answering::begin(&watch);
-    let underway = Underway::begin(&app.underway);
-    let has_body = !request.body().is_end_stream();
-    let response = answer(app, lane, peer, request).await;
-    if has_body && response.status().as_u16() >= 400 {
-        watch.left_unread.set(true);
+    if !watch.pass.works() {
+        // Its place was given away as the head came: the connection ends before this is awaited for long.
+        return std::future::pending().await;
     }
+    let underway = Underway::begin(&app.underway);
+    let (response, is_whole) = answer(app, lane, &watch, request).await;
+    watch.left_unread.set(!is_whole);
     drop(answering);
     response.map(|body| Outgoing::new(body, watch, underway))
 }
@@ -162,7 +195,7 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
 /// overtake the answer.
 async fn linger(mut stream: TcpStream) {
     let forget = async {
-        let mut bytes = vec![0; 16 << 10];
+        let mut bytes = vec![0; LINGER_BYTES];
         while let Ok(count) = stream.read(&mut bytes).await {
             if count == 0 {
                 break;

@@ -1,7 +1,8 @@
 //! What a request's head must be before anything else is asked: lengths, hosts, framing.
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Version};
+use http::request::Parts;
+use http::{HeaderValue, Version};
 use ingest::Refusal;
 
 /// Longest request target, in bytes.
@@ -17,12 +18,12 @@ const HEADER_BYTES_MAX: usize = 16 << 10;
 ///
 /// # Errors
 /// 414, 431, or 400 with `Connection: close`, since what follows on such a connection cannot be trusted.
-pub fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
-    let uri = request.uri();
+pub fn check(head: &Parts) -> Result<(), Refusal> {
+    let uri = &head.uri;
     if uri.path_and_query().map_or(0, |target| target.as_str().len()) > TARGET_BYTES_MAX {
         return Err(target_too_long());
     }
-    let headers = request.headers();
+    let headers = &head.headers;
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX {
         return Err(headers_too_large());
@@ -31,7 +32,7 @@ pub fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
         return Err(closing(400, "ambiguous_length", "both Content-Length and Transfer-Encoding are given"));
     }
     let hosts = headers.get_all(HOST).iter().count();
-    let needs_host = request.version() == Version::HTTP_11 && uri.host().is_none();
+    let needs_host = head.version == Version::HTTP_11 && uri.host().is_none();
     if hosts > 1 || (needs_host && hosts == 0) {
         return Err(closing(400, "bad_host", "exactly one Host header is needed"));
     }
@@ -56,12 +57,12 @@ pub fn closing(status: u16, code: &'static str, detail: &str) -> Refusal {
 }
 
 /// Whether the request's host is one of `allowed`; everything is where the list is empty.
-pub fn is_allowed_host<B>(request: &Request<B>, allowed: &[String]) -> bool {
+pub fn is_allowed_host(head: &Parts, allowed: &[String]) -> bool {
     if allowed.is_empty() {
         return true;
     }
-    let header = request.headers().get(HOST).and_then(|value| value.to_str().ok());
-    let host = request.uri().host().or(header).unwrap_or_default();
+    let header = head.headers.get(HOST).and_then(|value| value.to_str().ok());
+    let host = head.uri.host().or(header).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, port)| {
         if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
     });
@@ -81,7 +82,8 @@ mod tests {
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
-            let got = check(&request.body(()).unwrap()).map_or_else(|refusal| refusal.status, |()| 200);
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let got = check(&head).map_or_else(|refusal| refusal.status, |()| 200);
             assert_eq!(got, expected, "{headers:?}");
         };
         expect(&[("host", "a")], "/x", 200);
@@ -94,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_host_list_is_a_list_of_names() {
-        let request = |host: &str| Request::builder().header("host", host).body(()).unwrap();
+        let request = |host: &str| Request::builder().header("host", host).body(()).unwrap().into_parts().0;
         let allowed = ["example.org".to_owned()];
         assert!(is_allowed_host(&request("Example.org:4318"), &allowed));
         assert!(!is_allowed_host(&request("evil.org"), &allowed));

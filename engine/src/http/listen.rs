@@ -9,16 +9,19 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use super::connection;
+use super::strangers::{Admission, Pass, Strangers};
 use super::wire::{Watch, Wish};
+use crate::allocator::Rest;
 use crate::app::App;
+use crate::clock::Clock;
 use crate::lane;
 
 /// Sockets that may wait for a lane; more are refused by closing them (B1).
@@ -34,8 +37,12 @@ const DRAIN_MIN: Duration = Duration::from_millis(250);
 /// How often the drain looks whether all is done.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 
+/// How often and how long a newcomer waits for a place: together longer than a stranger may be young.
+const ADMIT_TRIES: u32 = 40;
+const ADMIT_PAUSE: Duration = Duration::from_millis(5);
+
 struct Lane {
-    sockets: mpsc::Sender<(TcpStream, IpAddr)>,
+    sockets: mpsc::Sender<Arrival>,
     open: Arc<AtomicUsize>,
     thread: std::thread::JoinHandle<()>,
 }
@@ -101,9 +108,18 @@ impl Lanes {
     }
 }
 
-type Door = (mpsc::Sender<(TcpStream, IpAddr)>, Arc<AtomicUsize>);
+/// A socket on its way to a lane, and its place among all connections.
+type Arrival = (TcpStream, Arc<Pass>);
+
+type Door = (mpsc::Sender<Arrival>, Arc<AtomicUsize>);
 
 fn accept(app: &Arc<App>, listener: &TcpListener, doors: &[Door]) {
+    let settings = &app.config.settings;
+    let mut strangers = Strangers::new(
+        app.storage.memory(),
+        settings.connections_unproven_max,
+        settings.connections_per_ip_max,
+    );
     loop {
         let accepted = listener.accept();
         if app.ingest.is_draining.load(Ordering::Relaxed) {
@@ -114,23 +130,44 @@ fn accept(app: &Arc<App>, listener: &TcpListener, doors: &[Door]) {
             std::thread::sleep(Duration::from_millis(10));
             continue;
         };
-        if app.connections.load(Ordering::Relaxed) >= app.config.settings.connections_max {
+        if app.connections.load(Ordering::Relaxed) >= settings.connections_max {
             app.metrics.connection_refused();
             continue;
         }
+        let Some(pass) = admit(app, &mut strangers, peer.ip()) else {
+            app.metrics.connection_refused();
+            continue;
+        };
         let (sockets, _) = doors
             .iter()
             .min_by_key(|(_, open)| open.load(Ordering::Relaxed))
             .expect("there is at least one lane");
         // A lane that has a thousand sockets waiting takes no more: the client sees a closed connection.
-        if sockets.try_send((socket, peer.ip())).is_err() {
+        if let Err(refused) = sockets.try_send((socket, pass)) {
+            let (_, pass) = refused.into_inner();
+            pass.end();
             app.metrics.connection_refused();
         }
     }
 }
 
+/// A place for a newcomer. Where all are taken, whoever else connects waits in the kernel's queue for a moment.
+fn admit(app: &App, strangers: &mut Strangers, peer: IpAddr) -> Option<Arc<Pass>> {
+    for _ in 0..ADMIT_TRIES {
+        match strangers.admit(peer, Clock::monotonic_ns() / 1_000_000) {
+            Admission::In(pass) => return Some(pass),
+            Admission::Refused => return None,
+            Admission::Wait => std::thread::sleep(ADMIT_PAUSE),
+        }
+        if app.ingest.is_draining.load(Ordering::Relaxed) {
+            return None;
+        }
+    }
+    None
+}
+
 fn start_lane(app: &Arc<App>, index: usize, close: watch::Receiver<bool>) -> io::Result<Lane> {
-    let (sockets, arriving) = mpsc::channel::<(TcpStream, IpAddr)>(WAITING_MAX);
+    let (sockets, arriving) = mpsc::channel::<Arrival>(WAITING_MAX);
     let open = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&open);
     let app = Arc::clone(app);
@@ -160,11 +197,13 @@ type Connections = Rc<RefCell<HashMap<u64, Rc<Watch>>>>;
 async fn run_lane(
     app: Arc<App>,
     lane: Rc<ingest::Lane>,
-    mut arriving: mpsc::Receiver<(TcpStream, IpAddr)>,
+    mut arriving: mpsc::Receiver<Arrival>,
     mut close: watch::Receiver<bool>,
     open: Arc<AtomicUsize>,
 ) {
     let tick = Rc::new(Cell::new(1));
+    let asked = Rc::new(Cell::new(0));
+    let mut rest = Rest::default();
     let connections = Connections::default();
     let mut number = 0;
     let mut sweep = tokio::time::interval(Duration::from_secs(1));
@@ -172,13 +211,13 @@ async fn run_lane(
     loop {
         tokio::select! {
             arrived = arriving.recv() => {
-                let Some((socket, peer)) = arrived else { break };
-                let Some(guard) = Open::new(&open, &app, peer) else { continue };
+                let Some((socket, pass)) = arrived else { break };
+                let guard = Open::new(&open, &app, Arc::clone(&pass));
                 let Ok(stream) = prepare(socket) else { continue };
                 number += 1;
-                let watch = Rc::new(Watch::new(Rc::clone(&tick)));
+                let watch = Rc::new(Watch::new(Rc::clone(&tick), Rc::clone(&asked), pass));
                 connections.borrow_mut().insert(number, Rc::clone(&watch));
-                let served = connection::serve(Arc::clone(&app), Rc::clone(&lane), stream, peer, watch);
+                let served = connection::serve(Arc::clone(&app), Rc::clone(&lane), stream, watch);
                 let (connections, key) = (Rc::clone(&connections), number);
                 tokio::task::spawn_local(async move {
                     served.await;
@@ -194,6 +233,7 @@ async fn run_lane(
                         wish => watch.wish(wish),
                     }
                 }
+                rest.tick(asked.replace(0));
             }
             _ = close.wait_for(|is_closing| *is_closing) => break,
         }
@@ -220,43 +260,21 @@ fn prepare(socket: TcpStream) -> io::Result<tokio::net::TcpStream> {
 struct Open {
     lane: Arc<AtomicUsize>,
     app: Arc<App>,
-    peer: IpAddr,
+    pass: Arc<Pass>,
 }
 
-/// Open connections of each address, where they are bounded.
-static BY_ADDRESS: Mutex<Option<HashMap<IpAddr, usize>>> = Mutex::new(None);
-
 impl Open {
-    fn new(lane: &Arc<AtomicUsize>, app: &Arc<App>, peer: IpAddr) -> Option<Self> {
-        let max = app.config.settings.connections_per_ip_max;
-        if max > 0 {
-            let mut by_address = BY_ADDRESS.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = by_address.get_or_insert_default().entry(peer).or_default();
-            if *count >= max {
-                app.metrics.connection_refused();
-                return None;
-            }
-            *count += 1;
-        }
+    fn new(lane: &Arc<AtomicUsize>, app: &Arc<App>, pass: Arc<Pass>) -> Self {
         lane.fetch_add(1, Ordering::Relaxed);
         app.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Self { lane: Arc::clone(lane), app: Arc::clone(app), peer })
+        Self { lane: Arc::clone(lane), app: Arc::clone(app), pass }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
+        self.pass.end();
         self.lane.fetch_sub(1, Ordering::Relaxed);
         self.app.connections.fetch_sub(1, Ordering::Relaxed);
-        if self.app.config.settings.connections_per_ip_max > 0 {
-            let mut by_address = BY_ADDRESS.lock().unwrap_or_else(PoisonError::into_inner);
-            let counts = by_address.get_or_insert_default();
-            if let Some(count) = counts.get_mut(&self.peer) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&self.peer);
-                }
-            }
-        }
     }
 }

@@ -9,11 +9,14 @@ mod answer;
 mod bare;
 mod body;
 mod connection;
+mod cors;
 mod framing;
 mod heads;
 mod listen;
 mod outgoing;
 mod serve;
+mod strangers;
+mod unread;
 mod wire;
 
 pub use answer::{Answer, Body, json, problem};

@@ -32,7 +32,6 @@ impl Drop for Underway {
 }
 
 /// A body, and who is told of its progress.
-#[derive(Debug)]
 pub struct Outgoing {
     body: Body,
     watch: Rc<Watch>,

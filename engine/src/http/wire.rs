@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,9 +19,11 @@ use tokio::sync::Notify;
 use super::bare;
 use super::heads::Heads;
 use super::serve::fresh_id;
+use super::strangers::Pass;
+use crate::clock::Clock;
 
 /// Makes any head, at any point of it, one that cannot be parsed.
-const SPOILER: &[u8] = b"\0\r\n\r\n";
+pub const SPOILER: &[u8] = b"\0\r\n\r\n";
 
 /// What the sweep wants of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +37,13 @@ pub enum Wish {
 }
 
 /// What is known of one connection. Ticks are seconds of the lane, from 1; 0 = not.
-#[derive(Debug)]
 pub struct Watch {
+    /// Its place among all connections.
+    pub pass: Arc<Pass>,
     /// The lane's clock.
     pub tick: Rc<Cell<u64>>,
+    /// Requests of the lane since its last tick.
+    asked: Rc<Cell<u64>>,
     /// Since when a request's head is being read.
     pub head_since: Cell<u64>,
     /// Since when the peer takes no bytes.
@@ -66,14 +72,18 @@ const HEAD_TICKS: u64 = 10;
 const BLOCKED_TICKS: u64 = 28;
 /// Ticks a connection may be idle. Chosen above the 60 s at which collectors flush by default.
 const IDLE_TICKS: u64 = 180;
+/// Ticks a connection that showed no valid key may be idle: its place is one of few.
+const STRANGER_IDLE_TICKS: u64 = 60;
 
 impl Watch {
     /// Watches a connection that just opened.
     #[must_use]
-    pub fn new(tick: Rc<Cell<u64>>) -> Self {
+    pub fn new(tick: Rc<Cell<u64>>, asked: Rc<Cell<u64>>, pass: Arc<Pass>) -> Self {
         let now = tick.get();
         Self {
+            pass,
             tick,
+            asked,
             head_since: Cell::new(now),
             blocked_since: Cell::new(0),
             active_at: Cell::new(now),
@@ -102,7 +112,15 @@ impl Watch {
             return Wish::Kill;
         }
         let is_idle = self.requests.get() == 0 && self.bodies.get() == 0;
-        if is_idle && past(self.active_at.get(), IDLE_TICKS) { Wish::Finish } else { Wish::None }
+        let idle_ticks = if self.pass.is_proven() { IDLE_TICKS } else { STRANGER_IDLE_TICKS };
+        if is_idle && past(self.active_at.get(), idle_ticks) { Wish::Finish } else { Wish::None }
+    }
+
+    /// Notes that nothing more can be read for now: a connection that shows no key gives way to others meanwhile.
+    pub fn waits(&self) {
+        if self.requests.get() == 0 && !self.pass.is_proven() {
+            self.pass.waits(Clock::monotonic_ns() / 1_000_000);
+        }
     }
 
     /// Tells the connection's task what to do.
@@ -115,7 +133,10 @@ impl Watch {
     pub async fn wished(&self) -> Wish {
         loop {
             match self.wish.replace(Wish::None) {
-                Wish::None => self.notify.notified().await,
+                Wish::None => tokio::select! {
+                    () = self.notify.notified() => {}
+                    () = self.pass.evicted() => return Wish::Kill,
+                },
                 wish => return wish,
             }
         }
@@ -124,6 +145,7 @@ impl Watch {
     /// A request's head is complete.
     pub fn begin(&self) {
         self.head_since.set(0);
+        self.asked.set(self.asked.get() + 1);
         self.active_at.set(self.tick.get());
         self.requests.set(self.requests.get() + 1);
     }
@@ -136,11 +158,12 @@ impl Watch {
 }
 
 /// The socket.
-#[derive(Debug)]
 pub struct Wire {
     io: TcpStream,
     watch: Rc<Watch>,
     heads: Option<Heads>,
+    /// A rule of framing was broken: nothing behind that is read.
+    is_broken: bool,
     /// What is written in place of a refusal of hyper's own, and how much of it is.
     instead: Option<(Vec<u8>, usize)>,
 }
@@ -149,7 +172,7 @@ impl Wire {
     /// Wraps a socket whose first bytes are those of an HTTP/1 request (`checks_heads`), or of HTTP/2.
     #[must_use]
     pub fn new(io: TcpStream, watch: Rc<Watch>, checks_heads: bool) -> Self {
-        Self { io, watch, heads: checks_heads.then(Heads::default), instead: None }
+        Self { io, watch, heads: checks_heads.then(Heads::default), is_broken: false, instead: None }
     }
 
     /// The socket again.
@@ -162,18 +185,31 @@ impl Wire {
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.is_broken {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         let before = buf.filled().len();
-        std::task::ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        if polled.is_pending() {
+            this.watch.waits();
+        }
+        std::task::ready!(polled)?;
         let watch = &this.watch;
         if buf.filled().len() > before && !watch.is_http2.get() {
             if watch.requests.get() == 0 && watch.head_since.get() == 0 {
                 watch.head_since.set(watch.tick.get());
             }
-            if let Some(at) = this.heads.as_mut().and_then(|heads| heads.broken_at(&buf.filled()[before..])) {
-                this.heads = None;
+            let Some(heads) = this.heads.as_mut() else { return Poll::Ready(Ok(())) };
+            if let Some(at) = heads.broken_at(&buf.filled()[before..]) {
+                this.is_broken = true;
                 buf.set_filled(before + at);
-                let room = buf.remaining().min(SPOILER.len());
-                buf.put_slice(&SPOILER[..room]);
+                if heads.is_broken_in_head() {
+                    // hyper answers a head that it cannot parse; after an error it would only close.
+                    let room = buf.remaining().min(SPOILER.len());
+                    buf.put_slice(&SPOILER[..room]);
+                } else if at == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
             }
         }
         Poll::Ready(Ok(()))
@@ -186,7 +222,8 @@ impl Wire {
         // Where nothing is asked and nothing is under way, hyper writes for itself alone.
         let is_idle = self.watch.requests.get() == 0 && self.watch.bodies.get() == 0;
         if self.instead.is_none() && is_idle && !self.watch.is_http2.get() {
-            self.instead = bare::instead_of(buf, fresh_id).map(|bytes| (bytes, 0));
+            let is_in_target = self.heads.as_ref().is_some_and(Heads::is_in_request_line);
+            self.instead = bare::instead_of(buf, is_in_target, fresh_id).map(|bytes| (bytes, 0));
         }
         let (bytes, written) = self.instead.as_mut()?;
         while *written < bytes.len() {
@@ -255,12 +292,22 @@ mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
+    use std::sync::Arc;
+
+    use storage::memory::Memory;
+    use storage::record::Tenant;
+
     use super::{Watch, Wish};
+    use crate::http::strangers::{Admission, Strangers};
 
     #[test]
     fn slow_connections_are_judged_by_what_they_wait_for() {
         let tick = Rc::new(Cell::new(1));
-        let watch = Watch::new(Rc::clone(&tick));
+        let memory = Memory::new(1 << 30, 0);
+        let Admission::In(pass) = Strangers::new(&memory, 10, 0).admit([127, 0, 0, 1].into(), 1) else {
+            panic!("there is room")
+        };
+        let watch = Watch::new(Rc::clone(&tick), Rc::default(), Arc::clone(&pass));
         tick.set(10);
         assert_eq!(watch.judge(), Wish::None);
         tick.set(11);
@@ -274,6 +321,11 @@ mod tests {
         assert_eq!(watch.judge(), Wish::None, "a body that waits for us");
         watch.bodies.set(0);
         watch.end();
+        tick.set(559);
+        assert_eq!(watch.judge(), Wish::None);
+        tick.set(560);
+        assert_eq!(watch.judge(), Wish::Finish, "a stranger that is idle");
+        pass.prove(&memory, &Tenant::parse("acme").unwrap()).unwrap();
         tick.set(679);
         assert_eq!(watch.judge(), Wish::None);
         tick.set(680);

@@ -3,9 +3,9 @@
 //! Only failures are counted, so a good key is never in the way of a bad neighbour. The table is bounded; when
 //! it is full of addresses that failed lately, the rest share one entry.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+
+use dashmap::DashMap;
 
 /// Failures of one address that are answered at once.
 const BURST: u64 = 50;
@@ -20,21 +20,20 @@ const ADDRESSES_MAX: usize = 16_384;
 #[derive(Debug, Default)]
 pub struct Failures {
     /// When each address' failures are all forgotten, on the monotonic clock.
-    until: Mutex<HashMap<IpAddr, u64>>,
+    until: DashMap<IpAddr, u64>,
 }
 
 impl Failures {
     /// Counts a failure; past the bound, returns after how many seconds to try again.
     pub fn count(&self, address: IpAddr, now_ns: u64) -> Option<u32> {
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         let mut address = network(address);
-        if until.len() >= ADDRESSES_MAX && !until.contains_key(&address) {
-            until.retain(|_, until| *until > now_ns);
-            if until.len() >= ADDRESSES_MAX {
+        if !self.until.contains_key(&address) && self.until.len() >= ADDRESSES_MAX {
+            self.until.retain(|_, until| *until > now_ns);
+            if self.until.len() >= ADDRESSES_MAX {
                 address = IpAddr::from([0, 0, 0, 0]);
             }
         }
-        let forgotten = until.entry(address).or_insert(now_ns);
+        let mut forgotten = self.until.entry(address).or_insert(now_ns);
         let next = (*forgotten).max(now_ns) + REFILL_NS;
         let wait = next.saturating_sub(now_ns + BURST * REFILL_NS);
         if wait > 0 {
@@ -46,7 +45,7 @@ impl Failures {
 }
 
 /// One holder of IPv6 has at least a /64 of addresses.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let mut bytes = v6.octets();
@@ -82,7 +81,6 @@ mod tests {
         for at in 0..2 * u32::try_from(ADDRESSES_MAX).expect("small") {
             failures.count(IpAddr::from(at.to_be_bytes()), 0);
         }
-        let table = failures.until.lock().expect("no panic under this lock");
-        assert!(table.len() <= ADDRESSES_MAX + 1, "{}", table.len());
+        assert!(failures.until.len() <= ADDRESSES_MAX + 1, "{}", failures.until.len());
     }
 }

@@ -24,6 +24,8 @@ pub struct Derived {
     pub scrub: Zeroizing<[u8; 32]>,
     /// Keys the proofs of the records below `system/`.
     pub state: Zeroizing<[u8; 32]>,
+    /// Keys the hashes under which declared keys are kept.
+    pub declared: Zeroizing<[u8; 32]>,
     /// Says which master key a deployment belongs to, and nothing about it.
     pub check: String,
 }
@@ -125,8 +127,9 @@ fn derive(master: &[u8; 32]) -> Derived {
     let pepper = Zeroizing::new(blake3::derive_key("floodmark 2026-11 api key pepper", master));
     let scrub = Zeroizing::new(blake3::derive_key("floodmark 2026-11 scrub hash key", master));
     let state = Zeroizing::new(blake3::derive_key("floodmark 2026-11 state record proof", master));
+    let declared = Zeroizing::new(blake3::derive_key("floodmark 2026-11 declared key hash", master));
     let check = blake3::derive_key("floodmark 2026-11 master key check", master);
-    Derived { pepper, scrub, state, check: hex::encode(&check[..8]) }
+    Derived { pepper, scrub, state, declared, check: hex::encode(&check[..8]) }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 pub use credential::Unusable;
 use failures::Failures;
+pub use failures::network;
 
 /// The keyed hash under which a key is stored.
 pub type Hash = [u8; 32];
@@ -135,6 +136,19 @@ impl Identity {
                 Some(retry_after_s) => Err(Denied::Throttled { retry_after_s }),
                 None => Err(denied),
             },
+        }
+    }
+
+    /// Whether a text is the whole of a key that is known, expired or not: what may not be logged or stored.
+    #[must_use]
+    pub fn is_key(&self, text: &str) -> bool {
+        if text.len() < key::OPAQUE_BYTES_MIN {
+            return false;
+        }
+        match key::parse(text) {
+            Some(key::Form::Ours { .. }) => true,
+            Some(key::Form::Opaque) => self.directory.load().by_hash.contains_key(&self.hash(text)),
+            None => false,
         }
     }
 

@@ -4,6 +4,7 @@
 //! due by itself is in `schedule`. A job that the process did not live to end is told as failed at the next start:
 //! each of them can be run again.
 
+mod queue;
 mod record;
 mod run;
 mod schedule;
@@ -12,20 +13,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use storage::record::{Dataset, Tenant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::state::{self, store::Store};
 
+use queue::{Full, QUEUED_MAX, QUEUED_PER_TENANT_MAX, Queue};
 pub use record::{JobRecord, Kind, Status};
 pub use run::start;
 pub use schedule::{Settings, minutes_of_day};
 
-/// Jobs that are remembered, of all tenants.
-const KEPT_MAX: usize = 200;
+/// Jobs that are remembered, of all tenants. Past it, who has most loses its oldest.
+const KEPT_MAX: usize = 1_000;
 
-/// Jobs that wait at once; more are refused.
-const QUEUED_MAX: usize = 16;
+/// Jobs of one tenant that are remembered; those for all tenants count as one's.
+const KEPT_PER_TENANT_MAX: usize = 50;
 
 /// Who asks for what is due by itself.
 const SCHEDULE: &str = "schedule";
@@ -58,7 +60,7 @@ pub struct Queued {
 pub struct Jobs {
     store: Arc<Store>,
     records: Mutex<BTreeMap<String, JobRecord>>,
-    queue: mpsc::Sender<Queued>,
+    queue: Arc<Queue<Queued>>,
 }
 
 impl Jobs {
@@ -66,8 +68,7 @@ impl Jobs {
     ///
     /// # Errors
     /// As for reading any state.
-    pub async fn load(store: Arc<Store>) -> Result<(Arc<Self>, mpsc::Receiver<Queued>), state::Error> {
-        let (queue, queued) = mpsc::channel(QUEUED_MAX);
+    pub async fn load(store: Arc<Store>) -> Result<Arc<Self>, state::Error> {
         let mut records: BTreeMap<String, JobRecord> = BTreeMap::new();
         // A job that another version knew, or that does not prove, gives no right: no reason not to start.
         let (found, forged) = store.proven::<JobRecord>("jobs").await?;
@@ -82,7 +83,7 @@ impl Jobs {
             }
             records.insert(record.id.clone(), record);
         }
-        Ok((Arc::new(Self { store, records: Mutex::new(records), queue }), queued))
+        Ok(Arc::new(Self { store, records: Mutex::new(records), queue: Queue::new() }))
     }
 
     fn records(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, JobRecord>> {
@@ -107,11 +108,14 @@ impl Jobs {
     /// Puts a job into the queue; the second is told when it ended.
     ///
     /// # Errors
-    /// [`state::Error::Full`] while too many wait; [`state::Error::Unavailable`]: nothing was begun.
+    /// [`state::Error::Full`] while too many of the tenant, or of all, wait; [`state::Error::Unavailable`]: nothing was
+    /// begun.
     pub async fn ask(&self, wish: Wish) -> Result<(JobRecord, oneshot::Receiver<JobRecord>), state::Error> {
-        let Ok(place) = self.queue.try_reserve() else {
-            return Err(state::Error::Full("queued jobs", QUEUED_MAX));
-        };
+        let whose = wish.scope.as_ref().map(|tenant| tenant.as_str().to_owned());
+        let place = self.queue.reserve(whose).map_err(|full| match full {
+            Full::Share => state::Error::Full("queued jobs of one tenant", QUEUED_PER_TENANT_MAX),
+            Full::Whole => state::Error::Full("queued jobs", QUEUED_MAX),
+        })?;
         let record = JobRecord::new(&wish, Clock::now_ns());
         self.keep(&record).await?;
         let (done, ended) = oneshot::channel();
@@ -119,17 +123,15 @@ impl Jobs {
         Ok((record, ended))
     }
 
-    /// Keeps a job as it is now, and forgets the oldest past the bound.
+    /// Keeps a job as it is now, and forgets the oldest past the bounds.
     async fn keep(&self, record: &JobRecord) -> Result<(), state::Error> {
         self.store.replace(&format!("jobs/{}", record.id), record).await?;
-        let forgotten: Vec<String> = {
+        let forgotten = {
             let mut records = self.records();
             records.insert(record.id.clone(), record.clone());
-            let excess = records.len().saturating_sub(KEPT_MAX);
-            let ended: Vec<String> =
-                records.values().filter(|one| one.has_ended()).map(|one| one.id.clone()).collect();
-            let forgotten = ended.into_iter().take(excess);
-            forgotten.inspect(|id| drop(records.remove(id))).collect()
+            let forgotten = past_bounds(&records, KEPT_PER_TENANT_MAX, KEPT_MAX);
+            forgotten.iter().for_each(|id| drop(records.remove(id)));
+            forgotten
         };
         for id in forgotten {
             if let Err(error) = self.store.delete(&format!("jobs/{id}")).await {
@@ -138,6 +140,44 @@ impl Jobs {
         }
         Ok(())
     }
+}
+
+/// Jobs to forget: those that ended, the oldest first, of tenants with more than `each_max`, then of whoever has most
+/// while there are more than `all_max`. One tenant's jobs never push another's few out (X2).
+fn past_bounds(records: &BTreeMap<String, JobRecord>, each_max: usize, all_max: usize) -> Vec<String> {
+    struct Of<'a> {
+        count: usize,
+        ended: Vec<&'a str>,
+    }
+    let mut tenants: BTreeMap<Option<&str>, Of<'_>> = BTreeMap::new();
+    for record in records.values().rev() {
+        let of =
+            tenants.entry(record.tenant.as_deref()).or_insert_with(|| Of { count: 0, ended: Vec::new() });
+        of.count += 1;
+        if record.has_ended() {
+            of.ended.push(&record.id);
+        }
+    }
+    let mut all = records.len();
+    let mut forgotten = Vec::new();
+    for of in tenants.values_mut() {
+        while of.count > each_max
+            && let Some(oldest) = of.ended.pop()
+        {
+            forgotten.push(oldest.to_owned());
+            of.count -= 1;
+            all -= 1;
+        }
+    }
+    while all > all_max {
+        let most = tenants.values_mut().filter(|of| !of.ended.is_empty()).max_by_key(|of| of.count);
+        let Some(of) = most else { break };
+        let Some(oldest) = of.ended.pop() else { break };
+        forgotten.push(oldest.to_owned());
+        of.count -= 1;
+        all -= 1;
+    }
+    forgotten
 }
 
 #[cfg(test)]

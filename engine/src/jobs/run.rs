@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use storage::record::TableId;
 use storage::{Ended, ErrorKind, Expiry, Refused, Storage};
-use tokio::sync::mpsc;
 
 use super::schedule::{Settings, day_of, minutes_of_day};
 use super::{JobRecord, Jobs, Kind, Queued, SCHEDULE, Status, Wish};
@@ -18,19 +17,15 @@ const ROUND: Duration = Duration::from_secs(20);
 /// Priority given away, so that a job never takes a core from a lane.
 const NICE: i32 = 10;
 
-/// Files that a job's result lists; the report in the store lists all.
-const LISTED_MAX: usize = 1_000;
+/// Files or datasets that a job's result lists; the report in the store lists all. Results are remembered: this times
+/// `KEPT_MAX` is what they take.
+const LISTED_MAX: usize = 100;
 
 /// Starts the thread. It ends with the process: whatever it was at is whole or not there, and is found again.
 ///
 /// # Errors
 /// When no thread or runtime can be made.
-pub fn start(
-    jobs: Arc<Jobs>,
-    queued: mpsc::Receiver<Queued>,
-    storage: Arc<Storage>,
-    settings: &Settings,
-) -> std::io::Result<()> {
+pub fn start(jobs: Arc<Jobs>, storage: Arc<Storage>, settings: &Settings) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let at_minutes =
         minutes_of_day(&settings.retention_at).expect("the time was checked with the configuration");
@@ -42,7 +37,7 @@ pub fn start(
         let last_ns = jobs.last_scheduled(Kind::Retention).unwrap_or_else(Clock::now_ns);
         let day = day_of(last_ns, at_minutes);
         let runner = Runner { jobs, storage, at_minutes, sweep_every, day, swept: Instant::now() };
-        runtime.block_on(runner.run(queued));
+        runtime.block_on(runner.run());
     })?;
     Ok(())
 }
@@ -58,11 +53,14 @@ struct Runner {
 }
 
 impl Runner {
-    async fn run(mut self, mut queued: mpsc::Receiver<Queued>) {
+    async fn run(mut self) {
+        let queue = Arc::clone(&self.jobs.queue);
         loop {
-            match tokio::time::timeout(ROUND, queued.recv()).await {
-                Ok(Some(job)) => self.one(job).await,
-                Ok(None) => return,
+            match tokio::time::timeout(ROUND, queue.next()).await {
+                Ok(job) => {
+                    self.one(job).await;
+                    crate::allocator::give_back();
+                }
                 Err(_) => self.due().await,
             }
         }

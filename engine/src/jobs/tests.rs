@@ -8,7 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use storage::record::Tenant;
 use zeroize::Zeroizing;
 
-use super::{Jobs, KEPT_MAX, Kind, QUEUED_MAX, Status, Wish};
+use super::{JobRecord, Jobs, KEPT_PER_TENANT_MAX, Kind, QUEUED_PER_TENANT_MAX, Status, Wish, past_bounds};
 use crate::state;
 use crate::state::proof::Prover;
 use crate::state::store::Store;
@@ -32,22 +32,22 @@ fn the_history_is_bounded_and_survives_a_restart() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let (jobs, mut queued) = Jobs::load(store(&objects)).await.expect("loaded");
+        let jobs = Jobs::load(store(&objects)).await.expect("loaded");
         let mut first = None;
-        for _ in 0..KEPT_MAX + 5 {
+        for _ in 0..KEPT_PER_TENANT_MAX + 5 {
             jobs.ask(wish("acme")).await.expect("queued");
-            let mut record = queued.recv().await.expect("a job").record;
+            let mut record = jobs.queue.next().await.record;
             record.status = Status::Succeeded;
             jobs.keep(&record).await.expect("kept");
             first = first.or(Some(record.id));
         }
-        assert_eq!(jobs.list(None).len(), KEPT_MAX);
+        assert_eq!(jobs.list(None).len(), KEPT_PER_TENANT_MAX);
         let (open, _) = jobs.ask(wish("globex")).await.expect("queued");
         drop(jobs);
 
-        let (jobs, _queued) = Jobs::load(store(&objects)).await.expect("loaded");
+        let jobs = Jobs::load(store(&objects)).await.expect("loaded");
         let all = jobs.list(None);
-        assert_eq!(all.len(), KEPT_MAX);
+        assert_eq!(all.len(), KEPT_PER_TENANT_MAX + 1);
         assert_eq!((&all[0].id, all[0].status), (&open.id, Status::Failed), "nobody lived to end it");
         assert!(all.iter().all(|job| Some(&job.id) != first.as_ref()));
         let globex = Tenant::parse("globex").expect("a tenant id");
@@ -56,16 +56,46 @@ fn the_history_is_bounded_and_survives_a_restart() {
 }
 
 #[test]
-fn a_full_queue_is_told() {
+fn a_full_queue_is_told_and_is_nobody_elses() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let (jobs, _queued) = Jobs::load(store(&objects)).await.expect("loaded");
-        for _ in 0..QUEUED_MAX {
+        let jobs = Jobs::load(store(&objects)).await.expect("loaded");
+        for _ in 0..QUEUED_PER_TENANT_MAX {
             jobs.ask(wish("acme")).await.expect("there is room");
         }
-        assert!(matches!(jobs.ask(wish("acme")).await, Err(state::Error::Full("queued jobs", QUEUED_MAX))));
+        let refused = jobs.ask(wish("acme")).await;
+        assert!(matches!(refused, Err(state::Error::Full(_, QUEUED_PER_TENANT_MAX))));
+        assert!(jobs.ask(wish("globex")).await.is_ok());
     });
+}
+
+/// X2: however many jobs one tenant makes, another's are remembered.
+#[test]
+fn one_tenants_jobs_never_push_anothers_out() {
+    let mut records = std::collections::BTreeMap::new();
+    let mut add = |tenant: &str, count: usize, status: Status| {
+        for _ in 0..count {
+            let mut record = JobRecord::new(&wish(tenant), 0);
+            record.status = status;
+            records.insert(record.id.clone(), record);
+        }
+    };
+    add("globex", 2, Status::Succeeded);
+    add("acme", 30, Status::Succeeded);
+    add("acme", 3, Status::Queued);
+    add("other", 9, Status::Failed);
+    let left = |each_max, all_max| {
+        let mut left = records.clone();
+        past_bounds(&records, each_max, all_max).iter().for_each(|id| drop(left.remove(id)));
+        ["globex", "acme", "other"]
+            .map(|tenant| left.values().filter(|one| one.tenant.as_deref() == Some(tenant)).count())
+    };
+    assert_eq!(left(100, 100), [2, 33, 9]);
+    assert_eq!(left(10, 100), [2, 10, 9]);
+    assert_eq!(left(100, 20), [2, 9, 9]);
+    assert_eq!(left(100, 6), [2, 3, 1], "what has not ended stays");
+    assert_eq!(left(1, 100), [1, 3, 1]);
 }
 
 #[test]
@@ -73,12 +103,12 @@ fn a_job_that_this_deployment_did_not_write_is_no_reason_not_to_start() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let (jobs, _queued) = Jobs::load(store(&objects)).await.expect("loaded");
+        let jobs = Jobs::load(store(&objects)).await.expect("loaded");
         let (job, _) = jobs.ask(wish("acme")).await.expect("queued");
         for (name, text) in [("forged", r#"{"id":"forged"}"#), ("torn", "{\"id\":"), ("empty", "")] {
             objects.put(&Path::from(format!("system/jobs/{name}.json")), text.into()).await.expect("put");
         }
-        let (jobs, _queued) = Jobs::load(store(&objects)).await.expect("loaded");
+        let jobs = Jobs::load(store(&objects)).await.expect("loaded");
         let known: Vec<String> = jobs.list(None).into_iter().map(|job| job.id).collect();
         assert_eq!(known, [job.id]);
     });

@@ -4,6 +4,9 @@
 //! numbers are in its tables.
 
 mod exposition;
+mod memory;
+mod process;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -17,6 +20,8 @@ use crate::clock::Clock;
 use crate::routes::{Handler, Route, routes};
 use exposition::Exposition;
 pub use exposition::Format;
+pub use memory::used_in_all;
+pub use process::{Idle, Process};
 
 /// Bounds of durations, in seconds: around the goals of 1, 5, 10 and 50 ms, then coarse.
 const BOUNDS: [f64; 14] =
@@ -44,6 +49,8 @@ pub struct Metrics {
     authn_failures: Mutex<BTreeMap<&'static str, u64>>,
     authz_denials: AtomicU64,
     connections_refused: AtomicU64,
+    /// The process's memory at rest.
+    pub idle: Idle,
 }
 
 impl Default for Metrics {
@@ -54,6 +61,7 @@ impl Default for Metrics {
             authn_failures: Mutex::default(),
             authz_denials: AtomicU64::new(0),
             connections_refused: AtomicU64::new(0),
+            idle: Idle::default(),
         }
     }
 }
@@ -119,6 +127,10 @@ impl Metrics {
         records(&mut out, &app.ingest.counters);
         completeness(&mut out, app, tenants);
         storage(&mut out, &app.storage);
+        skipped(&mut out, app);
+        memory::write(&mut out, app.storage.memory(), self.idle.bytes());
+        process::write(&mut out, app.started_ns);
+        workers::write(&mut out, app.query.workers());
         out.finish()
     }
 
@@ -266,6 +278,11 @@ fn records(out: &mut Exposition, counters: &ingest::Counters) {
         ("floodmark_ingest_received_bytes", "Body bytes as sent.", &counters.bytes_received),
         ("floodmark_ingest_inflated_bytes", "Body bytes inflated.", &counters.bytes_inflated),
         ("floodmark_ingest_replays", "Answers given again for an idempotency key.", &counters.replayed),
+        (
+            "floodmark_scrub_unscrubbed",
+            "Values that could not be scrubbed, and were masked whole.",
+            &counters.unscrubbed,
+        ),
     ] {
         out.counter(name, help);
         out.count(name, &[], load(counter));
@@ -295,6 +312,16 @@ fn completeness<'t>(out: &mut Exposition, app: &App, tenants: impl Iterator<Item
         out.gauge(name, "Whole traces among those judged; NaN before the first.");
         out.value(name, &[], all.ratio().unwrap_or(f64::NAN));
     }
+}
+
+/// What a start went on without.
+fn skipped(out: &mut Exposition, app: &App) {
+    const NAME: &str = "floodmark_recovery_skipped";
+    out.counter(NAME, "What the start passed over: see the log for its names.");
+    for (step, count) in app.storage.passed_over() {
+        out.count(NAME, &[("step", step)], count);
+    }
+    out.count(NAME, &[("step", "records")], app.state.newer_records() as u64);
 }
 
 fn storage(out: &mut Exposition, storage: &storage::Storage) {
@@ -352,6 +379,11 @@ fn storage(out: &mut Exposition, storage: &storage::Storage) {
             "floodmark_partition_files_max",
             "Live files of the date of a table that has the most.",
             levels.partition_files_max,
+        ),
+        (
+            "floodmark_damaged_objects",
+            "Stored objects that reads found damaged since the start.",
+            storage.proofs().damaged_count(),
         ),
     ] {
         out.gauge(name, help);

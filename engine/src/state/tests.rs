@@ -180,16 +180,26 @@ fn revoked_keys_are_kept_up_to_a_bound_and_the_first_one_for_ever() {
         let admin = state.create_tenant(&acme, Roles::of(&[Role::Admin]), None, 1).await.expect("made");
         let holds = Roles::of(&[Role::Operator]);
         state.revoke(&admin.record.id, Some(&acme), holds, 2).await.expect("revoked");
+        // As many as may be were revoked long before; two more follow.
+        let key = state.create_key(&wish(&acme, Role::Ingest), 3).await.expect("made").record;
+        for at in 0..REVOKED_KEYS_MAX {
+            let (id, revoked_ns) = (format!("k{at:09}"), Some(4 + i64::try_from(at).expect("small")));
+            let body = serde_json::to_string(&super::KeyRecord { id: id.clone(), revoked_ns, ..key.clone() });
+            put_newer(&objects, &format!("keys/{id}"), &body.expect("plain data")).await;
+        }
+        let (_, state) = open(&objects).await;
         let mut texts = Vec::new();
-        for at in 3..i64::try_from(REVOKED_KEYS_MAX).expect("small") + 5 {
+        for at in [100_000, 100_001] {
             let key = state.create_key(&wish(&acme, Role::Ingest), at).await.expect("made");
             state.revoke(&key.record.id, Some(&acme), holds, at).await.expect("revoked");
             texts.push(key.text);
         }
         let (identity, state) = open(&objects).await;
         let held = state.held.lock().await;
-        assert_eq!(held.keys.len(), REVOKED_KEYS_MAX + 1);
-        assert!(held.keys.contains_key(&admin.record.id));
+        // The first admin's and the one that is not revoked stand beside the bound.
+        assert_eq!(held.keys.len(), REVOKED_KEYS_MAX + 2);
+        assert!(held.keys.contains_key(&admin.record.id) && held.keys.contains_key(&key.id));
+        assert!(!held.keys.contains_key("k000000000") && !held.keys.contains_key("k000000001"));
         assert!(!is_known(&identity, &admin.text) && texts.iter().all(|text| !is_known(&identity, text)));
     });
 }

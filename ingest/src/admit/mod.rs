@@ -1,21 +1,24 @@
-//! Whether a tenant may send this much now: three token buckets, spent together or not at all.
+//! Whether a tenant may send this much now, by token buckets.
 //!
-//! A request spends once, after decoding, when its records and bytes are known, and before anything is kept
-//! (C40). Nobody is limited until a policy is set. The table of tenants is an immutable map behind an atomic
-//! pointer, so a look-up takes no lock, and a new policy holds from the next request on.
+//! A request is spent at its head, as soon as its role is known and whatever becomes of it: bad bodies cost work
+//! too. Records and bytes are spent together or not at all, after decoding, when they are known, and before anything
+//! is kept (C40); what is not stored after all is given back. Nobody is limited until a policy is set. The table of
+//! tenants is sharded, so a look-up waits for nobody but a change of that very shard, and a new policy holds from the
+//! next request on. It holds tenants that exist, and is bounded as they are.
 
 mod bucket;
 mod headers;
+mod refusal;
 mod sync;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use dashmap::DashMap;
 use storage::record::Tenant;
 
 use bucket::Bucket;
 pub use bucket::{Left, Rate};
+pub use refusal::short_of_memory;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,11 +46,37 @@ impl Measure {
     }
 }
 
+/// What a request asks for. Each class has a bucket of requests of its own, so that reading never stops ingest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Records are sent.
+    Ingest,
+    /// Data is read.
+    Read,
+    /// The engine itself is asked or changed.
+    Operate,
+}
+
+impl Class {
+    /// Every class.
+    pub const ALL: [Self; 3] = [Self::Ingest, Self::Read, Self::Operate];
+
+    /// The class's name in headers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Read => "read",
+            Self::Operate => "operate",
+        }
+    }
+}
+
 /// A tenant's limits; what is `None` is not limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Requests a window.
+    /// Requests a window, of each class.
     pub requests: Option<Rate>,
     /// Records a window.
     pub records: Option<Rate>,
@@ -96,93 +125,132 @@ impl Denied {
 #[derive(Debug)]
 struct Buckets {
     policy: Policy,
-    by_measure: [Option<Arc<Bucket>>; 3],
+    /// Requests, by class.
+    requests: [Option<Arc<Bucket>>; Class::ALL.len()],
+    records: Option<Arc<Bucket>>,
+    bytes: Option<Arc<Bucket>>,
+}
+
+impl Buckets {
+    /// The limited measures of what is stored.
+    fn stored(&self) -> impl Iterator<Item = (Measure, &Bucket)> {
+        let all = [(Measure::Records, &self.records), (Measure::Bytes, &self.bytes)];
+        all.into_iter().filter_map(|(measure, bucket)| Some((measure, bucket.as_deref()?)))
+    }
 }
 
 /// The limits of all tenants.
 #[derive(Debug, Default)]
 pub struct Limiter {
-    tenants: ArcSwap<HashMap<Tenant, Arc<Buckets>>>,
+    tenants: DashMap<Tenant, Arc<Buckets>>,
 }
 
 impl Limiter {
     /// Sets a tenant's limits from the next request on.
     ///
     /// A measure whose rate stays keeps what is spent of it; a new rate starts full.
+    #[expect(clippy::indexing_slicing, reason = "one bucket a class, indexed by the class")]
     pub fn set(&self, tenant: &Tenant, policy: Policy) {
-        self.tenants.rcu(|tenants| {
-            let mut next = HashMap::clone(tenants);
-            if policy == Policy::default() {
-                next.remove(tenant);
-                return next;
-            }
-            let old = tenants.get(tenant);
-            let mut rates = policy.rates().into_iter().enumerate();
-            let by_measure = std::array::from_fn(|_| {
-                let (at, rate) = rates.next().expect("as many rates as buckets");
-                let kept = old.and_then(|buckets| buckets.by_measure[at].clone());
-                rate.map(|rate| {
-                    kept.filter(|bucket| bucket.rate() == rate).unwrap_or_else(|| Arc::new(Bucket::new(rate)))
-                })
-            });
-            next.insert(tenant.clone(), Arc::new(Buckets { policy, by_measure }));
-            next
+        if policy == Policy::default() {
+            self.tenants.remove(tenant);
+            return;
+        }
+        let old = self.buckets(tenant);
+        let made = |rate: Option<Rate>, kept: Option<&Arc<Bucket>>| {
+            rate.map(|rate| match kept {
+                Some(bucket) if bucket.rate() == rate => Arc::clone(bucket),
+                _ => Arc::new(Bucket::new(rate)),
+            })
+        };
+        let requests = Class::ALL.map(|class| {
+            made(policy.requests, old.as_ref().and_then(|old| old.requests[class as usize].as_ref()))
         });
+        let records = made(policy.records, old.as_ref().and_then(|old| old.records.as_ref()));
+        let bytes = made(policy.bytes, old.as_ref().and_then(|old| old.bytes.as_ref()));
+        self.tenants.insert(tenant.clone(), Arc::new(Buckets { policy, requests, records, bytes }));
+    }
+
+    fn buckets(&self, tenant: &Tenant) -> Option<Arc<Buckets>> {
+        self.tenants.get(tenant).map(|buckets| Arc::clone(&buckets))
     }
 
     /// A tenant's limits.
     #[must_use]
     pub fn get(&self, tenant: &Tenant) -> Policy {
-        self.tenants.load().get(tenant).map(|buckets| buckets.policy).unwrap_or_default()
+        self.tenants.get(tenant).map(|buckets| buckets.policy).unwrap_or_default()
     }
 
-    /// Takes one request's share from all of the tenant's buckets, or from none.
+    /// Spends one request of that class, at its head.
     ///
     /// `now_ns` is monotonic time since any fixed start (F9).
     ///
     /// # Errors
-    /// [`Denied`] with the measure that is over. A request that alone exceeds a quota is denied each time it
-    /// comes ([`Denied::is_for_good`]): its sender must split it.
-    pub fn spend(
+    /// [`Denied`]: the tenant's requests of this window are spent.
+    #[expect(clippy::indexing_slicing, reason = "one bucket a class, indexed by the class")]
+    pub fn spend_request(&self, tenant: &Tenant, class: Class, now_ns: u64) -> Result<(), Denied> {
+        let Some(buckets) = self.buckets(tenant) else { return Ok(()) };
+        let Some(bucket) = &buckets.requests[class as usize] else { return Ok(()) };
+        bucket.spend(1, now_ns).map(drop).map_err(|short| denied(Measure::Requests, bucket, 1, short))
+    }
+
+    /// Spends records and bytes that are about to be stored, both or neither; says what is left, of ingest's requests
+    /// too.
+    ///
+    /// # Errors
+    /// [`Denied`] with the measure that is over. What alone exceeds a quota is denied each time it comes
+    /// ([`Denied::is_for_good`]): its sender must split it.
+    pub fn spend_stored(
         &self,
         tenant: &Tenant,
-        requests: u64,
         records: u64,
         bytes: u64,
         now_ns: u64,
     ) -> Result<Remaining, Denied> {
-        let tenants = self.tenants.load();
-        let Some(buckets) = tenants.get(tenant) else { return Ok(Remaining::default()) };
-        let asked = [requests, records, bytes];
-        let limited = || {
-            buckets.by_measure.iter().enumerate().filter_map(|(at, bucket)| Some((at, bucket.as_deref()?)))
-        };
-        let denied = |at: usize, bucket: &Bucket, short: bucket::Short| Denied {
-            measure: Measure::ALL[at],
-            limit: bucket.rate().quota,
-            used: short.used,
-            asked: asked[at],
-            retry_after_s: whole_seconds(short.wait_ns).max(1),
-            window_s: bucket.rate().window_s.max(1),
-        };
-        // Asked first, so that a request which one bucket refuses does not take from the others even for a
-        // moment; the refund below is left for the rare race.
-        for (at, bucket) in limited() {
-            bucket.would_pass(asked[at], now_ns).map_err(|short| denied(at, bucket, short))?;
+        let Some(buckets) = self.buckets(tenant) else { return Ok(Remaining::default()) };
+        let asked = |measure| if measure == Measure::Records { records } else { bytes };
+        // Asked first, so that what one bucket refuses does not take from the other even for a moment; the refund
+        // below is left for the rare race.
+        for (measure, bucket) in buckets.stored() {
+            let asked = asked(measure);
+            bucket.would_pass(asked, now_ns).map_err(|short| denied(measure, bucket, asked, short))?;
         }
         let mut remaining = Remaining::default();
-        for (at, bucket) in limited() {
-            match bucket.spend(asked[at], now_ns) {
-                Ok(left) => remaining.buckets.push((Measure::ALL[at], bucket.rate(), left)),
+        if let Some(bucket) = &buckets.requests[Class::Ingest as usize]
+            && let Ok(left) = bucket.spend(0, now_ns)
+        {
+            remaining.buckets.push((Measure::Requests, bucket.rate(), left));
+        }
+        for (measure, bucket) in buckets.stored() {
+            match bucket.spend(asked(measure), now_ns) {
+                Ok(left) => remaining.buckets.push((measure, bucket.rate(), left)),
                 Err(short) => {
-                    for (before, bucket) in limited().take_while(|(before, _)| *before < at) {
-                        bucket.refund(asked[before]);
+                    for (before, bucket) in buckets.stored().take_while(|(before, _)| *before != measure) {
+                        bucket.refund(asked(before));
                     }
-                    return Err(denied(at, bucket, short));
+                    return Err(denied(measure, bucket, asked(measure), short));
                 }
             }
         }
         Ok(remaining)
+    }
+
+    /// Gives back records and bytes that were not stored after all.
+    pub fn refund_stored(&self, tenant: &Tenant, records: u64, bytes: u64) {
+        let Some(buckets) = self.buckets(tenant) else { return };
+        for (measure, bucket) in buckets.stored() {
+            bucket.refund(if measure == Measure::Records { records } else { bytes });
+        }
+    }
+}
+
+fn denied(measure: Measure, bucket: &Bucket, asked: u64, short: bucket::Short) -> Denied {
+    Denied {
+        measure,
+        limit: bucket.rate().quota,
+        used: short.used,
+        asked,
+        retry_after_s: whole_seconds(short.wait_ns).max(1),
+        window_s: bucket.rate().window_s.max(1),
     }
 }
 

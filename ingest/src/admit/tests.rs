@@ -1,6 +1,6 @@
 use storage::record::Tenant;
 
-use super::{Limiter, Measure, Policy, Rate};
+use super::{Class, Limiter, Measure, Policy, Rate};
 
 fn tenant(id: &str) -> Tenant {
     Tenant::parse(id).expect("a good id")
@@ -13,7 +13,9 @@ fn rate(quota: u64) -> Option<Rate> {
 #[test]
 fn nobody_is_limited_until_a_policy_is_set() {
     let limiter = Limiter::default();
-    let remaining = limiter.spend(&tenant("acme"), 1, u64::MAX, u64::MAX, 0).expect("no limit");
+    let acme = tenant("acme");
+    assert!(limiter.spend_request(&acme, Class::Ingest, 0).is_ok());
+    let remaining = limiter.spend_stored(&acme, u64::MAX, u64::MAX, 0).expect("no limit");
     assert!(remaining.headers().is_empty());
 }
 
@@ -23,15 +25,17 @@ fn a_denial_spends_nothing() {
     let limiter = Limiter::default();
     let acme = tenant("acme");
     limiter.set(&acme, Policy { requests: rate(10), records: rate(100), bytes: rate(1_000) });
-    let denied = limiter.spend(&acme, 1, 50, 1_001, 0).expect_err("over the bytes");
+    let denied = limiter.spend_stored(&acme, 50, 1_001, 0).expect_err("over the bytes");
     assert_eq!((denied.measure, denied.limit, denied.used), (Measure::Bytes, 1_000, 0));
     assert!(denied.is_for_good());
-    let remaining = limiter.spend(&acme, 1, 100, 1_000, 0).expect("everything is still there");
+    let remaining = limiter.spend_stored(&acme, 100, 1_000, 0).expect("everything is still there");
     let left: Vec<u64> = remaining.buckets.iter().map(|(_, _, left)| left.tokens).collect();
-    assert_eq!(left, [9, 0, 0]);
-    let denied = limiter.spend(&acme, 1, 1, 0, 0).expect_err("no record left");
+    assert_eq!(left, [10, 0, 0]);
+    let denied = limiter.spend_stored(&acme, 1, 0, 0).expect_err("no record left");
     assert_eq!((denied.measure, denied.retry_after_s, denied.is_for_good()), (Measure::Records, 1, false));
-    assert!(limiter.spend(&tenant("other"), 1, 1, 1, 0).is_ok(), "another tenant's buckets are its own");
+    assert!(limiter.spend_stored(&tenant("other"), 1, 1, 0).is_ok(), "another tenant's buckets are its own");
+    limiter.refund_stored(&acme, 1, 0);
+    assert!(limiter.spend_stored(&acme, 1, 0, 0).is_ok(), "what was not stored is given back");
 }
 
 #[test]
@@ -39,13 +43,16 @@ fn a_new_policy_holds_at_once_and_an_unchanged_rate_keeps_its_level() {
     let limiter = Limiter::default();
     let acme = tenant("acme");
     limiter.set(&acme, Policy { requests: rate(1), ..Policy::default() });
-    assert!(limiter.spend(&acme, 1, 0, 0, 0).is_ok());
+    assert!(limiter.spend_request(&acme, Class::Ingest, 0).is_ok());
     limiter.set(&acme, Policy { requests: rate(1), bytes: rate(5), ..Policy::default() });
-    assert!(limiter.spend(&acme, 1, 0, 0, 0).is_err(), "the request bucket is as empty as before");
+    assert!(
+        limiter.spend_request(&acme, Class::Ingest, 0).is_err(),
+        "the request bucket is as empty as before"
+    );
     limiter.set(&acme, Policy { requests: rate(2), ..Policy::default() });
-    assert!(limiter.spend(&acme, 1, 0, 0, 0).is_ok());
+    assert!(limiter.spend_request(&acme, Class::Ingest, 0).is_ok());
     limiter.set(&acme, Policy::default());
-    assert!(limiter.spend(&acme, 1_000, 0, 0, 0).is_ok());
+    assert!(limiter.spend_stored(&acme, 1_000, 0, 0).is_ok());
     assert_eq!(limiter.get(&acme), Policy::default());
 }
 
@@ -60,7 +67,8 @@ fn headers_state_policy_and_remainder() {
     let text = |headers: Vec<(http::HeaderName, http::HeaderValue)>| -> Vec<String> {
         headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("ASCII"))).collect()
     };
-    let remaining = limiter.spend(&acme, 1, 7, 40, 0).expect("within");
+    limiter.spend_request(&acme, Class::Ingest, 0).expect("within");
+    let remaining = limiter.spend_stored(&acme, 7, 40, 0).expect("within");
     assert_eq!(
         text(remaining.headers()),
         [
@@ -68,9 +76,12 @@ fn headers_state_policy_and_remainder() {
             "ratelimit: \"ingest-req\";r=9;t=1, \"ingest-bytes\";r=60;t=24",
         ]
     );
-    let denied = limiter.spend(&acme, 1, 0, 90, 0).expect_err("over the bytes");
+    let denied = limiter.spend_stored(&acme, 0, 90, 0).expect_err("over the bytes");
     assert_eq!(denied.retry_after_s, 18);
-    assert_eq!(text(limiter.denial_headers(&acme, &denied))[1], "ratelimit: \"ingest-bytes\";r=60;t=18");
+    assert_eq!(
+        text(limiter.denial_headers(&acme, Class::Ingest, &denied))[1],
+        "ratelimit: \"ingest-bytes\";r=60;t=18"
+    );
 }
 
 /// F9: four threads never spend more than the quota, and lose none of it.
@@ -81,9 +92,34 @@ fn threads_share_a_quota_exactly() {
     limiter.set(&acme, Policy { requests: rate(1_000), records: rate(5_000), bytes: None });
     let passed: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| (0..1_000).filter(|_| limiter.spend(&acme, 1, 5, 0, 7).is_ok()).count()))
+            .map(|_| {
+                scope.spawn(|| {
+                    let passes = || {
+                        limiter.spend_request(&acme, Class::Ingest, 7).is_ok()
+                            && limiter.spend_stored(&acme, 5, 0, 7).is_ok()
+                    };
+                    (0..1_000).filter(|_| passes()).count()
+                })
+            })
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
     });
     assert_eq!(passed, 1_000);
+}
+
+/// Reading spends its own requests: neither class is in the other's way.
+#[test]
+fn each_class_has_its_own_requests() {
+    let limiter = Limiter::default();
+    let acme = tenant("acme");
+    limiter.set(&acme, Policy { requests: rate(1), ..Policy::default() });
+    for class in Class::ALL {
+        assert!(limiter.spend_request(&acme, class, 0).is_ok(), "{class:?}");
+        let denied = limiter.spend_request(&acme, class, 0).expect_err("spent");
+        let refusal = limiter.refusal(&acme, class, &denied);
+        assert_eq!((refusal.status, refusal.retry_after), (429, Some(1)));
+        let (_, value) = &refusal.headers[0];
+        let named = value.to_str().expect("ASCII").contains(class.as_str());
+        assert!(named, "{class:?} {value:?}");
+    }
 }

@@ -2,6 +2,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use storage::record::{Column, Draft, Field, Kind};
 
 use super::{Correlation, TraceParent, fill};
+use crate::scrub::{Rules, RulesConfig};
 
 const PARENT: &str = "00-12345678901234567890123456789012-1234567890123456-01";
 const TRACE: &str = "12345678901234567890123456789012";
@@ -36,9 +37,45 @@ fn the_first_header_that_may_be_echoed_wins() {
         (&[("x-correlation-id", &long[1..])], &long[1..], &long[1..]),
         (&[("x-correlation-id", "a"), ("x-correlation-id", "b")], "fresh", "fresh"),
     ] {
-        let got = Correlation::from_headers(&headers(pairs), || "fresh".into());
+        let rules = Rules::default_on();
+        let got = Correlation::from_headers(&headers(pairs), &rules, |_| false, || "fresh".into());
         assert_eq!((got.id.as_str(), got.request_id.as_str()), (id, request_id), "{pairs:?}");
     }
+}
+
+/// P2: an id is echoed and logged. What is or looks like a secret counts as absent, whichever header it is in.
+#[test]
+fn an_id_that_is_a_secret_is_neither_echoed_nor_stored() {
+    let rules = Rules::compile(&RulesConfig::default(), Some(&[7; 32])).expect("compiles");
+    let known = "0123456789-configured-key-0123456789";
+    for secret in [
+        "fm_adm_0123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ123456",
+        "fm_adm_0123",
+        "0b7hJq2xVw9sT4kLm8nR1cYz5dFg3aEu",
+        "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",
+        known,
+        "sent-as-credential",
+    ] {
+        let check = |pairs: &[(&str, &str)], id: &str, request_id: &str| {
+            let mut pairs = pairs.to_vec();
+            pairs.push(("authorization", "Bearer sent-as-credential"));
+            let got =
+                Correlation::from_headers(&headers(&pairs), &rules, |id| id == known, || "fresh".into());
+            assert_eq!((got.id.as_str(), got.request_id.as_str()), (id, request_id), "{pairs:?}");
+        };
+        check(&[("x-correlation-id", secret)], "fresh", "fresh");
+        check(&[("x-request-id", secret)], "fresh", "fresh");
+        check(&[("x-correlation-id", secret), ("x-request-id", "r-1")], "r-1", "r-1");
+        check(&[("x-correlation-id", "c-1"), ("x-request-id", secret)], "c-1", "c-1");
+        check(&[("x-correlation-id", secret), ("traceparent", PARENT)], TRACE, TRACE);
+    }
+    let card = headers(&[("x-correlation-id", "order-4111-1111-1111-1111")]);
+    let read = || Correlation::from_headers(&card, &rules, |_| false, || "fresh".into());
+    assert!(read().id.starts_with("tok_") && read() == read(), "one sender's id stays one: {}", read().id);
+    let state =
+        headers(&[("traceparent", PARENT), ("tracestate", "v=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")]);
+    let got = Correlation::from_headers(&state, &rules, |_| false, || "fresh".into());
+    assert_eq!(got.trace.and_then(|trace| trace.state), None);
 }
 
 /// The W3C trace-context cases, each by its own verdict: what must start a new trace is no `TraceParent`.
@@ -116,7 +153,10 @@ fn rows_get_their_own_id_first_then_their_trace_then_the_request() {
     let correlation = Correlation { id: "request".into(), request_id: "request".into(), trace: None };
     for kind in [Kind::Events, Kind::Audit, Kind::Logs, Kind::Spans] {
         let mut draft = Draft::new(kind);
-        for (own, trace) in [(None, None), (Some("own"), Some(TRACE)), (None, Some(TRACE)), (None, None)] {
+        let key = "0b7hJq2xVw9sT4kLm8nR1cYz5dFg3aEu";
+        for (own, trace) in
+            [(None, None), (Some("own"), Some(TRACE)), (None, Some(TRACE)), (None, None), (Some(key), None)]
+        {
             draft.begin_row();
             draft.set_int(Field::TimeNs, 1);
             if let Some(own) = own {
@@ -130,8 +170,8 @@ fn rows_get_their_own_id_first_then_their_trace_then_the_request() {
         fill(&mut draft, &correlation);
         let Column::Text(column) = draft.column(Field::CorrelationId) else { panic!("text") };
         let got: Vec<_> =
-            (0..4).map(|row| column.get(row).map(|b| String::from_utf8_lossy(b).into_owned())).collect();
-        let want = ["request", "own", TRACE, "request"].map(|id| Some(id.to_owned()));
+            (0..5).map(|row| column.get(row).map(|b| String::from_utf8_lossy(b).into_owned())).collect();
+        let want = ["request", "own", TRACE, "request", "request"].map(|id| Some(id.to_owned()));
         assert_eq!(got, want, "{kind:?}");
     }
 }

@@ -41,8 +41,9 @@ impl TraceParent {
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         let head = bytes.get(..LEN)?;
-        let dashes = head[2] == b'-' && head[35] == b'-' && head[52] == b'-';
-        let (version, trace_id, span_id, flags) = (&head[..2], &head[3..35], &head[36..52], &head[53..]);
+        let dashes = [2, 35, 52].into_iter().all(|at| head.get(at) == Some(&b'-'));
+        let (version, trace_id, span_id, flags) =
+            (head.get(..2)?, head.get(3..35)?, head.get(36..52)?, head.get(53..)?);
         let all_hex = [version, trace_id, span_id, flags].into_iter().all(is_lower_hex);
         let has_good_end = match version {
             b"00" => bytes.len() == LEN,
@@ -87,8 +88,9 @@ fn is_member(member: &str) -> bool {
     let is_name = |name: &str, len_max: usize, may_start_with_digit: bool| {
         (1..=len_max).contains(&name.len())
             && name.bytes().all(is_key_byte)
-            && (name.as_bytes()[0].is_ascii_lowercase()
-                || may_start_with_digit && name.as_bytes()[0].is_ascii_digit())
+            && name.bytes().next().is_some_and(|first| {
+                first.is_ascii_lowercase() || may_start_with_digit && first.is_ascii_digit()
+            })
     };
     let is_good_key = match key.split_once('@') {
         Some((tenant, system)) => is_name(tenant, 241, true) && is_name(system, 14, false),

@@ -1,14 +1,15 @@
 //! What a request's head alone can refuse, so that a hopeless body is never read.
 //!
 //! In the order of the HTTP contract: media type and encoding (415), size (413), what headers and query say
-//! (400). Limits and pressure come after, in the pipeline.
+//! (400). Whoever answers routes has asked for the tenant header ([`check_tenant`]) and the request rate before;
+//! pressure comes after, in the pipeline.
 
 mod query;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName};
 use storage::Principal;
-use storage::record::{Dataset, Kind};
+use storage::record::{Dataset, Kind, Tenant};
 
 use crate::Route;
 use crate::correlate::Correlation;
@@ -97,7 +98,6 @@ pub(crate) fn check(head: &Head<'_>, limits: &Limits) -> Result<Accepted, Refusa
         return Err(body_too_large(len, limits));
     }
     let idempotency_key = idempotency_key(head.headers)?;
-    check_tenant(head)?;
     let parameters = query::parse(head.route, head.query.unwrap_or_default())?;
     Ok(Accepted {
         kind,
@@ -165,10 +165,14 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Box<str>>, Refusal> {
     Ok(Some(key.into()))
 }
 
-fn check_tenant(head: &Head<'_>) -> Result<(), Refusal> {
+/// Checks that a request names no other tenant than its credential's, on any route (T1).
+///
+/// # Errors
+/// 400 `tenant_mismatch`.
+pub fn check_tenant(headers: &HeaderMap, tenant: &Tenant) -> Result<(), Refusal> {
     for name in &TENANT_HEADERS {
-        for value in head.headers.get_all(name) {
-            if value.as_bytes() != head.principal.tenant.as_str().as_bytes() {
+        for value in headers.get_all(name) {
+            if value.as_bytes() != tenant.as_str().as_bytes() {
                 return Err(Refusal::new(
                     400,
                     "tenant_mismatch",

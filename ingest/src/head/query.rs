@@ -111,10 +111,10 @@ fn decode(text: &str) -> Result<String, Refusal> {
         bytes.push(match first {
             b'+' => b' ',
             b'%' => {
-                let digits = rest.get(..2).ok_or_else(malformed)?;
-                rest = &rest[2..];
+                let [high, low, tail @ ..] = rest else { return Err(malformed()) };
+                rest = tail;
                 let digit = |byte: u8| char::from(byte).to_digit(16).ok_or_else(malformed);
-                u8::try_from(digit(digits[0])? << 4 | digit(digits[1])?).expect("two hex digits")
+                u8::try_from(digit(*high)? << 4 | digit(*low)?).expect("two hex digits")
             }
             other => *other,
         });

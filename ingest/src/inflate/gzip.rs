@@ -6,6 +6,7 @@
 use flate2::{Crc, Decompress};
 
 use super::{Sink, bad, stream};
+use crate::cut;
 use crate::decode::Refused;
 
 const HEADER_BYTES: usize = 10;
@@ -30,12 +31,13 @@ pub(super) async fn members(
         state.reset(false);
         let mut crc = Crc::new();
         let behind = stream(state, data, sink, Some(&mut crc)).await?;
-        let Some((trailer, next)) = behind.split_at_checked(TRAILER_BYTES) else {
+        let Some((trailer, next)) = behind.split_first_chunk::<TRAILER_BYTES>() else {
             return Err(bad("gzip member is cut off"));
         };
         let len = (sink.out.len() - start) as u64;
         let len = u32::try_from(len & u64::from(u32::MAX)).expect("masked to 32 bits");
-        if trailer[..4] != crc.sum().to_le_bytes() || trailer[4..] != len.to_le_bytes() {
+        let (sum, len) = (crc.sum().to_le_bytes(), len.to_le_bytes());
+        if !trailer.iter().eq(sum.iter().chain(&len)) {
             return Err(bad("gzip checksum or length does not match"));
         }
         rest = next;
@@ -48,34 +50,33 @@ pub(super) async fn members(
 fn after_header(member: &[u8], is_first: bool) -> Result<&[u8], Refused> {
     let cut_off = || bad("gzip header is cut off");
     if !member.starts_with(&[0x1f, 0x8b]) {
-        let seen = &member[..member.len().min(2)];
-        return Err(match seen {
+        return Err(match member {
             [] | [0x1f] => cut_off(),
             _ if is_first => bad("body says gzip but is not"),
             _ => bad("bytes behind the end of the gzip stream"),
         });
     }
-    let (header, mut rest) = member.split_at_checked(HEADER_BYTES).ok_or_else(cut_off)?;
-    let flags = header[3];
-    if header[2] != 8 || flags & RESERVED != 0 {
+    let (header, mut rest) = member.split_first_chunk::<HEADER_BYTES>().ok_or_else(cut_off)?;
+    let [_, _, method, flags, ..] = *header;
+    if method != 8 || flags & RESERVED != 0 {
         return Err(bad("gzip header names an unknown method or flag"));
     }
     if flags & HAS_EXTRA != 0 {
-        let (len, behind) = rest.split_at_checked(2).ok_or_else(cut_off)?;
-        let len = usize::from(u16::from_le_bytes([len[0], len[1]]));
+        let (len, behind) = rest.split_first_chunk::<2>().ok_or_else(cut_off)?;
+        let len = usize::from(u16::from_le_bytes(*len));
         rest = behind.get(len..).ok_or_else(cut_off)?;
     }
     for flag in [HAS_NAME, HAS_COMMENT] {
         if flags & flag != 0 {
             let end = memchr::memchr(0, rest).ok_or_else(cut_off)?;
-            rest = &rest[end + 1..];
+            rest = cut::tail(rest, end + 1);
         }
     }
     if flags & HAS_HEADER_CRC != 0 {
         let mut crc = Crc::new();
-        crc.update(&member[..member.len() - rest.len()]);
-        let (sum, behind) = rest.split_at_checked(2).ok_or_else(cut_off)?;
-        if *sum != crc.sum().to_le_bytes()[..2] {
+        crc.update(cut::head(member, member.len() - rest.len()));
+        let (sum, behind) = rest.split_first_chunk::<2>().ok_or_else(cut_off)?;
+        if !crc.sum().to_le_bytes().starts_with(sum) {
             return Err(bad("gzip header checksum does not match"));
         }
         rest = behind;

@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
+use crate::cut;
 use crate::decode::{Limits, Pace, Refused, at_once};
 
 /// Output room that is added at first; later it doubles. Chosen: most batches inflate to less than this.
@@ -232,16 +233,18 @@ async fn stream<'a>(
     loop {
         sink.make_room()?;
         let (in_before, out_before) = (state.total_in(), sink.out.len());
-        let step = &input[..input.len().min(INPUT_BYTES)];
+        let step = cut::head(input, INPUT_BYTES);
         let status = state
             .decompress_vec(step, sink.out, FlushDecompress::None)
             .map_err(|_| bad("body is not a valid deflate stream"))?;
         let read = usize::try_from(state.total_in() - in_before).expect("no more than the input");
-        input = &input[read..];
+        input = cut::tail(input, read);
+        let made = cut::tail(sink.out, out_before);
         if let Some(crc) = &mut crc {
-            crc.update(&sink.out[out_before..]);
+            crc.update(made);
         }
-        sink.check(read, sink.out.len() - out_before).await?;
+        let made = made.len();
+        sink.check(read, made).await?;
         if status == Status::StreamEnd {
             return Ok(input);
         }
@@ -276,12 +279,12 @@ async fn zstd(
             sink.pace.hold_text(sink.out.capacity() + sink.window)?;
         }
         sink.make_room()?;
-        let mut input = InBuffer::around(&rest[..rest.len().min(INPUT_BYTES)]);
+        let mut input = InBuffer::around(cut::head(rest, INPUT_BYTES));
         let out_before = sink.out.len();
         let hint =
             decoder.run(&mut input, &mut OutBuffer::around_pos(sink.out, out_before)).map_err(broken)?;
         let read = input.pos();
-        rest = &rest[read..];
+        rest = cut::tail(rest, read);
         sink.check(read, sink.out.len() - out_before).await?;
         at_frame_start = hint == 0;
         if hint != 0 && read == 0 && sink.out.len() == out_before {

@@ -185,3 +185,31 @@ fn the_header_names_one_known_coding() {
         assert_eq!(Encoding::from_headers(&headers), expected, "{values:?}");
     }
 }
+
+/// B1: what one large body needed is not kept by its lane.
+#[test]
+fn room_of_a_large_body_is_given_back() {
+    let large = vec![7; 3 << 20];
+    for (encoding, body) in [(Encoding::Gzip, gzip(&large)), (Encoding::Zstd, zstd(&large))] {
+        let mut inflater = Inflater::default();
+        let limits = Limits { inflate_ratio_max: usize::MAX, ..Limits::default() };
+        assert_eq!(inflater.inflate(encoding, &body, &limits).expect("a good body").len(), large.len());
+        inflater.rest();
+        assert!(inflater.out.capacity() <= super::KEPT_BYTES_MAX && inflater.zstd.is_none(), "{encoding:?}");
+        check(encoding, &gzip_or_zstd(encoding, b"small"), Ok(b"small"));
+    }
+}
+
+fn gzip_or_zstd(encoding: Encoding, plain: &[u8]) -> Vec<u8> {
+    if encoding == Encoding::Gzip { gzip(plain) } else { zstd(plain) }
+}
+
+/// B1: room for a large body grows by steps, not by doubling what is there.
+#[test]
+fn room_grows_by_a_bounded_step() {
+    let large = vec![7; 9 << 20];
+    let limits = Limits { inflate_ratio_max: usize::MAX, ..Limits::default() };
+    let mut inflater = Inflater::default();
+    inflater.inflate(Encoding::Gzip, &gzip(&large), &limits).expect("a good body");
+    assert!(inflater.out.capacity() <= large.len() + super::ROOM_BYTES_MAX, "{}", inflater.out.capacity());
+}

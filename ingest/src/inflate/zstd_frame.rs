@@ -9,17 +9,18 @@ const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The window of a frame in bytes; refuses one that is over `window_max`, and what is no frame at all.
 pub(super) fn check(frame: &[u8], window_max: u64) -> Result<u64, Refused> {
     let cut_off = || bad("zstd stream is cut off");
-    let (magic, rest) = frame.split_at_checked(4).ok_or_else(cut_off)?;
-    if magic[0] & 0xf0 == 0x50 && magic[1..] == [0x2a, 0x4d, 0x18] {
+    let (magic, rest) = frame.split_first_chunk::<4>().ok_or_else(cut_off)?;
+    if matches!(magic, [0x50..=0x5f, 0x2a, 0x4d, 0x18]) {
         return Ok(0); // A skippable frame has no window.
     }
-    if magic != MAGIC {
+    if *magic != MAGIC {
         return Err(bad("body says zstd but is not"));
     }
-    let descriptor = *rest.first().ok_or_else(cut_off)?;
+    let (descriptor, behind) = rest.split_first().ok_or_else(cut_off)?;
+    let descriptor = *descriptor;
     let is_single_segment = descriptor & 0x20 != 0;
     let window = if is_single_segment {
-        content_size(descriptor, &rest[1..]).ok_or_else(cut_off)?
+        content_size(descriptor, behind).ok_or_else(cut_off)?
     } else {
         let byte = *rest.get(1).ok_or_else(cut_off)?;
         let base = 1_u64 << (10 + u32::from(byte >> 3));
@@ -34,11 +35,12 @@ pub(super) fn check(frame: &[u8], window_max: u64) -> Result<u64, Refused> {
 
 /// The content size of a single-segment frame, which is its window.
 fn content_size(descriptor: u8, rest: &[u8]) -> Option<u64> {
-    let dictionary_bytes = [0, 1, 2, 4][usize::from(descriptor & 3)];
-    let field = rest.get(dictionary_bytes..)?;
-    let len = [1, 2, 4, 8][usize::from(descriptor >> 6)];
+    // 0, 1, 2, 4 and 1, 2, 4, 8 by two bits each.
+    let dictionary_bytes = (1_usize << (descriptor & 3)) >> 1;
+    let len = 1_usize << (descriptor >> 6);
+    let field = rest.get(dictionary_bytes..)?.get(..len)?;
     let mut bytes = [0; 8];
-    bytes[..len].copy_from_slice(field.get(..len)?);
+    bytes.iter_mut().zip(field).for_each(|(to, from)| *to = *from);
     let size = u64::from_le_bytes(bytes);
     Some(if len == 2 { size + 256 } else { size })
 }

@@ -31,7 +31,7 @@ fn request(pairs: &[(&str, &str)]) -> (HeaderMap, Correlation) {
         let name = HeaderName::try_from(*name).expect("a header name");
         headers.append(name, HeaderValue::from_str(value).expect("a header value"));
     }
-    let correlation = Correlation::from_headers(&headers, || "fresh".into());
+    let correlation = Correlation::fresh("fresh".into());
     (headers, correlation)
 }
 

@@ -145,8 +145,9 @@ impl Lane {
         mut work: Work,
         reservation: &Reservation<'_>,
     ) -> Result<Reply, Refusal> {
-        let Ready { table, clean, account, decoded, fingerprint, headers } = ready;
+        let Ready { table, clean, account, decoded, fingerprint, headers, spent } = ready;
         if let Err(refused) = work.hold_text(clean.frame_bytes()) {
+            self.stages.shared.admit.refund_stored(&table.tenant, spent.0, spent.1);
             if refused.status == 503 {
                 account.throttle();
             } else {
@@ -173,6 +174,7 @@ impl Lane {
             }
             Err(error) => {
                 reservation.key.set(key);
+                self.stages.shared.admit.refund_stored(&table.tenant, spent.0, spent.1);
                 let refusal = append_refused(&error);
                 if refusal.retryable {
                     account.throttle();

@@ -14,6 +14,7 @@ use storage::{Idempotency, Known};
 
 use super::work::Work;
 use super::{RETRY_AFTER_S, Shared, is_buffered};
+use crate::admit::Class;
 use crate::correlate;
 use crate::counters::Account;
 use crate::decode::{Context, Decoded, IdSource, Pace, Refused, SLICE_BYTES};
@@ -65,6 +66,8 @@ pub(super) struct Ready<'a> {
     pub(super) decoded: Decoded,
     pub(super) fingerprint: Option<[u8; 16]>,
     pub(super) headers: Headers,
+    /// Records and bytes that the tenant's buckets gave for it.
+    pub(super) spent: (u64, u64),
 }
 
 impl Stages {
@@ -197,12 +200,13 @@ impl Stages {
             account.reject("atomic");
             return Err(refusal(decoded));
         }
-        let records = u64::from(decoded.accepted) + u64::from(decoded.rejected_count);
-        let headers = match shared.admit.spend(tenant, 1, records, bytes as u64, head.monotonic_ns) {
+        // What is stored is what is spent: a body of which nothing is kept costs its request alone.
+        let spent = if decoded.accepted == 0 { (0, 0) } else { (u64::from(decoded.accepted), bytes as u64) };
+        let headers = match shared.admit.spend_stored(tenant, spent.0, spent.1, head.monotonic_ns) {
             Ok(remaining) => remaining.headers(),
             Err(denied) => {
                 account.throttle();
-                return Err(over_limit(shared, head, &denied));
+                return Err(shared.admit.refusal(tenant, Class::Ingest, &denied));
             }
         };
         if decoded.accepted == 0 {
@@ -215,6 +219,7 @@ impl Stages {
         let (clean, report) = match scrub(scrubber, &shared.scrub.load(), draft) {
             Ok(scrubbed) => scrubbed,
             Err(failed) => {
+                shared.admit.refund_stored(tenant, spent.0, spent.1);
                 tracing::error!(reason = failed.reason, "scrubbing failed");
                 account.reject("scrub_failed");
                 let detail = "a record could not be scrubbed, so none was kept";
@@ -230,6 +235,7 @@ impl Stages {
             decoded,
             fingerprint: None,
             headers,
+            spent,
         })))
     }
 }
@@ -309,26 +315,6 @@ fn refused_records(accepted: &Accepted, decoded: &Decoded) -> Option<fn(Decoded)
     } else {
         None
     }
-}
-
-fn over_limit(shared: &Shared, head: &Head<'_>, denied: &crate::admit::Denied) -> Refusal {
-    let (measure, limit) = (denied.measure.as_str(), denied.limit);
-    let window = denied.window_s;
-    let detail = if denied.is_for_good() {
-        format!(
-            "request of {} {measure} exceeds the limit of {limit} in {window} s on its own: split it",
-            denied.asked
-        )
-    } else {
-        format!(
-            "request of {} {measure} is over the limit of {limit} in {window} s, {} of them used",
-            denied.asked, denied.used
-        )
-    };
-    let mut refusal = Refusal::retry(429, "rate_limited", detail, denied.retry_after_s);
-    refusal.retryable = !denied.is_for_good();
-    refusal.headers = shared.admit.denial_headers(&head.principal.tenant, denied);
-    refusal
 }
 
 /// What a request is answered with whose good records are kept.

@@ -174,7 +174,7 @@ fn over_a_limit_nothing_is_kept() {
     let names: Vec<_> = ready.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["ratelimit-policy", "ratelimit"]);
     drop(ready);
-    for (good, is_for_good) in [(2, false), (5, true)] {
+    for (good, is_for_good) in [(3, false), (5, true)] {
         let refusal = world.after(&head, good, 0).err().expect("over the limit");
         assert_eq!((refusal.status, refusal.code), (429, "rate_limited"));
         assert_eq!(refusal.retryable, !is_for_good);
@@ -182,8 +182,9 @@ fn over_a_limit_nothing_is_kept() {
         assert!(reply.header("retry-after").is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s >= 1)));
         assert!(reply.header("ratelimit").is_some_and(|value| value.contains("ingest-records")));
     }
-    assert_eq!(world.counts(Route::Events), [10, 2, 1, 7]);
-    assert!(world.after(&head, 1, 0).is_ok(), "the denials spent nothing");
+    assert_eq!(world.counts(Route::Events), [11, 2, 1, 8]);
+    assert!(world.after(&head, 0, 3).is_err(), "bad records are refused, and spend nothing");
+    assert!(world.after(&head, 2, 0).is_ok(), "the denials spent nothing");
 }
 
 /// P1, and what every stored row has: an id to correlate by, and its place in the latencies.

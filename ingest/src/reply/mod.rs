@@ -232,7 +232,7 @@ pub fn media_type(headers: &HeaderMap) -> Option<&str> {
 
 /// A detail of bounded length, cut between characters.
 fn bounded(detail: &str) -> &str {
-    &detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)]
+    detail.get(..detail.floor_char_boundary(DETAIL_BYTES_MAX)).unwrap_or_default()
 }
 
 /// Bad records in one sentence: where each is and what is wrong with it.

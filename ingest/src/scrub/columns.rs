@@ -1,15 +1,19 @@
 //! Scrubbing over a draft's columns: which column is read how, and what is rewritten.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use storage::record::{AttributeColumn, Column, Draft, Field, TextColumn, Type};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use storage::record::{AttributeColumn, Column, Draft, Field, TextColumn, Type, json_text};
 
 use super::detectors::{CARD, is_card, is_card_double};
 use super::fields::{Action, Verdict};
 use super::json_walk::numbered;
 use super::rules::Rules;
 use super::value::{How, Scan};
-use super::{DETECTORS, Failed, Report};
+use super::{DETECTORS, Report, UNSCRUBBED};
+use crate::cut;
 
 /// Keys a lane remembers the verdicts of. Chosen: eight full datasets, as the draft remembers.
 const KNOWN_KEYS_MAX: usize = 4_096;
@@ -52,27 +56,21 @@ struct Outcome {
 
 impl Scrubber {
     /// Scrubs every column of the draft.
-    pub(super) fn run(
-        &mut self,
-        rules: &Rules,
-        draft: &mut Draft,
-        report: &mut Report,
-    ) -> Result<(), Failed> {
+    pub(super) fn run(&mut self, rules: &Rules, draft: &mut Draft, report: &mut Report) {
         if self.version != rules.version || self.keys.len() > KNOWN_KEYS_MAX {
             self.keys.clear();
             self.version = rules.version;
         }
         let mut scan = Scan { rules, report };
-        self.fixed(&mut scan, draft)?;
-        self.attributes(&mut scan, draft)?;
+        self.fixed(&mut scan, draft);
+        self.attributes(&mut scan, draft);
         // Last: masked numbers and values under masked keys have moved here.
-        if self.column(&mut scan, draft.overflow_mut(), &[], |_| How::Json)? {
+        if self.column(&mut scan, draft.overflow_mut(), &[], |_| How::Json) {
             scan.report.columns_rewritten += 1;
         }
-        Ok(())
     }
 
-    fn fixed(&mut self, scan: &mut Scan<'_>, draft: &mut Draft) -> Result<(), Failed> {
+    fn fixed(&mut self, scan: &mut Scan<'_>, draft: &mut Draft) {
         let types = body_types(draft);
         // Bytes in base64 say nothing to the prefilter.
         let encoded: Vec<usize> =
@@ -93,7 +91,7 @@ impl Scrubber {
                     let text =
                         scan.by_rule(&rule, field.name(), value).unwrap_or_else(|| "[dropped]".to_owned());
                     match field.r#type() {
-                        Type::Json => storage::record::json_text::string(out, &text),
+                        Type::Json => json_text::string(out, &text),
                         _ => out.extend_from_slice(text.as_bytes()),
                     }
                 });
@@ -107,14 +105,13 @@ impl Scrubber {
                 _ => How::Text,
             };
             let always: &[usize] = if *field == Field::Body { &encoded } else { &[] };
-            if self.column(scan, column, always, how)? {
+            if self.column(scan, column, always, how) {
                 scan.report.columns_rewritten += 1;
                 if *field == Field::Body {
                     self.forget_number_types(&types, draft);
                 }
             }
         }
-        Ok(())
     }
 
     /// A body that was a number and is `[card]` now is text from here on.
@@ -130,7 +127,7 @@ impl Scrubber {
         }
     }
 
-    fn attributes(&mut self, scan: &mut Scan<'_>, draft: &mut Draft) -> Result<(), Failed> {
+    fn attributes(&mut self, scan: &mut Scan<'_>, draft: &mut Draft) {
         let (mut masked, mut renamed) = (Vec::new(), Vec::new());
         for attribute in draft.attributes_mut() {
             let key = self.key(scan, &attribute.key);
@@ -148,12 +145,12 @@ impl Scrubber {
                 _ => How::Text,
             };
             if let Column::Text(column) = &mut attribute.column {
-                if self.column(scan, column, &[], |_| how)? {
+                if self.column(scan, column, &[], |_| how) {
                     scan.report.columns_rewritten += 1;
                 }
             } else if scan.finds_cards() {
                 let rows = cards(&attribute.column);
-                scan.report.hits[CARD] += u32::try_from(rows.len()).unwrap_or(u32::MAX);
+                scan.report.count(CARD, u32::try_from(rows.len()).unwrap_or(u32::MAX));
                 if !rows.is_empty() {
                     scan.report.columns_rewritten += 1;
                     masked.push(Masked { key: attribute.key.clone(), rows });
@@ -170,7 +167,6 @@ impl Scrubber {
             *number += 1;
             draft.rename_attribute(&key, &numbered(&name, *number));
         }
-        Ok(())
     }
 
     fn key(&mut self, scan: &mut Scan<'_>, key: &str) -> Key {
@@ -190,11 +186,11 @@ impl Scrubber {
         column: &mut TextColumn,
         always: &[usize],
         how: impl Fn(usize) -> How,
-    ) -> Result<bool, Failed> {
+    ) -> bool {
         self.changed.clear();
         self.values.clear();
         if column.is_empty() {
-            return Ok(false);
+            return false;
         }
         scan.rules.prefilter.rows(column, &mut self.rows);
         if !always.is_empty() {
@@ -207,9 +203,6 @@ impl Scrubber {
         for row in self.rows.iter().copied() {
             let Some(value) = column.get(row) else { continue };
             let how = how(row);
-            if how != How::Bytes && std::str::from_utf8(value).is_err() {
-                return Err(Failed { reason: "a text column holds bytes that are not UTF-8" });
-            }
             let outcome = match last {
                 Some(last) if last.how == how && column.get(last.row) == Some(value) => {
                     scan.report.hits.iter_mut().zip(last.hits).for_each(|(all, more)| *all += more);
@@ -217,8 +210,9 @@ impl Scrubber {
                 }
                 _ => {
                     let (start, before) = (self.values.len(), scan.report.hits);
-                    let is_changed = scan.value(value, how, &mut self.values, 0);
-                    let hits = std::array::from_fn(|at| scan.report.hits[at] - before[at]);
+                    let is_changed = scan.guarded(value, how, &mut self.values);
+                    let mut hits = scan.report.hits;
+                    hits.iter_mut().zip(before).for_each(|(after, before)| *after -= before);
                     Outcome { row, how, hits, new: is_changed.then_some((start, self.values.len())) }
                 }
             };
@@ -228,14 +222,14 @@ impl Scrubber {
             last = Some(outcome);
         }
         if self.changed.is_empty() {
-            return Ok(false);
+            return false;
         }
         let mut changed = self.changed.iter().peekable();
         column.rewrite(|row, value, out| match changed.next_if(|(at, _, _)| *at == row) {
-            Some((_, start, end)) => out.extend_from_slice(&self.values[*start..*end]),
+            Some((_, start, end)) => out.extend_from_slice(cut::bytes(&self.values, *start, *end)),
             None => out.extend_from_slice(value),
         });
-        Ok(true)
+        true
     }
 }
 
@@ -246,7 +240,35 @@ impl Scan<'_> {
             return None;
         }
         let mut out = Vec::new();
-        self.text(key, &mut out, 1).then(|| String::from_utf8_lossy(&out).into_owned())
+        let scanned = catch_unwind(AssertUnwindSafe(|| self.text(key, &mut out, 1)));
+        match scanned {
+            Ok(is_changed) => is_changed.then(|| String::from_utf8_lossy(&out).into_owned()),
+            Err(_) => {
+                self.report.unscrubbed += 1;
+                Some(UNSCRUBBED.to_owned())
+            }
+        }
+    }
+
+    /// As [`Self::value`]; a value that cannot be scrubbed is masked whole, and stays JSON or base64 where it was (P1).
+    fn guarded(&mut self, value: &[u8], how: How, out: &mut Vec<u8>) -> bool {
+        let (start, hits) = (out.len(), self.report.hits);
+        // Text columns hold UTF-8: decoders check it. What got in nevertheless cannot be searched.
+        if how == How::Bytes || std::str::from_utf8(value).is_ok() {
+            let scanned = catch_unwind(AssertUnwindSafe(|| self.value(value, how, out, 0)));
+            if let Ok(is_changed) = scanned {
+                return is_changed;
+            }
+        }
+        out.truncate(start);
+        self.report.hits = hits;
+        self.report.unscrubbed += 1;
+        match how {
+            How::Text | How::Bytes => out.extend_from_slice(UNSCRUBBED.as_bytes()),
+            How::Json => json_text::string(out, UNSCRUBBED),
+            How::Base64 => out.extend_from_slice(STANDARD.encode(UNSCRUBBED).as_bytes()),
+        }
+        true
     }
 
     /// Whether numbers are to be looked at.
@@ -290,7 +312,7 @@ fn mask_all(scan: &mut Scan<'_>, rule: &Verdict, attribute: &mut AttributeColumn
         let is_json = attribute.r#type == Type::Json;
         column.rewrite(|_, value, out| match value {
             [] => {}
-            _ if is_json => storage::record::json_text::string(out, &replace(value)),
+            _ if is_json => json_text::string(out, &replace(value)),
             _ => out.extend_from_slice(replace(value).as_bytes()),
         });
         return None;

@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use crate::cut;
+
 /// What is done with the value of a named field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -164,23 +166,18 @@ pub(super) fn normalise(name: &str) -> String {
 /// letters than ASCII has no built-in rule.
 fn squeeze<'a>(part: &str, buffer: &'a mut [u8; 128]) -> Option<&'a str> {
     let mut at = buffer.len();
-    for byte in part.bytes().rev() {
-        if matches!(byte, b'-' | b'_' | b' ') {
-            continue;
-        }
-        if at == 0 {
-            break;
-        }
+    let bytes = part.bytes().rev().filter(|byte| !matches!(byte, b'-' | b'_' | b' '));
+    for (slot, byte) in buffer.iter_mut().rev().zip(bytes) {
+        *slot = byte.to_ascii_lowercase();
         at -= 1;
-        buffer[at] = byte.to_ascii_lowercase();
     }
     // The cut may have gone through a character.
     while buffer.get(at).is_some_and(|byte| byte & 0xC0 == 0x80) {
         at += 1;
     }
     // A plural hides nothing (`cookies`, `passwords`), but `credentials` is its own word.
-    std::str::from_utf8(&buffer[at..]).ok().map(|name| match name {
-        "cookies" | "passwords" | "secrets" | "apikeys" => &name[..name.len() - 1],
+    std::str::from_utf8(cut::tail(buffer, at)).ok().map(|name| match name {
+        "cookies" | "passwords" | "secrets" | "apikeys" => name.strip_suffix('s').unwrap_or(name),
         _ => name,
     })
 }

@@ -11,9 +11,11 @@ use base64::engine::general_purpose::STANDARD;
 use memchr::memchr2;
 use storage::record::json_text;
 
+use super::decoded::hex;
 use super::detectors::{CARD, is_card, is_card_double};
 use super::fields::{Action, Verdict};
 use super::value::{How, Scan};
+use crate::cut;
 
 /// What became of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +90,7 @@ pub(super) fn walk(scan: &mut Scan<'_>, json: &str, out: &mut Vec<u8>, depth: us
     if !is_changed {
         return Walked::Clean;
     }
-    out.extend_from_slice(&json.as_bytes()[copied..]);
+    out.extend_from_slice(cut::tail(json.as_bytes(), copied));
     Walked::Changed
 }
 
@@ -126,7 +128,7 @@ impl Walk<'_, '_> {
                     (at + 1, self.after_value())
                 }
                 (Expect::Value | Expect::ValueOrEnd, _) => {
-                    let end = at + bytes[at..].iter().take_while(|b| is_scalar_byte(**b)).count();
+                    let end = at + cut::tail(bytes, at).iter().take_while(|b| is_scalar_byte(**b)).count();
                     self.scalar(at, end)?;
                     (end, self.after_value())
                 }
@@ -155,14 +157,14 @@ impl Walk<'_, '_> {
     }
 
     fn replace(&mut self, start: usize, end: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        self.out.extend_from_slice(&self.json.as_bytes()[self.copied..start]);
+        self.out.extend_from_slice(cut::bytes(self.json.as_bytes(), self.copied, start));
         write(self.out);
         self.copied = end;
         self.is_changed = true;
     }
 
     fn key(&mut self, start: usize, end: usize) {
-        let key = unescape(&self.json[start + 1..end - 1]);
+        let key = unescape(cut::text(self.json, start + 1, end - 1));
         self.rule = self.scan.rules.fields.verdict(&key);
         if self.rule.is_none()
             && let Some(Frame { named: Some(named), .. }) = self.stack.last()
@@ -174,15 +176,16 @@ impl Walk<'_, '_> {
         self.name.push_str(&key);
         self.is_named = true;
         if let Some(masked) = self.scan.key(&key) {
-            let frame = self.stack.last_mut().expect("a key is in an object");
-            frame.masked_names += 1;
-            let number = frame.masked_names;
+            let number = self.stack.last_mut().map_or(1, |frame| {
+                frame.masked_names += 1;
+                frame.masked_names
+            });
             self.replace(start, end, |out| json_text::string(out, &numbered(&masked, number)));
         }
     }
 
     fn string(&mut self, start: usize, end: usize) {
-        let raw = &self.json[start + 1..end - 1];
+        let raw = cut::text(self.json, start + 1, end - 1);
         let is_bytes = std::mem::take(&mut self.is_named) && self.name == "$bytes";
         let rule = self.rule_of_value();
         if let Some(rule) = rule.filter(|rule| rule.action != Action::Keep) {
@@ -220,7 +223,7 @@ impl Walk<'_, '_> {
 
     /// A number or a word; `None` where it is neither.
     fn scalar(&mut self, start: usize, end: usize) -> Option<()> {
-        let text = &self.json[start..end];
+        let text = cut::text(self.json, start, end);
         let rule = self.rule_of_value();
         let is_number = match text {
             "null" => return Some(()),
@@ -236,7 +239,7 @@ impl Walk<'_, '_> {
             return Some(());
         }
         if is_number && text.len() >= 5 && self.scan.finds_cards() && is_card_number(text) {
-            self.scan.report.hits[CARD] += 1;
+            self.scan.report.count(CARD, 1);
             self.replace(start, end, |out| out.extend_from_slice(b"\"[card]\""));
         }
         Some(())
@@ -262,26 +265,28 @@ fn is_scalar_byte(byte: u8) -> bool {
 
 /// JSON's grammar of numbers: Rust's parser takes more (`+1`, `1.`, `inf`).
 fn is_number(text: &str) -> bool {
-    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
-    let rest = text.strip_prefix('-').unwrap_or(text);
-    let whole = digits(rest);
-    if whole == 0 || (whole > 1 && rest.starts_with('0')) {
+    let (whole, rest) = digits(text.as_bytes().strip_prefix(b"-").unwrap_or(text.as_bytes()));
+    if whole.is_empty() || (whole.len() > 1 && whole.starts_with(b"0")) {
         return false;
     }
-    let mut rest = &rest[whole..];
-    if let Some(fraction) = rest.strip_prefix('.') {
-        let count = digits(fraction);
-        if count == 0 {
-            return false;
+    let rest = match rest.strip_prefix(b".").map(digits) {
+        Some(([], _)) => return false,
+        Some((_, rest)) => rest,
+        None => rest,
+    };
+    match rest {
+        [] => true,
+        [b'e' | b'E', b'+' | b'-', exponent @ ..] | [b'e' | b'E', exponent @ ..] => {
+            matches!(digits(exponent), ([_, ..], []))
         }
-        rest = &fraction[count..];
+        _ => false,
     }
-    if let Some(exponent) = rest.strip_prefix(['e', 'E']) {
-        let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-        let count = digits(exponent);
-        return count > 0 && count == exponent.len();
-    }
-    rest.is_empty()
+}
+
+/// The digits that text begins with, and the rest.
+fn digits(text: &[u8]) -> (&[u8], &[u8]) {
+    let count = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    (cut::head(text, count), cut::tail(text, count))
 }
 
 /// Past the closing quote of the string that opens at `start`.
@@ -289,46 +294,58 @@ fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
     loop {
         at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
-        if bytes[at] == b'"' {
+        if bytes.get(at) == Some(&b'"') {
             return Some(at + 1);
         }
         at += 2;
     }
 }
 
-/// The text that a JSON string's inside spells. A lone surrogate, which no decoder lets in, becomes U+FFFD.
+/// The text that a JSON string's inside spells. A lone surrogate, which no decoder lets in, becomes U+FFFD; a backslash
+/// that begins no escape stands for itself.
 fn unescape(raw: &str) -> Cow<'_, str> {
-    if !raw.contains('\\') {
-        return Cow::Borrowed(raw);
-    }
+    let Some((mut plain, mut rest)) = raw.split_once('\\') else { return Cow::Borrowed(raw) };
     let mut text = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        let code = |from: usize| {
-            let digits = rest.get(at + from..at + from + 4)?;
-            u32::from_str_radix(digits, 16).ok()
-        };
-        let (c, len) = match rest.as_bytes().get(at + 1) {
-            Some(b'n') => ('\n', 2),
-            Some(b't') => ('\t', 2),
-            Some(b'r') => ('\r', 2),
-            Some(b'b') => ('\u{8}', 2),
-            Some(b'f') => ('\u{c}', 2),
-            Some(b'u') => match (code(2), code(8).filter(|_| rest[at + 6..].starts_with("\\u"))) {
-                (Some(high @ 0xD800..=0xDBFF), Some(low @ 0xDC00..=0xDFFF)) => {
-                    let joined = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
-                    (char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER), 12)
-                }
-                (Some(unit), _) => (char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER), 6),
-                (None, _) => ('\\', 1),
-            },
-            Some(c @ (b'"' | b'\\' | b'/')) => (char::from(*c), 2),
-            _ => ('\\', 1),
-        };
+    loop {
+        text.push_str(plain);
+        // `rest` is what stands behind the backslash.
+        let (c, len) = escape(rest.as_bytes()).unwrap_or(('\\', 0));
         text.push(c);
-        rest = &rest[at + len..];
+        // An escape is ASCII, so what follows it begins with a whole character.
+        rest = cut::text(rest, len, rest.len());
+        // The backslash of an escape is taken with it: a second one begins another.
+        match rest.split_once('\\') {
+            Some(parts) => (plain, rest) = parts,
+            None => break,
+        }
     }
     text.push_str(rest);
     Cow::Owned(text)
+}
+
+/// The character of an escape and its length, without the backslash.
+fn escape(behind: &[u8]) -> Option<(char, usize)> {
+    Some(match behind {
+        [b'n', ..] => ('\n', 1),
+        [b't', ..] => ('\t', 1),
+        [b'r', ..] => ('\r', 1),
+        [b'b', ..] => ('\u{8}', 1),
+        [b'f', ..] => ('\u{c}', 1),
+        [c @ (b'"' | b'\\' | b'/'), ..] => (char::from(*c), 1),
+        [b'u', digits @ ..] => {
+            let unit = hex(digits.get(..4)?)?;
+            let low = || match digits.get(4..10)? {
+                [b'\\', b'u', low @ ..] => hex(low).filter(|low| (0xDC00..=0xDFFF).contains(low)),
+                _ => None,
+            };
+            match (unit, low()) {
+                (0xD800..=0xDBFF, Some(low)) => {
+                    let joined = 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
+                    (char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER), 11)
+                }
+                _ => (char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER), 5),
+            }
+        }
+        _ => return None,
+    })
 }

@@ -4,24 +4,27 @@
 //!   Draft ── field rules ── prefilter, one pass a column ── detectors on the rows it hits ── rewrite ──► Clean
 //! ```
 //! It runs after decoding, over whole columns, before anything is durable, and is the only caller of
-//! [`Clean::attest`]. A column without a hit is neither copied nor written. It fails closed: a panic in a
-//! detector or a column that is not what it must be fails the request, and the draft is emptied.
+//! [`Clean::attest`]. A column without a hit is neither copied nor written. It fails closed: a value that cannot
+//! be scrubbed (a panic in a detector, text that is no UTF-8) is masked whole and counted, and the others go on.
 //!
 //! Looked at: every text, JSON and bytes column, `_overflow`, attribute keys, and numbers that could be
 //! cards. Not looked at: times, counts, and the hex ids of traces and spans, which cannot hold anything else.
-//! Not undone: encryption, compression, and encodings beyond those of `decoded.rs`; a secret split over two
-//! values is not seen as one.
+//! Not undone: encryption, compression, and encodings beyond those of `decoded.rs` and `wrapped.rs`; a secret
+//! split over two values is not seen as one. `docs/SCRUBBING.md` lists the forms that are found and those that are not.
 
 mod columns;
 mod decoded;
 mod detectors;
 mod fields;
+mod fold;
+mod id;
 mod json_walk;
 mod prefilter;
 mod rules;
 #[cfg(test)]
 mod tests;
 mod value;
+mod wrapped;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -31,12 +34,16 @@ use storage::record::{Clean, Draft};
 
 pub use columns::Scrubber;
 pub use fields::Action;
+pub(crate) use id::{Id, check as check_id, is_key_like};
 pub use rules::{FIELD, FIELD_RULES_MAX, FieldRule, Rules, RulesConfig};
 
 /// Counters in a report: one a detector, and `field`.
 pub const DETECTORS: usize = detectors::ALL.len() + 1;
 
 const FIELD_AT: usize = DETECTORS - 1;
+
+/// What stands in the place of a value that could not be scrubbed.
+pub const UNSCRUBBED: &str = "[unscrubbed]";
 
 /// The names of the counters, in the order of [`Report::hits`].
 #[must_use]
@@ -49,8 +56,18 @@ pub fn detector_names() -> [&'static str; DETECTORS] {
 pub struct Report {
     /// Replacements by each detector, in the order of [`detector_names`].
     pub hits: [u32; DETECTORS],
+    /// Values and names that could not be scrubbed, and were masked whole.
+    pub unscrubbed: u32,
     /// Columns that were written anew; the others were only read.
     pub columns_rewritten: u32,
+}
+
+impl Report {
+    fn count(&mut self, detector: usize, hits: u32) {
+        if let Some(count) = self.hits.get_mut(detector) {
+            *count = count.saturating_add(hits);
+        }
+    }
 }
 
 /// The chunk could not be scrubbed: nothing of it may be kept. Carries no payload.
@@ -73,21 +90,17 @@ impl std::error::Error for Failed {}
 /// The draft is empty afterwards, whatever comes out.
 ///
 /// # Errors
-/// [`Failed`] when a detector panics or a column is not what it must be: reject the whole request.
+/// [`Failed`] when the draft's own structure gives way: our bug, no value does it. Reject the whole request.
 pub fn scrub(scrubber: &mut Scrubber, rules: &Rules, draft: &mut Draft) -> Result<(Clean, Report), Failed> {
     let mut report = Report::default();
     let done = catch_unwind(AssertUnwindSafe(|| scrubber.run(rules, draft, &mut report)));
     // P1: only a chunk that was scrubbed to its end is attested.
     match done {
-        Ok(Ok(())) => Ok((Clean::attest(draft, rules.version), report)),
-        Ok(Err(failed)) => {
-            draft.reset();
-            Err(failed)
-        }
+        Ok(()) => Ok((Clean::attest(draft, rules.version), report)),
         Err(_) => {
             draft.reset();
             *scrubber = Scrubber::default();
-            Err(Failed { reason: "a detector panicked" })
+            Err(Failed { reason: "the chunk's structure gave way" })
         }
     }
 }
@@ -108,7 +121,7 @@ pub fn scrub_text<'a>(rules: &Rules, text: &'a str) -> Cow<'a, str> {
     match scrubbed {
         Ok(None) => Cow::Borrowed(text),
         Ok(Some(scrubbed)) => Cow::Owned(scrubbed),
-        Err(_) => Cow::Borrowed("[scrubbing failed]"),
+        Err(_) => Cow::Borrowed(UNSCRUBBED),
     }
 }
 
@@ -129,7 +142,7 @@ pub fn find(rules: &Rules, text: &str) -> Vec<Found> {
     let spans = value::find(rules, text);
     let found = |span: &detectors::Span| Found {
         range: span.start..span.end,
-        detector: detectors::ALL[span.detector].name,
+        detector: detectors::ALL.get(span.detector).map_or(FIELD, |detector| detector.name),
         label: span.label,
     };
     spans.iter().map(found).collect()

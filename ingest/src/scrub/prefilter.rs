@@ -3,35 +3,37 @@
 //! One automaton knows every trigger: the byte classes (an `@` between letters, runs of digits, `+` and a
 //! digit), the names of secret fields, the prefixes of keys and tokens, and the marks of encodings. It stops at the first
 //! hit of a row and goes on with the next row, so a hit costs no second look at that row. A second, table-free
-//! scan looks for base64 and hex that decode to text ([`super::decoded::has_wrapped_text`]).
+//! scan looks for base64, base32 and hex that decode to text ([`super::wrapped::has_wrapped_text`]).
 
 use regex::bytes::{Regex, RegexBuilder};
 use storage::record::TextColumn;
 
-use super::decoded;
+use super::detectors::command;
 use super::fields::Fields;
+use super::fold;
+use super::wrapped::has_wrapped_text;
+use crate::cut;
 
 /// Triggers that are not names of fields. Letters without `(?i)` are taken as they stand.
 const TRIGGERS: &[&str] = &[
     // E-mail, in UTF-8 too.
     r"[A-Za-z0-9_.%+'\x80-\xFF-]@[A-Za-z0-9\[\x80-\xFF]",
-    // Encodings: percent, JSON and HTML escapes, full-width and Arabic digits, characters without width.
-    r"%[2-7][0-9A-Fa-f]",
-    r"\\u00|\\x[2-7]|\\[0-7]{3}|&#|&commat|&quot|&equals",
-    r"\xEF[\xBB-\xBD]|\xD9[\xA0-\xA9]|\xDB[\xB0-\xB9]|\xE2\x80[\x8B-\x95\xAF]|\xE2\x81\xA0|\xC2[\xA0\xAD]",
+    // Encodings: percent, JSON and HTML escapes. What only folding shows has a trigger of its own (`fold::trigger`).
+    r"%[2-7][0-9A-Fa-f]|%[uU][0-9A-Fa-f]{4}",
+    r"\\u[0-9A-Fa-f{]|\\U000|\\x[2-7{]|\\[0-7]{3}|&#|&commat|&quot|&equals",
     // Bytes in JSON: what is in them shows only once they are decoded.
     r"\$bytes",
     // Cards, social security and phone numbers.
-    r"[0-9](?:[ ._+-]?[0-9]){12}",
-    r"[0-9]{3}-[0-9]{2}-[0-9]{4}",
+    r"[0-9](?:[ ._+/-]{0,3}[0-9]){12}",
+    r"[0-9]{3} ?- ?[0-9]{2} ?- ?[0-9]{4}",
     r"\+[1-9][0-9 .(-]",
     r"\([2-9][0-9]{2}\)|[2-9][0-9]{2}[.-][0-9]{3}[.-][0-9]{4}",
     r"(?i:(?:phone|mobile|msisdn|fax)(?:[_ -]?(?:number|no))?[\x22']?[:=])|(?i:ssn|social.security)[^A-Za-z]",
     // IBAN.
-    r"[A-Z]{2}[0-9]{2}[ .+-]?[A-Z0-9]{4}[ .+-]?[A-Z0-9]{4}|(?i:iban)[^A-Za-z]",
+    r"[A-Z]{2}[0-9]{2}[ .+/-]{0,3}[A-Z0-9]{4}[ .+/-]{0,3}[A-Z0-9]{4}|(?i:iban)[^A-Za-z]",
     // Tokens and keys; what the detector's own forms begin with, or hold.
     r"eyJ|ewo|-----BEGIN",
-    r"(?i:bearer|basic)[ :=%]",
+    r"(?i:bearer|basic)[ :=%\x80-\xFF]",
     r"://[^/ ]*@",
     r"[?&](?i:(?:sig|signature|x-amz-|x-goog-|auth|key|code_verifier)[a-z-]*)=",
     r"AKIA|ASIA|ABIA|ACCA|A3T|bedrock-api|gh[pousr]_|github_pat_|gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat|oas|ffct|wt)-",
@@ -54,6 +56,10 @@ impl Prefilter {
     /// A prefilter for these names beside the built-in triggers.
     pub(super) fn new(fields: &Fields, has_ip: bool) -> Result<Self, String> {
         let mut pattern = TRIGGERS.join("|");
+        pattern.push('|');
+        pattern.push_str(&fold::trigger());
+        pattern.push('|');
+        pattern.push_str(command::TRIGGER);
         if has_ip {
             pattern.push('|');
             pattern.push_str(IP_TRIGGERS);
@@ -88,22 +94,23 @@ impl Prefilter {
 
     /// Whether a value is worth a look.
     pub(super) fn is_hit(&self, value: &[u8]) -> bool {
-        self.triggers.is_match(value) || decoded::has_wrapped_text(value)
+        self.triggers.is_match(value) || has_wrapped_text(value)
     }
 
     /// Writes the numbers of the rows that are worth a look, rising.
     pub(super) fn rows(&self, column: &TextColumn, rows: &mut Vec<usize>) {
         rows.clear();
         let (bytes, offsets) = (column.bytes(), column.offsets());
-        let start_of = |row: usize| usize::try_from(offsets[row]).expect("offsets rise from zero");
+        let start_of = |row: usize| {
+            offsets.get(row).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or(bytes.len())
+        };
         let (mut at, mut unseen) = (0, 0);
         while at < bytes.len() {
             let hit = self.triggers.shortest_match_at(bytes, at);
-            let row = hit.map_or(column.len(), |end| row_of(offsets, end - 1));
+            let row = hit.map_or(column.len(), |end| row_of(offsets, end.saturating_sub(1)));
             // What lies between this hit and the last one has no trigger, but may be wrapped.
             for clean in unseen..row {
-                let value = &bytes[start_of(clean)..start_of(clean + 1)];
-                if decoded::has_wrapped_text(value) {
+                if has_wrapped_text(cut::bytes(bytes, start_of(clean), start_of(clean + 1))) {
                     rows.push(clean);
                 }
             }
@@ -119,5 +126,7 @@ impl Prefilter {
 
 /// The row that holds the byte at `at`.
 fn row_of(offsets: &[i32], at: usize) -> usize {
-    offsets.partition_point(|offset| usize::try_from(*offset).is_ok_and(|offset| offset <= at)) - 1
+    offsets
+        .partition_point(|offset| usize::try_from(*offset).is_ok_and(|offset| offset <= at))
+        .saturating_sub(1)
 }

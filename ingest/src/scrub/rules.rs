@@ -8,7 +8,7 @@ use super::fields::{Action, Fields};
 use super::prefilter::Prefilter;
 
 /// Raised when a change of the code changes what the same configuration finds.
-const REVISION: u64 = 1;
+const REVISION: u64 = 2;
 
 /// Rules for names in one profile, at most (B1: they all become one automaton).
 pub const FIELD_RULES_MAX: usize = 256;
@@ -115,21 +115,28 @@ impl Rules {
         let hash = |context: &str| {
             // Compilation refuses these actions without a key; a missing one must still not give an open hash.
             let key = self.hash_key.expect("compiled with a key");
-            let mut hasher = blake3::Hasher::new_keyed(&key);
-            hasher.update(&u64::try_from(context.len()).unwrap_or(u64::MAX).to_le_bytes());
-            hasher.update(context.as_bytes()).update(value);
-            hasher.finalize()
+            keyed(&key, context, value)
         };
         match rule.action {
             Action::Drop => None,
             Action::Mask | Action::Keep => Some(rule.label.to_owned()),
             Action::Hash => Some(format!("hash:{}", hex::encode(&hash("").as_bytes()[..16]))),
-            Action::Tokenise => {
-                let name = super::fields::normalise(name);
-                Some(format!("tok_{}", hex::encode(&hash(&name).as_bytes()[..8])))
-            }
+            Action::Tokenise => Some(self.token(name, value).expect("compiled with a key")),
         }
     }
+
+    /// What stands for a value under a name, the same every time; `None` without the tenant's key.
+    pub(super) fn token(&self, name: &str, value: &[u8]) -> Option<String> {
+        let hash = keyed(&self.hash_key?, &super::fields::normalise(name), value);
+        Some(format!("tok_{}", hex::encode(&hash.as_bytes()[..8])))
+    }
+}
+
+fn keyed(key: &[u8; 32], context: &str, value: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(&u64::try_from(context.len()).unwrap_or(u64::MAX).to_le_bytes());
+    hasher.update(context.as_bytes()).update(value);
+    hasher.finalize()
 }
 
 fn version(config: &RulesConfig, active: &[(usize, &Detector)], hash_key: Option<&[u8; 32]>) -> u64 {

@@ -10,7 +10,9 @@ use super::decoded::{self, View};
 use super::detectors::{Input, Span};
 use super::json_walk::{self, Walked};
 use super::rules::Rules;
+use super::wrapped::wrapped;
 use super::{FIELD_AT, Report};
+use crate::cut;
 
 /// Layers of escapes that are undone. Chosen: JSON in a JSON string in a log line in a JSON body is three.
 const LAYERS_MAX: usize = 4;
@@ -75,13 +77,13 @@ impl Scan<'_> {
         let spans = find(self.rules, text);
         let mut from = 0;
         for span in &spans {
-            self.report.hits[span.detector] += 1;
-            out.extend_from_slice(&text.as_bytes()[from..span.start]);
+            self.report.count(span.detector, 1);
+            out.extend_from_slice(cut::bytes(text.as_bytes(), from, span.start));
             out.extend_from_slice(span.label.as_bytes());
             from = span.end;
         }
         if !spans.is_empty() {
-            out.extend_from_slice(&text.as_bytes()[from..]);
+            out.extend_from_slice(cut::tail(text.as_bytes(), from));
         }
         !spans.is_empty()
     }
@@ -110,7 +112,7 @@ impl Scan<'_> {
         name: &str,
         value: &[u8],
     ) -> Option<String> {
-        self.report.hits[FIELD_AT] += 1;
+        self.report.count(FIELD_AT, 1);
         self.rules.replacement(rule, name, value)
     }
 
@@ -153,7 +155,7 @@ fn detect(rules: &Rules, text: &str, spans: &mut Vec<Span>, place: impl Fn(Range
     let first = spans.len();
     run(rules, text, spans);
     let mut inner = Vec::new();
-    decoded::wrapped(text, |range, wrapped| {
+    wrapped(text, |range, wrapped| {
         inner.clear();
         run(rules, wrapped, &mut inner);
         if let Some(longest) = inner.iter().max_by_key(|span| span.end - span.start) {
@@ -161,7 +163,7 @@ fn detect(rules: &Rules, text: &str, spans: &mut Vec<Span>, place: impl Fn(Range
             spans.push(Span { start: range.start, end: range.end, ..*longest });
         }
     });
-    for span in &mut spans[first..] {
+    for span in spans.iter_mut().skip(first) {
         let original = place(span.start..span.end);
         (span.start, span.end) = (original.start, original.end);
     }
@@ -172,7 +174,7 @@ fn run(rules: &Rules, text: &str, spans: &mut Vec<Span>) {
     for (place, detector) in &rules.active {
         let from = spans.len();
         (detector.find)(input, spans);
-        for span in &mut spans[from..] {
+        for span in spans.iter_mut().skip(from) {
             span.detector = *place;
         }
     }
@@ -182,7 +184,10 @@ fn run(rules: &Rules, text: &str, spans: &mut Vec<Span>) {
 /// equals, of the detector listed first).
 fn merge(spans: &mut Vec<Span>, text: &str) {
     // A password before `@host` also looks like an address: the host may stay.
-    let ends_before_host = |end: usize| text[end..].starts_with('@') || text[end..].starts_with("%40");
+    let ends_before_host = |end: usize| {
+        let rest = cut::tail(text.as_bytes(), end);
+        rest.starts_with(b"@") || rest.starts_with(b"%40")
+    };
     let is_credential = |span: &&Span| span.label != "[email]" && ends_before_host(span.end);
     let mut hosts: Vec<usize> = spans.iter().filter(is_credential).map(|span| span.end).collect();
     hosts.sort_unstable();
@@ -191,16 +196,15 @@ fn merge(spans: &mut Vec<Span>, text: &str) {
         span.label != "[email]" || hosts.get(first).is_none_or(|host| *host >= span.end)
     });
     spans.sort_unstable_by_key(|span| (span.start, std::cmp::Reverse(span.end), span.detector));
-    let mut kept = 0;
-    for at in 1..spans.len() {
-        let (next, last) = (spans[at], spans[kept]);
-        if next.start < last.end {
-            let longest = if next.end - next.start > last.end - last.start { next } else { last };
-            spans[kept] = Span { start: last.start, end: last.end.max(next.end), ..longest };
-        } else {
-            kept += 1;
-            spans[kept] = next;
+    let mut kept: Vec<Span> = Vec::with_capacity(spans.len());
+    for next in spans.drain(..) {
+        match kept.last_mut() {
+            Some(last) if next.start < last.end => {
+                let longest = if next.end - next.start > last.end - last.start { next } else { *last };
+                *last = Span { start: last.start, end: last.end.max(next.end), ..longest };
+            }
+            _ => kept.push(next),
         }
     }
-    spans.truncate(if spans.is_empty() { 0 } else { kept + 1 });
+    *spans = kept;
 }

@@ -7,23 +7,8 @@ use storage::record::{Field, Kind, Type, json_text, schema};
 use crate::render::json;
 use crate::time::with_nanoseconds;
 
-/// All rows of the batches as JSON objects with commas between them.
-#[must_use]
-pub fn rows(kind: Kind, batches: &[RecordBatch]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for batch in batches {
-        let attributes = Attributes::of(kind, batch.schema_ref());
-        for row in 0..batch.num_rows() {
-            if !out.is_empty() {
-                out.push(b',');
-            }
-            one(&mut out, kind, batch, row, &attributes);
-        }
-    }
-    out
-}
-
-fn one(out: &mut Vec<u8>, kind: Kind, batch: &RecordBatch, row: usize, attributes: &Attributes) {
+/// Appends one record as a JSON object.
+pub fn record(out: &mut Vec<u8>, kind: Kind, batch: &RecordBatch, row: usize, attributes: &Attributes) {
     out.push(b'{');
     for field in kind.fields() {
         match field {

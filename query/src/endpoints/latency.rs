@@ -2,6 +2,7 @@
 //! sealed yet; no record is read for it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -10,12 +11,15 @@ use datafusion::logical_expr::{Expr, col, lit};
 use datafusion::prelude::DataFrame;
 use hdrhistogram::serialization::Deserializer;
 use storage::latency::WINDOW_NS;
+use storage::memory::Charge;
 use storage::reader::Snapshot;
 use storage::record::{Field, json_text};
 
 use super::event_out::{int, key, text};
 use super::sparse::Sparse;
-use super::{Call, json};
+use super::{Call, begin, end_list};
+use crate::budget::{self, PAGE_BYTES_MAX};
+use crate::cursor::Cursor;
 use crate::filters;
 use crate::params::Params;
 use crate::query::Answer;
@@ -29,6 +33,11 @@ const SERIES_MAX: usize = 10_000;
 const POINTS_MAX: i64 = 11_000;
 /// Buckets of all histograms of one reply at most: about 128 MiB.
 const BUCKETS_MAX: usize = 4_000_000;
+/// What a bucket takes in memory, a series' names and a point's head.
+const BUCKET_BYTES: usize = 32;
+const SERIES_BYTES: usize = 256;
+/// Buckets by which the charge of a reply grows.
+const STEP_BUCKETS: usize = 4_096;
 /// Quantiles of one request at most.
 const QUANTILES_MAX: usize = 32;
 
@@ -42,6 +51,8 @@ struct Asked {
     /// As the client wrote them, which is how the reply names them.
     quantiles: Vec<(String, f64)>,
     step_ns: Option<i64>,
+    /// The source and operation of the last series of the page before.
+    after: Option<(String, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +68,9 @@ struct Series {
 /// 400 for parameters, 422 where the reply would pass its bounds.
 pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
     let asked = Asked::take(call.params()?)?;
-    let mut merged = Merged { asked: &asked, series: BTreeMap::new(), bucket_count: 0 };
+    let charge = call.budget.take(0).map_err(budget::refusal)?;
+    let mut merged =
+        Merged { asked: &asked, series: BTreeMap::new(), bucket_count: 0, name_bytes: 0, charge };
     let snapshot = call.view.latency();
     if let Some(stored) = &snapshot.stored {
         merged.add_stored(call, &Arc::new(stored.clone())).await?;
@@ -75,24 +88,41 @@ pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
             }
         }
     }
-    let mut out = b"{".to_vec();
+    let mut head = b"{".to_vec();
     for (name, bound) in [("from", asked.from), ("to", asked.to)] {
-        key(&mut out, name);
+        key(&mut head, name);
         match bound {
-            Some(time_ns) => json_text::string(&mut out, &shortest(time_ns)),
-            None => out.extend_from_slice(b"null"),
+            Some(time_ns) => json_text::string(&mut head, &shortest(time_ns)),
+            None => head.extend_from_slice(b"null"),
         }
     }
-    key(&mut out, "series");
-    out.push(b'[');
-    for (position, ((source, operation), series)) in merged.series.iter().enumerate() {
-        if position > 0 {
-            out.push(b',');
+    key(&mut head, "series");
+    head.push(b'[');
+    let mut out = begin(call, "")?;
+    out.push(&head).map_err(budget::refusal)?;
+    let (mut row, mut last) = (Vec::new(), None);
+    for (name, series) in &merged.series {
+        row.clear();
+        if last.is_some() {
+            row.push(b',');
         }
-        series.write(&mut out, source, operation, &asked);
+        series.write(&mut row, &name.0, &name.1, &asked);
+        if last.is_some() && out.len() + row.len() > PAGE_BYTES_MAX {
+            break;
+        }
+        match out.push(&row) {
+            Ok(()) => last = Some(name),
+            Err(_) if last.is_some() => break,
+            Err(short) => return Err(budget::refusal(short)),
+        }
+        tokio::task::consume_budget().await;
     }
-    out.extend_from_slice(b"]}");
-    Ok(json(out))
+    let has_more = merged.series.last_key_value().map(|(name, _)| name) != last;
+    let next = last.filter(|_| has_more).map(|(source, operation)| {
+        let seq = i64::try_from(source.len()).unwrap_or(i64::MAX);
+        Cursor { time_ns: 0, key: format!("{source}{operation}"), seq }.encode()
+    });
+    Ok(end_list(call, out, next))
 }
 
 impl Asked {
@@ -123,6 +153,7 @@ impl Asked {
             dataset: params.take("dataset"),
             quantiles,
             step_ns,
+            after: params.take_cursor()?.map(after).transpose()?,
         };
         params.finish()?;
         if let (Some(from), Some(to), Some(step)) = (asked.from, asked.to, asked.step_ns)
@@ -138,6 +169,7 @@ impl Asked {
             && self.operation.as_deref().is_none_or(|wanted| wanted == operation)
             && self.from.is_none_or(|from| window_start_ns >= from)
             && self.to.is_none_or(|to| window_start_ns < to)
+            && self.after.as_ref().is_none_or(|(s, o)| (source, operation) > (s.as_str(), o.as_str()))
     }
 
     fn conditions(&self) -> Vec<Expr> {
@@ -153,16 +185,21 @@ impl Asked {
     }
 }
 
+/// The names in a cursor: the source, and behind its length the operation.
+fn after(cursor: Cursor) -> Result<(String, String), Refusal> {
+    let names = usize::try_from(cursor.seq).ok().and_then(|at| cursor.key.split_at_checked(at));
+    let (source, operation) = names.ok_or_else(|| Refusal::parameter("cursor", "is none of ours"))?;
+    Ok((source.to_owned(), operation.to_owned()))
+}
+
 /// A step: a number of seconds, or with `s`, `m`, `h` or `d`; whole windows.
 fn step(text: &str) -> Result<i64, Refusal> {
     let window_s = WINDOW_NS / 1_000_000_000;
-    let (digits, factor) = match text.as_bytes().last() {
-        Some(b's') => (&text[..text.len() - 1], 1),
-        Some(b'm') => (&text[..text.len() - 1], 60),
-        Some(b'h') => (&text[..text.len() - 1], 3_600),
-        Some(b'd') => (&text[..text.len() - 1], 86_400),
-        _ => (text, 1),
-    };
+    let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
+    let (digits, factor) = units
+        .into_iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))
+        .unwrap_or((text, 1));
     let seconds = digits.parse::<i64>().ok().and_then(|number| number.checked_mul(factor));
     seconds
         .filter(|seconds| *seconds > 0 && seconds % window_s == 0)
@@ -179,6 +216,8 @@ struct Merged<'a> {
     asked: &'a Asked,
     series: BTreeMap<(String, String), Series>,
     bucket_count: usize,
+    name_bytes: usize,
+    charge: Charge,
 }
 
 impl Merged<'_> {
@@ -213,9 +252,13 @@ impl Merged<'_> {
                 let Some(histogram) = histogram(&mut deserializer, &batch, row) else {
                     return Err(sources.corrupt().await);
                 };
+                tokio::task::consume_budget().await;
                 let source = text(&batch, Field::Source.name(), row).unwrap_or("unknown");
                 let operation = text(&batch, Field::Operation.name(), row).unwrap_or_default();
                 let window_start_ns = int(&batch, Field::TimeNs.name(), row).unwrap_or_default();
+                if !self.asked.wants(source, operation, window_start_ns) {
+                    continue;
+                }
                 let is_error = text(&batch, Field::Outcome.name(), row) == Some("error");
                 let errors = int(&batch, Field::ErrorCount.name(), row)
                     .and_then(|errors| u64::try_from(errors).ok())
@@ -238,20 +281,29 @@ impl Merged<'_> {
             || Refusal::query_limit("the latency asked for has too many series; narrow it by source or time");
         let is_full = self.series.len() >= SERIES_MAX;
         let series = match self.series.entry((source.to_owned(), operation.to_owned())) {
-            std::collections::btree_map::Entry::Vacant(_) if is_full => return Err(too_much()),
-            entry => entry.or_default(),
+            Entry::Vacant(_) if is_full => return Err(too_much()),
+            Entry::Vacant(entry) => {
+                self.name_bytes += source.len() + operation.len() + SERIES_BYTES;
+                entry.insert(Series::default())
+            }
+            Entry::Occupied(entry) => entry.into_mut(),
         };
         let before = series.all.bucket_count();
         series.all.merge(histogram);
         series.error_count += errors;
         self.bucket_count += series.all.bucket_count() - before;
         if let Some(step) = self.asked.step_ns {
-            let point = series.points.entry(window_start_ns.div_euclid(step) * step).or_default();
+            let point =
+                series.points.entry(window_start_ns.div_euclid(step).saturating_mul(step)).or_default();
             let before = point.bucket_count();
             point.merge(histogram);
             self.bucket_count += point.bucket_count() - before;
         }
-        if self.bucket_count > BUCKETS_MAX { Err(too_much()) } else { Ok(()) }
+        if self.bucket_count > BUCKETS_MAX {
+            return Err(too_much());
+        }
+        let held = self.name_bytes + self.bucket_count.next_multiple_of(STEP_BUCKETS) * BUCKET_BYTES;
+        self.charge.grow((held as u64).saturating_sub(self.charge.bytes())).map_err(budget::refusal)
     }
 }
 

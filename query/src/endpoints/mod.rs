@@ -6,6 +6,7 @@
 mod audit;
 mod correlation;
 mod event_out;
+mod key;
 mod latency;
 mod page;
 mod records;
@@ -23,6 +24,7 @@ use http::{HeaderName, HeaderValue};
 use storage::reader::Snapshot;
 use storage::record::Kind;
 
+use crate::budget::{self, Budget, Out};
 use crate::params::Params;
 use crate::plan::session::Session;
 use crate::query::{Answer, Body};
@@ -96,6 +98,8 @@ pub struct Call<'a> {
     pub view: &'a View,
     /// Where its plans run.
     pub session: &'a Session,
+    /// What it may hold.
+    pub budget: &'a Arc<Budget>,
     /// The last part of the path, where it is an id.
     pub path_id: Option<&'a str>,
     /// The query string.
@@ -109,6 +113,10 @@ impl Call<'_> {
 
     fn sources(&self, snapshots: Vec<Arc<Snapshot>>) -> Sources {
         Sources::new(self.session, snapshots)
+    }
+
+    fn sources_in(&self, session: &Session, snapshots: Vec<Arc<Snapshot>>) -> Sources {
+        Sources::new(session, snapshots)
     }
 
     fn path_id(&self) -> &str {
@@ -145,18 +153,39 @@ fn json(body: Vec<u8>) -> Answer {
     }
 }
 
-/// A list's reply: `{"<name>":[…],"next_cursor":…}`, with the next page's link where there is one.
-fn list(call: &Call<'_>, name: &str, rows: &[u8], next: Option<String>) -> Answer {
-    let mut body = format!("{{\"{name}\":[").into_bytes();
-    body.extend_from_slice(rows);
-    body.extend_from_slice(b"],\"next_cursor\":");
+/// Begins a reply with this text.
+fn begin(call: &Call<'_>, text: &str) -> Result<Out, Refusal> {
+    let mut out = Out::new(call.budget).map_err(budget::refusal)?;
+    out.push(text.as_bytes()).map_err(budget::refusal)?;
+    Ok(out)
+}
+
+/// Begins a list's reply: `{"<name>":[`.
+fn begin_list(call: &Call<'_>, name: &str) -> Result<Out, Refusal> {
+    begin(call, &format!("{{\"{name}\":["))
+}
+
+/// Ends a list's reply: `],"next_cursor":…}`, with the next page's link where there is one.
+fn end_list(call: &Call<'_>, mut out: Out, next: Option<String>) -> Answer {
+    out.end(b"]");
+    end(call, out, next)
+}
+
+/// Ends a reply: `,"next_cursor":…}`, with the next page's link where there is one.
+fn end(call: &Call<'_>, mut out: Out, next: Option<String>) -> Answer {
+    out.end(b",\"next_cursor\":");
     match &next {
         // The alphabet of cursors needs no escapes.
-        Some(cursor) => body.extend_from_slice(format!("\"{cursor}\"").as_bytes()),
-        None => body.extend_from_slice(b"null"),
+        Some(cursor) => out.end(format!("\"{cursor}\"").as_bytes()),
+        None => out.end(b"null"),
     }
-    body.push(b'}');
-    let mut answer = json(body);
+    out.end(b"}");
+    let mut answer = Answer {
+        status: 200,
+        content_type: "application/json",
+        headers: Vec::new(),
+        body: Body::Full(out.into_bytes()),
+    };
     if let Some(cursor) = next {
         // A reference to the same path: the client resolves it against what it asked.
         let kept = call

@@ -2,7 +2,11 @@
 
 use storage::record::Kind;
 
-use super::{Call, event_out, list, page};
+use super::event_out::Attributes;
+use super::key::Key;
+use super::page::{Asked, Listed};
+use super::{Call, begin_list, end_list, event_out, page};
+use crate::cursor::Cursor;
 use crate::filters::Filters;
 use crate::query::Answer;
 use crate::refusal::Refusal;
@@ -17,7 +21,21 @@ pub async fn answer(call: &Call<'_>, kind: Kind, name: &str) -> Result<Answer, R
     let filters = Filters::take(&mut params)?;
     params.finish()?;
     let snapshot = call.view.dataset(dataset.as_deref(), kind)?;
-    let page = page::read(call, snapshot, &filters).await?;
-    let rows = event_out::rows(snapshot.kind, &page.batches);
-    Ok(list(call, name, &rows, page.next.map(|cursor| cursor.encode())))
+    let after = filters.cursor.as_ref().map(|cursor| Key {
+        time_ns: cursor.time_ns,
+        table: 0,
+        writer: cursor.key.as_str().into(),
+        seq: cursor.seq,
+    });
+    let asked = Asked { is_ascending: filters.is_ascending, limit: filters.limit, after };
+    let attributes = Attributes::of(snapshot.kind, &snapshot.schema);
+    let tables = [Listed { snapshot, conditions: filters.conditions(snapshot) }];
+    let mut out = begin_list(call, name)?;
+    let page = page::read(call, &tables, &asked, &mut out, |row, _, batch, at| {
+        event_out::record(row, snapshot.kind, batch, at, &attributes);
+    })
+    .await?;
+    let next =
+        page.next.map(|key| Cursor { time_ns: key.time_ns, key: key.writer.to_string(), seq: key.seq });
+    Ok(end_list(call, out, next.map(|cursor| cursor.encode())))
 }

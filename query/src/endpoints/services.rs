@@ -8,11 +8,13 @@ use datafusion::common::Result as EngineResult;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{Expr, col, lit};
 use datafusion::prelude::DataFrame;
+use storage::memory::Charge;
 use storage::reader::Snapshot;
 use storage::record::{Field, Kind, json_text};
 
 use super::event_out::{int, key};
-use super::{Call, list};
+use super::{Call, begin_list, end_list};
+use crate::budget::{self, PAGE_BYTES_MAX};
 use crate::cursor::Cursor;
 use crate::filters;
 use crate::query::Answer;
@@ -38,31 +40,42 @@ pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
     let mut params = call.params()?;
     let (from, to) = params.take_range()?;
     let limit = params.take_limit()?;
-    let cursor = params.take("cursor");
+    let cursor = params.take_cursor()?;
     params.finish()?;
     let mut conditions = filters::range(from, to);
-    if let Some(text) = cursor {
-        let cursor = Cursor::decode(&text).ok_or_else(|| Refusal::parameter("cursor", "is none of ours"))?;
+    if let Some(cursor) = cursor {
         conditions.push(col("source").gt(lit(cursor.key)));
     }
     let mut services = BTreeMap::new();
+    let mut charge = call.budget.take(0).map_err(budget::refusal)?;
     for (at, (kind, _)) in KINDS.into_iter().enumerate() {
         for snapshot in call.view.of_kind(kind) {
-            add(call, snapshot, &conditions, limit + 1, at, &mut services).await?;
+            add(call, snapshot, &conditions, limit + 1, at, &mut services, &mut charge).await?;
+            while services.len() > limit + 1 {
+                services.pop_last();
+            }
         }
     }
-    let next = (services.len() > limit).then(|| {
-        let key = services.keys().nth(limit - 1).cloned().unwrap_or_default();
-        Cursor { time_ns: 0, key, seq: 0 }.encode()
-    });
-    let mut out = Vec::new();
+    let mut out = begin_list(call, "services")?;
+    let (mut row, mut last) = (Vec::new(), None);
     for (source, service) in services.iter().take(limit) {
-        if !out.is_empty() {
-            out.push(b',');
+        row.clear();
+        if last.is_some() {
+            row.push(b',');
         }
-        service.write(&mut out, source);
+        service.write(&mut row, source);
+        if last.is_some() && out.len() + row.len() > PAGE_BYTES_MAX {
+            break;
+        }
+        match out.push(&row) {
+            Ok(()) => last = Some(source),
+            Err(_) if last.is_some() => break,
+            Err(short) => return Err(budget::refusal(short)),
+        }
     }
-    Ok(list(call, "services", &out, next))
+    let has_more = services.last_key_value().map(|(source, _)| source) != last;
+    let next = last.filter(|_| has_more).map(|key| Cursor { time_ns: 0, key: key.clone(), seq: 0 }.encode());
+    Ok(end_list(call, out, next))
 }
 
 async fn add(
@@ -72,6 +85,7 @@ async fn add(
     limit: usize,
     at: usize,
     services: &mut BTreeMap<String, Service>,
+    charge: &mut Charge,
 ) -> Result<(), Refusal> {
     let planned = || -> EngineResult<DataFrame> {
         let time = || col(Field::TimeNs.name());
@@ -94,6 +108,7 @@ async fn add(
     };
     let mut rows = Rows::start(frame, sources).await?;
     while let Some(batch) = rows.next().await? {
+        charge.grow(batch.get_array_memory_size() as u64).map_err(budget::refusal)?;
         let names = batch.column(0).as_string::<i32>();
         for row in 0..batch.num_rows() {
             let name = if names.is_null(row) { "unknown" } else { names.value(row) };
@@ -104,7 +119,9 @@ async fn add(
                 first_ns,
                 last_ns,
             });
-            service.counts[at] += int(&batch, "rows", row).unwrap_or_default();
+            if let Some(count) = service.counts.get_mut(at) {
+                *count += int(&batch, "rows", row).unwrap_or_default();
+            }
             service.first_ns = service.first_ns.min(first_ns);
             service.last_ns = service.last_ns.max(last_ns);
         }

@@ -1,11 +1,11 @@
 //! Reads over snapshots made by hand: Q1, T1, table Q.
 
+mod bounds;
+mod damage;
 mod events;
 mod latency;
 mod sql;
 mod traces;
-
-use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use storage::Role;

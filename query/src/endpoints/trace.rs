@@ -1,85 +1,159 @@
 //! `GET /api/v1/traces/{trace_id}`: all spans of one trace, in order of their start.
+//!
+//! A trace of usual size is one scan. A large one comes in pages; each says how many spans the whole trace has and
+//! whether it is complete.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use datafusion::logical_expr::{col, lit};
+use datafusion::common::Result as EngineResult;
+use datafusion::logical_expr::{Expr, col, lit};
+use datafusion::prelude::DataFrame;
+use storage::memory::Charge;
 use storage::record::{Field, Kind};
 
-use super::event_out::{Attributes, int, text};
-use super::{Call, json, page, span_out};
+use super::event_out::{Attributes, text};
+use super::key::Key;
+use super::page::{Asked, Listed};
+use super::{Call, begin, end, page, span_out};
+use crate::budget;
+use crate::cursor::Cursor;
 use crate::filters;
 use crate::query::Answer;
 use crate::refusal::Refusal;
+use crate::scan::Rows;
 
-/// Spans of one trace at most: what one JSON reply can hold.
-const SPANS_MAX: usize = 100_000;
+/// Spans of one page where no limit is asked for, and the most that one may ask for.
+const LIMIT: usize = 10_000;
+
+/// What a span takes while it is told whether its trace is complete.
+const SPAN_BYTES: usize = 48;
 
 /// Answers one trace.
 ///
 /// # Errors
 /// 404 where no span has that trace id, or it is none.
 pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
-    call.params()?.finish()?;
+    let mut params = call.params()?;
+    let limit = params.take_limit_or(LIMIT)?;
+    let cursor = params.take_cursor()?;
+    params.finish()?;
     let not_found = || Refusal::new(404, "trace_not_found", "there is no such trace");
     let id = filters::trace_id(call.path_id()).ok_or_else(not_found)?;
-    let mut batches = Vec::new();
-    for snapshot in call.view.of_kind(Kind::Spans) {
-        let condition = col(Field::TraceId.name()).eq(lit(id.as_str()));
-        batches.extend(page::collect(call, snapshot, vec![condition], true, SPANS_MAX + 1).await?);
+    let of_trace = || vec![col(Field::TraceId.name()).eq(lit(id.as_str()))];
+    let tables: Vec<Listed<'_>> =
+        call.view.of_kind(Kind::Spans).map(|snapshot| Listed { snapshot, conditions: of_trace() }).collect();
+    let attributes: Vec<_> =
+        tables.iter().map(|table| Attributes::of(Kind::Spans, &table.snapshot.schema)).collect();
+    let whole = if cursor.is_none() { page::whole(call, &tables).await? } else { None };
+    let mut shape = Shape::new(call)?;
+    if let Some(whole) = &whole {
+        for (_, batch) in &whole.batches {
+            shape.add(batch)?;
+        }
+    } else {
+        for table in &tables {
+            shape.read(call, table).await?;
+        }
     }
-    let spans = in_order(&batches);
-    if spans.is_empty() {
+    if shape.span_count == 0 {
         return Err(not_found());
     }
-    if spans.len() > SPANS_MAX {
-        return Err(Refusal::query_limit(format!("the trace has more than {SPANS_MAX} spans")));
-    }
-    let mut out = format!(
+    let head = format!(
         "{{\"trace_id\":\"{id}\",\"complete\":{},\"span_count\":{},\"spans\":[",
-        is_complete(&batches),
-        spans.len()
-    )
-    .into_bytes();
-    let attributes: Vec<_> =
-        batches.iter().map(|batch| Attributes::of(Kind::Spans, batch.schema_ref())).collect();
-    for (position, (batch, row)) in spans.into_iter().enumerate() {
-        if position > 0 {
-            out.push(b',');
-        }
-        span_out::span(&mut out, &batches[batch], row, &attributes[batch]);
+        shape.is_complete(),
+        shape.span_count
+    );
+    drop(shape.charge);
+    let mut out = begin(call, &head)?;
+    let asked =
+        Asked { is_ascending: true, limit, after: cursor.as_ref().map(|cursor| key(&tables, cursor)) };
+    let render = |row: &mut Vec<u8>, table: usize, batch: &RecordBatch, at: usize| {
+        span_out::span(row, batch, at, &attributes[table]);
+    };
+    let next = match whole {
+        Some(whole) => page::render(whole, &asked, &mut out, render).await?.next,
+        None => page::read(call, &tables, &asked, &mut out, render).await?.next,
+    };
+    out.end(b"]");
+    Ok(end(call, out, next.map(|key| cursor_of(&tables, &key).encode())))
+}
+
+/// A cursor of a list over several tables: `dataset/writer`.
+pub fn cursor_of(tables: &[Listed<'_>], key: &Key) -> Cursor {
+    let dataset = &tables[key.table].snapshot.table.dataset;
+    Cursor { time_ns: key.time_ns, key: format!("{dataset}/{}", key.writer), seq: key.seq }
+}
+
+/// Where a cursor stands among these tables, which are in order of name.
+pub fn key(tables: &[Listed<'_>], cursor: &Cursor) -> Key {
+    let (dataset, writer) = cursor.key.split_once('/').unwrap_or(("", &cursor.key));
+    let table = tables.partition_point(|table| table.snapshot.table.dataset.as_str() < dataset);
+    Key { time_ns: cursor.time_ns, table, writer: writer.into(), seq: cursor.seq }
+}
+
+/// What a trace is, told by the ids of its spans alone.
+struct Shape {
+    hasher: RandomState,
+    ids: HashSet<u64>,
+    parents: HashSet<u64>,
+    root_count: usize,
+    span_count: usize,
+    charge: Charge,
+}
+
+impl Shape {
+    fn new(call: &Call<'_>) -> Result<Self, Refusal> {
+        Ok(Self {
+            hasher: RandomState::new(),
+            ids: HashSet::new(),
+            parents: HashSet::new(),
+            root_count: 0,
+            span_count: 0,
+            charge: call.budget.take(0).map_err(budget::refusal)?,
+        })
     }
-    out.extend_from_slice(b"]}");
-    Ok(json(out))
-}
 
-/// (batch, row) of every span in order of start, then id.
-pub fn in_order(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
-    let mut spans: Vec<(usize, usize)> = batches
-        .iter()
-        .enumerate()
-        .flat_map(|(at, batch)| (0..batch.num_rows()).map(move |row| (at, row)))
-        .collect();
-    spans.sort_by_key(|(at, row)| {
-        let batch = &batches[*at];
-        (int(batch, Field::TimeNs.name(), *row), text(batch, Field::SpanId.name(), *row))
-    });
-    spans
-}
+    /// Adds the spans of one table.
+    async fn read(&mut self, call: &Call<'_>, table: &Listed<'_>) -> Result<(), Refusal> {
+        let planned = || -> EngineResult<DataFrame> {
+            let mut frame = call.session.read(table.snapshot)?;
+            if let Some(condition) = table.conditions.iter().cloned().reduce(Expr::and) {
+                frame = frame.filter(condition)?;
+            }
+            frame.select_columns(&[Field::SpanId.name(), Field::ParentSpanId.name()])
+        };
+        let sources = call.sources(vec![Arc::clone(table.snapshot)]);
+        let frame = match planned() {
+            Ok(frame) => frame,
+            Err(error) => return Err(sources.refusal(&error).await),
+        };
+        let mut rows = Rows::start(frame, sources).await?;
+        while let Some(batch) = rows.next().await? {
+            self.add(&batch)?;
+        }
+        Ok(())
+    }
 
-/// Whether there is exactly one root and every parent is there.
-fn is_complete(batches: &[RecordBatch]) -> bool {
-    let mut ids = HashSet::new();
-    let mut parents = Vec::new();
-    let mut root_count = 0;
-    for batch in batches {
+    fn add(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {
+        self.charge.grow((batch.num_rows() * SPAN_BYTES) as u64).map_err(budget::refusal)?;
+        self.span_count += batch.num_rows();
         for row in 0..batch.num_rows() {
-            ids.extend(text(batch, Field::SpanId.name(), row));
+            self.ids.extend(text(batch, Field::SpanId.name(), row).map(|id| self.hasher.hash_one(id)));
             match text(batch, Field::ParentSpanId.name(), row) {
-                Some(parent) => parents.push(parent),
-                None => root_count += 1,
+                Some(parent) => {
+                    self.parents.insert(self.hasher.hash_one(parent));
+                }
+                None => self.root_count += 1,
             }
         }
+        Ok(())
     }
-    root_count == 1 && parents.iter().all(|parent| ids.contains(parent))
+
+    /// Whether there is exactly one root and every parent is there.
+    fn is_complete(&self) -> bool {
+        self.root_count == 1 && self.parents.is_subset(&self.ids)
+    }
 }

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -53,6 +55,21 @@ impl fmt::Debug for HotSource {
     }
 }
 
+/// The rows in buffers of their own, where they are a small part of larger ones: a frame that was read back from the
+/// log is one buffer, and whoever counts what he holds would count all of it for each of its columns.
+fn owned(rows: RecordBatch) -> Result<RecordBatch> {
+    let shown: usize =
+        rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+    if rows.get_array_memory_size() <= shown.saturating_mul(2).saturating_add(SHARED_BYTES) {
+        return Ok(rows);
+    }
+    let all = UInt64Array::from_iter_values(0..rows.num_rows() as u64);
+    Ok(take_record_batch(&rows, &all)?)
+}
+
+/// Bytes of shared buffers that are not worth a copy.
+const SHARED_BYTES: usize = 64 << 10;
+
 impl DataSource for HotSource {
     fn open(&self, _partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let wanted = Arc::clone(&self.schema);
@@ -62,7 +79,7 @@ impl DataSource for HotSource {
             let batch = rows.columns(&wanted);
             let len = batch.num_rows().min(left);
             left -= len;
-            (0..len).step_by(batch_rows).map(move |at| Ok(batch.slice(at, batch_rows.min(len - at))))
+            (0..len).step_by(batch_rows).map(move |at| owned(batch.slice(at, batch_rows.min(len - at))))
         });
         let stream = RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream::iter(batches));
         Ok(Box::pin(cooperative(stream)))

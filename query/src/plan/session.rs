@@ -5,6 +5,7 @@
 //! rooted at the tenant's prefix.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -25,13 +26,15 @@ use futures::StreamExt;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
-use sqlparser::ast::{Query, Statement};
-use storage::reader::Snapshot;
-use storage::record::Tenant;
+use sqlparser::ast::{Ident, Query, Statement, TableAlias, TableFactor, VisitMut, VisitorMut};
+use storage::memory::Short;
+use storage::reader::{ProvenStore, Snapshot};
 use url::Url;
 
 use super::table::{STORE, Scanned, Table, file_scan, store_url};
 use super::{attr, functions};
+use crate::budget::Budget;
+use crate::view::View;
 
 /// What sessions share: the functions that are open, the memory they may use, how parallel they run.
 pub struct Sessions {
@@ -74,21 +77,28 @@ impl Sessions {
         self.memory.reserved()
     }
 
-    /// A session of one request, over the store rooted at the deployment.
+    /// A session of one request over what it may see, which lends from the budget.
     ///
     /// # Errors
     /// When the engine refuses the parts: our bug.
-    pub fn open(&self, tenant: &Tenant, store: Arc<dyn ObjectStore>) -> Result<Session> {
-        self.over(Arc::new(PrefixStore::new(store, format!("tenant/{tenant}"))))
+    pub fn open(&self, view: &View, budget: &Arc<Budget>) -> Result<Session> {
+        let (tenant, store) = (view.tenant(), Arc::clone(view.store()));
+        let rooted = Arc::new(PrefixStore::new(store, format!("tenant/{tenant}")));
+        let session = self.lending(rooted, Arc::clone(budget) as _)?;
+        Ok(Session { store: Some(Arc::clone(view.store())), budget: Some(Arc::clone(budget)), ..session })
     }
 
-    /// A session of one request, over a store rooted at its tenant.
+    /// A session of one request, over a store rooted at its tenant; it lends from what all of these share.
     ///
     /// # Errors
     /// When the engine refuses the parts: our bug.
     pub fn over(&self, rooted: Arc<dyn ObjectStore>) -> Result<Session> {
+        self.lending(rooted, Arc::clone(&self.memory))
+    }
+
+    fn lending(&self, rooted: Arc<dyn ObjectStore>, memory: Arc<dyn MemoryPool>) -> Result<Session> {
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::clone(&self.memory))
+            .with_memory_pool(memory)
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .with_object_store_registry(Arc::new(OneStore(rooted)))
             .build_arc()?;
@@ -102,7 +112,7 @@ impl Sessions {
             .with_expr_planners(self.planners.clone())
             .with_table_functions(std::collections::HashMap::new())
             .build();
-        Ok(Session { context: SessionContext::new_with_state(state) })
+        Ok(Session { context: SessionContext::new_with_state(state), store: None, budget: None })
     }
 }
 
@@ -116,6 +126,8 @@ impl fmt::Debug for Sessions {
 #[derive(Clone)]
 pub struct Session {
     context: SessionContext,
+    store: Option<Arc<ProvenStore>>,
+    budget: Option<Arc<Budget>>,
 }
 
 impl fmt::Debug for Session {
@@ -125,6 +137,28 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
+    /// The same session, decoding so many rows at once.
+    #[must_use]
+    pub fn with_batch_rows(&self, rows: usize) -> Self {
+        let state = self.context.state();
+        let config = state.config().clone().with_batch_size(rows);
+        let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
+        Self { context: SessionContext::new_with_state(state), ..self.clone() }
+    }
+
+    /// A damaged object that was come upon, by its path in the tenant.
+    #[must_use]
+    pub fn damaged(&self) -> Option<&str> {
+        let path = self.store.as_ref()?.damaged()?;
+        Some(path.splitn(3, '/').nth(2).unwrap_or(path))
+    }
+
+    /// Why memory was refused, if it was.
+    #[must_use]
+    pub fn short(&self) -> Option<Short> {
+        self.budget.as_ref()?.short()
+    }
+
     /// Whether the store answers for an object, be it there or not. A reader's error tells no more than a text.
     pub async fn reaches(&self, path: &str) -> bool {
         let Ok(store) = self.context.runtime_env().object_store(store_url()) else { return false };
@@ -158,12 +192,13 @@ impl Session {
     /// The planner's.
     pub async fn plan(
         &self,
-        query: Box<Query>,
+        mut query: Box<Query>,
         tables: Vec<(String, Arc<dyn TableProvider>)>,
     ) -> Result<DataFrame> {
         for (name, table) in tables {
             self.context.register_table(TableReference::bare(name), table)?;
         }
+        name_derived(&mut query);
         let statement = PlannerStatement::Statement(Box::new(Statement::Query(query)));
         let plan = self.context.state().statement_to_plan(statement).await?;
         // Second lock on the same door: the guard lets nothing but queries through.
@@ -174,6 +209,28 @@ impl Session {
         options.verify_plan(&plan)?;
         self.context.execute_logical_plan(plan).await
     }
+}
+
+/// Names every subquery in `from` that has no name.
+///
+/// The optimizer merges projections that lie on one another by the names of their columns. Without a name before them
+/// the `x` of `x+x x` and the `x` that it is made of are one to it, and `select x+x x from (select x+x x from …)` loses
+/// a level (the rule `optimize_projections` of datafusion 55.2).
+fn name_derived(query: &mut Query) {
+    struct Namer(usize);
+    impl VisitorMut for Namer {
+        type Break = ();
+
+        fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+            if let TableFactor::Derived { alias: alias @ None, .. } = factor {
+                self.0 += 1;
+                let name = Ident::new(format!("__derived_{}", self.0));
+                *alias = Some(TableAlias { explicit: true, name, columns: Vec::new(), at: None });
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = query.visit(&mut Namer(0));
 }
 
 /// A registry that knows one store and can learn no other.

@@ -69,8 +69,9 @@ impl Scanned {
         partitioned.object_meta.location = path;
         let mut statistics = Statistics::new_unknown(schema);
         statistics.num_rows = Precision::Exact(row_count(self.rows));
-        if let Ok(at) = schema.index_of("time_ns") {
-            let column = &mut statistics.column_statistics[at];
+        if let Ok(at) = schema.index_of("time_ns")
+            && let Some(column) = statistics.column_statistics.get_mut(at)
+        {
             column.min_value = Precision::Exact(ScalarValue::Int64(Some(self.time_ns.0)));
             column.max_value = Precision::Exact(ScalarValue::Int64(Some(self.time_ns.1)));
             column.null_count = Precision::Exact(0);

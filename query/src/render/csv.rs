@@ -1,7 +1,7 @@
 //! CSV (RFC 4180) that a spreadsheet cannot be made to execute.
 //!
-//! A text that begins with `=`, `+`, `-`, `@`, tab or return would be a formula: it gets a leading quote `'`.
-//! Numbers are written as they are. Null is an empty field, empty text is `""`.
+//! A text that begins with `=`, `+`, `-`, `@` (or one of their wide forms), a tab or a line's end could be a formula:
+//! it gets a leading quote `'`. Numbers are written as they are, also where they are text. Null is an empty field, empty text is `""`.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
@@ -78,8 +78,17 @@ fn field(out: &mut Vec<u8>, array: &ArrayRef, row: usize) {
     }
 }
 
+/// What a formula begins with, or what spreadsheets skip before it.
+const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+
+/// Whether a text is a number and nothing else: digits, a sign, a point, an exponent.
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
+        && text.parse::<f64>().is_ok()
+}
+
 fn text(out: &mut Vec<u8>, value: &str) {
-    let is_formula = value.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let is_formula = value.starts_with(FORMULA) && !is_number(value);
     let needs_quotes = value.is_empty() || value.contains(['"', ',', '\n', '\r']);
     if needs_quotes {
         out.push(b'"');

@@ -79,7 +79,7 @@ impl Format {
     ///
     /// # Errors
     /// Where Arrow cannot encode it.
-    pub fn rows(&mut self, out: &mut Vec<u8>, batch: &arrow::array::RecordBatch) -> arrow::error::Result<()> {
+    pub fn rows(&mut self, out: &mut Vec<u8>, batch: &RecordBatch) -> arrow::error::Result<()> {
         match self {
             Self::Ndjson(columns) => {
                 for row in 0..batch.num_rows() {

@@ -56,6 +56,33 @@ fn csv_quotes_and_disarms() {
     );
 }
 
+/// A text that a spreadsheet could take for a formula is quoted, whatever it skips before it; a number stays one.
+#[test]
+fn no_cell_is_a_formula() {
+    for (cell, expected) in [
+        ("=1+1", "'=1+1"),
+        ("+cmd", "'+cmd"),
+        ("-1+1", "'-1+1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "\"'\r=1\""),
+        ("\n=1+1", "\"'\n=1+1\""),
+        ("\r\n=1", "\"'\r\n=1\""),
+        ("＝1", "'＝1"),
+        ("-inf", "'-inf"),
+        ("-5", "-5"),
+        ("+1.5e-3", "+1.5e-3"),
+        ("a=1", "a=1"),
+    ] {
+        let column: ArrayRef = Arc::new(StringArray::from(vec![cell]));
+        let batch = RecordBatch::try_from_iter([("t", column)]).unwrap();
+        let mut format = format(Some("text/csv"), &batch.schema()).unwrap().expect("a streamed format");
+        let mut out = Vec::new();
+        format.rows(&mut out, &batch).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), format!("{expected}\r\n"), "{cell:?}");
+    }
+}
+
 #[test]
 fn arrow_streams_read_back() {
     let batch = batch();

@@ -10,6 +10,7 @@ use datafusion::prelude::DataFrame;
 use futures::{FutureExt, StreamExt};
 use storage::reader::Snapshot;
 
+use crate::budget;
 use crate::plan::session::Session;
 use crate::refusal::{Failure, Refusal};
 
@@ -35,6 +36,12 @@ impl Sources {
 
     /// Turns an error into what the caller is told; where stored bytes may be at fault, looks which object.
     pub async fn refusal(&self, error: &DataFusionError) -> Refusal {
+        if let Some(path) = self.session.damaged() {
+            return Refusal::corrupt_object(path);
+        }
+        if let Some(short) = self.session.short() {
+            return budget::refusal(short);
+        }
         match Failure::of(error) {
             Failure::Refused(refusal) => refusal,
             Failure::Engine => {
@@ -50,6 +57,9 @@ impl Sources {
 
     /// Names the first object that cannot be decoded; our bug if all can. A store that is away is no damage.
     pub async fn corrupt(&self) -> Refusal {
+        if let Some(path) = self.session.damaged() {
+            return Refusal::corrupt_object(path);
+        }
         for snapshot in &self.snapshots {
             for file in &snapshot.files {
                 let path = format!("{}/{}", snapshot.table.dataset, file.path);
@@ -102,12 +112,6 @@ impl Rows {
             Ok(Err(error)) => Err(sources.refusal(&error).await),
             Err(_) => Err(sources.corrupt().await),
         }
-    }
-
-    /// The result's schema.
-    #[must_use]
-    pub fn schema(&self) -> arrow::datatypes::SchemaRef {
-        self.stream.schema()
     }
 
     /// The next batch that has rows; `None` at the end.

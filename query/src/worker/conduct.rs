@@ -4,7 +4,7 @@
 //! At the deadline the worker is killed and the answer given, whatever the worker does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +23,8 @@ use crate::refusal::Refusal;
 
 /// Pieces of a reply that wait for a slow client, each of at most [`PIECE_BYTES_MAX`].
 const QUEUE_PIECES: usize = 2;
+/// Further workers that a query is given to, where one had gone before it took it.
+const OTHERS_MAX: u32 = 3;
 /// Bytes of a reply that is collected to be sent with its length.
 const WHOLE_BYTES_MAX: usize = 4 * (1 << 20);
 
@@ -57,6 +59,8 @@ impl Pool {
 /// How far a query is.
 #[derive(Debug, Default)]
 struct Progress {
+    /// Whether the worker has taken the query.
+    is_begun: AtomicBool,
     rows: AtomicU64,
     bytes: AtomicU64,
 }
@@ -76,6 +80,7 @@ enum Talk {
 
 async fn conduct(pool: Arc<Shared>, asked: Asked, deadline: Instant, mut reply: Reply) {
     let Asked { key, mut question, lender, time_max, correlation_id } = asked;
+    let tenant = key.0.clone();
     let (turn, worker) = {
         let placed = tokio::select! {
             placed = tokio::time::timeout_at(deadline, place(&pool, &key, question.sql.len())) => placed,
@@ -88,12 +93,27 @@ async fn conduct(pool: Arc<Shared>, asked: Asked, deadline: Instant, mut reply: 
         }
     };
     let mut worker = worker;
-    question.number = worker.served;
     let progress = Progress::default();
     let lender = Arc::new(lender);
-    let talk =
-        tokio::time::timeout_at(deadline, talk(&mut worker, question, &lender, &mut reply, &progress)).await;
     let counts = &pool.counts;
+    let mut others = OTHERS_MAX;
+    let talk = loop {
+        question.number = worker.served;
+        let talk = talk(&mut worker, question.clone(), &lender, &mut reply, &progress);
+        let talk = tokio::time::timeout_at(deadline, talk).await;
+        let is_untouched = matches!(talk, Ok(Talk::Gone)) && !progress.is_begun.load(Ordering::Relaxed);
+        if !is_untouched || others == 0 {
+            break talk;
+        }
+        // It was gone before it took the query: the query goes to another.
+        others -= 1;
+        counts.crashed.fetch_add(1, Ordering::Relaxed);
+        pool.ended(worker).await;
+        worker = match tokio::time::timeout_at(deadline, pool.worker(&key)).await {
+            Ok(Ok(other)) => other,
+            _ => return reply.fail(Refusal::new(503, "worker_failed", "no SQL worker can be started")).await,
+        };
+    };
     let refusal = match talk {
         Ok(Talk::Done { is_clean }) => {
             pool.release(key, worker, is_clean).await;
@@ -110,7 +130,7 @@ async fn conduct(pool: Arc<Shared>, asked: Asked, deadline: Instant, mut reply: 
             // Answered before the process is gone, and its place kept until then.
             reply.fail(timeout(time_max, &progress)).await;
             end_later(&pool, worker, turn);
-            return log_end(&correlation_id, &key.0, "query_timeout");
+            return log_end(&correlation_id, &tenant, "query_timeout");
         }
         Ok(Talk::Gone) => Some(match pool.ended(worker).await {
             End::OutOfMemory => {
@@ -132,7 +152,7 @@ async fn conduct(pool: Arc<Shared>, asked: Asked, deadline: Instant, mut reply: 
     if let Some(refusal) = refusal {
         let code = refusal.code;
         reply.fail(refusal).await;
-        log_end(&correlation_id, &key.0, code);
+        log_end(&correlation_id, &tenant, code);
     }
 }
 
@@ -201,7 +221,7 @@ async fn talk(
 ) -> Talk {
     let number = question.number;
     let writer = worker.link.writer().clone();
-    if writer.write(&ToWorker::Query(question), &[], None).await.is_err() {
+    if writer.write(&ToWorker::Query(question), &[]).await.is_err() {
         return Talk::Gone;
     }
     let mut loans = JoinSet::new();
@@ -215,6 +235,7 @@ async fn talk(
             },
             () = reply.left() => return Talk::Left,
         };
+        progress.is_begun.store(true, Ordering::Relaxed);
         let goes_on = match head {
             ToServer::Ask { number: of, id, ask } => {
                 if loans.len() >= ASKS_MAX {
@@ -226,13 +247,13 @@ async fn talk(
                 loans.spawn(async move {
                     if is_late {
                         let refused = Given::Refused((&Refusal::bug()).into());
-                        let _ = writer.write(&ToWorker::Given { id, given: refused }, &[], None).await;
+                        let _ = writer.write(&ToWorker::Given { id, given: refused }, &[]).await;
                         return;
                     }
                     let loan = lender.answer(ask).await;
                     let given = ToWorker::Given { id, given: loan.given };
                     // A worker that has gone is noticed where it is read.
-                    let _ = writer.write(&given, &loan.tail, loan.file.as_ref()).await;
+                    let _ = writer.write(&given, &loan.tail).await;
                 });
                 true
             }

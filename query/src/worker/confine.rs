@@ -5,7 +5,7 @@
 //! socket and no process. Everything here only takes away, so it needs no privilege.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
@@ -17,8 +17,8 @@ use seccompiler::{
     TargetArch,
 };
 
-/// Descriptors of a worker: its socket, those of its threads, and the files that it reads (64).
-const DESCRIPTORS_MAX: u64 = 128;
+/// Descriptors of a worker: its socket and those of its threads.
+const DESCRIPTORS_MAX: u64 = 64;
 /// How much lower a worker's priority is than the server's: ingest keeps its latency whatever queries run (X1).
 const NICENESS: i32 = 5;
 /// The address space that a worker begins in, beside its binary: stacks of at most four threads, the allocator's
@@ -55,20 +55,15 @@ fn mapped_files() -> io::Result<u64> {
         .sum())
 }
 
-/// Leaves the process without a descriptor but its socket and three of `/dev/null`, ends it with its server, and
-/// sets the limits that need no measure.
+/// Leaves the process without a descriptor but its socket and two of `/dev/null`, ends it with its server, and sets the
+/// limits that need no measure.
 ///
 /// # Errors
 /// The system's: the worker is not to start.
 pub fn process() -> io::Result<OwnedFd> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::thread::set_no_new_privs(true)?;
     close_inherited();
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    let nothing = fs::File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&nothing)?;
-    rustix::stdio::dup2_stdout(&nothing)?;
-    rustix::stdio::dup2_stderr(&nothing)?;
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
     limit(Resource::Nofile, DESCRIPTORS_MAX)?;
@@ -107,19 +102,29 @@ pub fn file_system() -> bool {
     restricted().is_ok_and(|status| status != RulesetStatus::NotEnforced)
 }
 
+/// Where the process can read what memory it has, also once it can open nothing.
+///
+/// # Errors
+/// The system's.
+pub fn measure() -> io::Result<fs::File> {
+    fs::File::open("/proc/self/status")
+}
+
 /// Lets the process have no more threads, and no more address space than it has now and `memory_bytes` less what it
 /// holds already. Gives what a query may take.
 ///
 /// # Errors
 /// The system's: the worker is not to start.
-pub fn memory(memory_bytes: u64) -> io::Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
+pub fn memory(mut measure: fs::File, memory_bytes: u64) -> io::Result<u64> {
+    let mut status = String::new();
+    measure.read_to_string(&mut status)?;
     let of = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
     };
     let missing = || io::Error::from(io::ErrorKind::InvalidData);
-    let (mapped, held) = (of("VmSize:").ok_or_else(missing)?, of("VmRSS:").ok_or_else(missing)?);
+    // Pages of the binary are the server's too: what a worker holds is what it wrote.
+    let (mapped, held) = (of("VmSize:").ok_or_else(missing)?, of("RssAnon:").ok_or_else(missing)?);
     let query_bytes = memory_bytes.saturating_sub(held).max(QUERY_BYTES_MIN);
     limit(Resource::As, mapped.saturating_add(query_bytes))?;
     limit(Resource::Nproc, 0)?;
@@ -150,9 +155,7 @@ const CALLS: &[i64] = &[
     libc::SYS_pread64,
     libc::SYS_write,
     libc::SYS_writev,
-    libc::SYS_recvmsg,
     libc::SYS_recvfrom,
-    libc::SYS_sendmsg,
     libc::SYS_sendto,
     libc::SYS_shutdown,
     libc::SYS_close,

@@ -3,23 +3,17 @@
 //! The worker's main thread alone reads; whoever asked waits for its own number. Writing blocks: a server that does
 //! not read holds the query back, which is the point.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::{self, IoSliceMut, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::wire::{self, ASKS_MAX, Ask, Given, LENT_BYTES_MAX, PREFIX_BYTES, ToServer, ToWorker};
 use crate::refusal::Refusal;
-
-/// Descriptors that may come with one read of the socket.
-const DESCRIPTORS_MAX: usize = 8;
 
 /// What was given for one ask.
 #[derive(Debug)]
@@ -28,69 +22,37 @@ pub struct Gift {
     pub given: Given,
     /// Its bytes.
     pub tail: Bytes,
-    /// The descriptor that came with it.
-    pub descriptor: Option<OwnedFd>,
 }
 
 /// Reads frames, on the main thread.
 pub struct Inbox {
     stream: UnixStream,
-    descriptors: VecDeque<OwnedFd>,
 }
 
 impl Inbox {
     /// Reads from that socket.
     #[must_use]
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream, descriptors: VecDeque::new() }
+        Self { stream }
     }
 
     /// The next frame; `None` once the server has gone.
     ///
     /// # Errors
     /// The system's, or a frame that cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<(ToWorker, Bytes, Option<OwnedFd>)>> {
+    pub fn next(&mut self) -> io::Result<Option<(ToWorker, Bytes)>> {
         let malformed = |_| io::Error::from(io::ErrorKind::InvalidData);
         let mut prefix = [0; PREFIX_BYTES];
-        if !self.fill(&mut prefix)? {
-            return Ok(None);
+        match self.stream.read_exact(&mut prefix) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
         }
         let (head_bytes, tail_bytes) = wire::lengths(prefix, LENT_BYTES_MAX).map_err(malformed)?;
         let mut head = vec![0; head_bytes];
         let mut tail = vec![0; tail_bytes];
-        if !(self.fill(&mut head)? && self.fill(&mut tail)?) {
-            return Ok(None);
-        }
-        let head: ToWorker = wire::head(&head).map_err(malformed)?;
-        let has_descriptor =
-            matches!(&head, ToWorker::Given { given: Given::Opened { has_descriptor: true }, .. });
-        let descriptor = if has_descriptor { self.descriptors.pop_front() } else { None };
-        Ok(Some((head, Bytes::from(tail), descriptor)))
-    }
-
-    /// Fills the buffer, and keeps the descriptors that come on the way. `false` at the end of the stream.
-    fn fill(&mut self, mut bytes: &mut [u8]) -> io::Result<bool> {
-        while !bytes.is_empty() {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let got =
-                recvmsg(&self.stream, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC);
-            let count = match got {
-                Ok(message) => message.bytes,
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            for message in control.drain() {
-                if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                    self.descriptors.extend(descriptors);
-                }
-            }
-            if count == 0 {
-                return Ok(false);
-            }
-            bytes = &mut std::mem::take(&mut bytes)[count..];
-        }
-        Ok(true)
+        self.stream.read_exact(&mut head)?;
+        self.stream.read_exact(&mut tail)?;
+        Ok(Some((wire::head(&head).map_err(malformed)?, Bytes::from(tail))))
     }
 }
 

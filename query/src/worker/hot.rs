@@ -76,11 +76,7 @@ pub fn take(snapshot: &Snapshot, wanted: &Wanted, at: Place) -> Result<(Vec<u8>,
 
 /// The columns of a chunk at these places: the one spot that knows how hot rows are kept.
 fn columns(snapshot: &Snapshot, chunk: usize, places: Option<&[usize]>) -> RecordBatch {
-    let all = &snapshot.hot[chunk];
-    match places {
-        Some(places) => all.project(places).expect("places were checked with the scan"),
-        None => all.clone(),
-    }
+    snapshot.hot[chunk].project(&snapshot.schema, places)
 }
 
 /// At most `rows_max` rows from `at` on that are at most `bytes_max` long; one row whatever its length where

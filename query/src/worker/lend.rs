@@ -1,17 +1,16 @@
-//! What a worker is lent for one query: tables of the tenant's view, pruned file lists, hot rows, opened files.
+//! What a worker is lent for one query: tables of the tenant's view, pruned file lists, hot rows, ranges of files.
 //!
 //! This is the one door through which data reaches a worker (T1). It answers from snapshots that were taken for this
-//! query, opens no file that is not on a list it gave, and reads no range outside of one.
+//! query, reads no file that is not on a list it gave, and no range outside of one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{GetOptions, GetResultPayload, ObjectStore};
-use storage::reader::Snapshot;
+use storage::reader::{Damaged, Proofs, ProvenStore, Snapshot};
 use tokio::task::spawn_blocking;
 
 use super::hot::{self, Wanted};
@@ -30,6 +29,7 @@ type Find = dyn Fn(&str) -> Option<Arc<Snapshot>> + Send + Sync;
 pub struct Lender {
     find: Arc<Find>,
     store: Arc<dyn ObjectStore>,
+    proofs: Arc<Proofs>,
     lent: Mutex<Lent>,
     /// Bytes of objects that went through the server.
     passed_bytes: AtomicU64,
@@ -54,13 +54,11 @@ pub struct Loan {
     pub given: Given,
     /// Its bytes.
     pub tail: Bytes,
-    /// The descriptor that goes with it.
-    pub file: Option<File>,
 }
 
 impl Loan {
     fn of(given: Given, tail: impl Into<Bytes>) -> Self {
-        Self { given, tail: tail.into(), file: None }
+        Self { given, tail: tail.into() }
     }
 }
 
@@ -69,8 +67,9 @@ impl Lender {
     pub fn new(
         find: impl Fn(&str) -> Option<Arc<Snapshot>> + Send + Sync + 'static,
         store: Arc<dyn ObjectStore>,
+        proofs: Arc<Proofs>,
     ) -> Self {
-        Self { find: Arc::new(find), store, lent: Mutex::default(), passed_bytes: AtomicU64::new(0) }
+        Self { find: Arc::new(find), store, proofs, lent: Mutex::default(), passed_bytes: AtomicU64::new(0) }
     }
 
     /// Answers what a worker asks. What it may not have is refused; the worker goes on or not as it likes.
@@ -81,7 +80,6 @@ impl Lender {
                 self.scan(&table, projection, Bounds { time_ns, sources })
             }
             Ask::Hot { scan, at } => self.hot(scan, at).await,
-            Ask::Open { path } => self.open(path).await,
             Ask::Read { path, ranges } => self.read(&path, &ranges).await,
         };
         answered.unwrap_or_else(|refusal| Loan::of(Given::Refused((&refusal).into()), Bytes::new()))
@@ -138,24 +136,16 @@ impl Lender {
         Ok(Loan::of(Given::Hot { next }, bytes))
     }
 
+    /// The store, which proves what it gives out of the tables that were lent.
+    fn proven(&self) -> ProvenStore {
+        let tables: Vec<_> = self.lent().tables.values().cloned().collect();
+        ProvenStore::rooted(Arc::clone(&self.store), Arc::clone(&self.proofs), tables)
+    }
+
     /// The size of a file that was listed.
     fn listed(&self, path: &str) -> Result<u64, Refusal> {
         // T1: a path that was not on a list is nobody's.
         self.lent().files.get(path).copied().ok_or_else(Refusal::bug)
-    }
-
-    async fn open(&self, path: String) -> Result<Loan, Refusal> {
-        self.listed(&path)?;
-        let location = Path::parse(&path).map_err(|_| Refusal::bug())?;
-        let got = self.store.get_opts(&location, GetOptions::default()).await;
-        let got = got.map_err(|error| refusal(&path, &error))?;
-        Ok(match got.payload {
-            // Opened for reading: all that goes with it is this one file.
-            GetResultPayload::File(file, _) => {
-                Loan { given: Given::Opened { has_descriptor: true }, tail: Bytes::new(), file: Some(file) }
-            }
-            GetResultPayload::Stream(_) => Loan::of(Given::Opened { has_descriptor: false }, Bytes::new()),
-        })
     }
 
     async fn read(&self, path: &str, ranges: &[(u64, u64)]) -> Result<Loan, Refusal> {
@@ -172,7 +162,8 @@ impl Lender {
         }
         let location = Path::parse(path).map_err(|_| Refusal::bug())?;
         let ranges: Vec<_> = ranges.iter().map(|(begin, end)| *begin..*end).collect();
-        let got = self.store.get_ranges(&location, &ranges).await.map_err(|error| refusal(path, &error))?;
+        let got =
+            self.proven().get_ranges(&location, &ranges).await.map_err(|error| refusal(path, &error))?;
         self.passed_bytes.fetch_add(total, Ordering::Relaxed);
         Ok(match got.as_slice() {
             [only] => Loan::of(Given::Bytes, only.clone()),
@@ -188,6 +179,9 @@ impl Lender {
 }
 
 fn refusal(path: &str, error: &object_store::Error) -> Refusal {
+    if Damaged::find(error).is_some() {
+        return Refusal::corrupt_object(path);
+    }
     match error {
         object_store::Error::NotFound { .. } => Refusal::corrupt_object(path),
         _ => Refusal::storage_unavailable(),
@@ -225,7 +219,11 @@ mod tests {
         fixture.table("a", "events", Kind::Events, &[(Sealed::Yes, &one), (Sealed::No, &one)]).await;
         let snapshot = Arc::new(fixture.snapshots[0].clone());
         let rooted = object_store::prefix::PrefixStore::new(Arc::clone(&fixture.store), "tenant/a");
-        Lender::new(move |name| (name == "events").then(|| Arc::clone(&snapshot)), Arc::new(rooted))
+        Lender::new(
+            move |name| (name == "events").then(|| Arc::clone(&snapshot)),
+            Arc::new(rooted),
+            Arc::default(),
+        )
     }
 
     fn scan() -> Ask {
@@ -242,7 +240,7 @@ mod tests {
     async fn only_listed_files_and_ranges_within_them_are_lent() {
         let lender = lender().await;
         let file = "events/date=2026-01-02/0000.parquet".to_owned();
-        let open = |path: &str| Ask::Open { path: path.to_owned() };
+        let open = |path: &str| Ask::Read { path: path.to_owned(), ranges: vec![(0, 1)] };
         assert_eq!(status(&lender.answer(open(&file)).await.given), 500);
         assert_eq!(status(&lender.answer(scan()).await.given), 500, "no table was asked for");
         assert_eq!(status(&lender.answer(Ask::Table { name: "other".into() }).await.given), 404);
@@ -280,7 +278,7 @@ mod tests {
         assert_eq!(status(&lender.answer(scan()).await.given), 500);
         let store = Arc::new(InMemory::new());
         store.put(&Path::from("big"), PutPayload::from(vec![0; 6 << 20])).await.unwrap();
-        let lender = Lender::new(|_| None, store);
+        let lender = Lender::new(|_| None, store, Arc::default());
         lender.lent().files.insert("big".into(), 6 << 20);
         let read = |end| Ask::Read { path: "big".into(), ranges: vec![(0, end)] };
         assert_eq!(lender.answer(read(READ_BYTES_MAX)).await.tail.len() as u64, READ_BYTES_MAX);

@@ -1,15 +1,10 @@
 //! The server's end of the socket: reads what a worker reports, writes what it is given.
 
-use std::fs::File;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::io;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
@@ -85,19 +80,13 @@ impl Link {
 }
 
 impl Writer {
-    /// Writes one frame, with a descriptor where there is one. Not cancel-safe: a worker that was told half of a frame
-    /// is to be ended.
+    /// Writes one frame. Not cancel-safe: a worker that was told half of a frame is to be ended.
     ///
     /// # Errors
     /// The system's; the worker has gone.
-    pub async fn write(&self, head: &ToWorker, tail: &[u8], file: Option<&File>) -> io::Result<()> {
-        let mut begin = wire::begin(head, tail.len());
+    pub async fn write(&self, head: &ToWorker, tail: &[u8]) -> io::Result<()> {
+        let begin = wire::begin(head, tail.len());
         let _turn = self.turn.lock().await;
-        if let Some(file) = file {
-            let sent =
-                self.stream.async_io(Interest::WRITABLE, || send_with(&self.stream, &begin, file)).await?;
-            begin.drain(..sent);
-        }
         self.write_all(&begin).await?;
         self.write_all(tail).await
     }
@@ -113,14 +102,4 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-fn send_with(stream: &UnixStream, bytes: &[u8], file: &File) -> io::Result<usize> {
-    let descriptors = [file.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
 }

@@ -25,6 +25,8 @@ pub const GROWN_BYTES_MAX: u64 = 48 << 20;
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// How often idle workers are looked at.
 const TICK: Duration = Duration::from_millis(500);
+/// How long a start that failed is not tried again in the background.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Threads that forward between workers and clients; none of them computes.
 const FORWARD_THREADS: usize = 2;
 /// Threads for what blocks: opening files, encoding hot rows, waiting for an ended process.
@@ -344,7 +346,11 @@ impl Shared {
                 state.processes += usize::from(is_wanted);
                 is_wanted
             };
-            if is_wanted && let Ok(worker) = self.start().await {
+            if is_wanted {
+                let Ok(worker) = self.start().await else {
+                    tokio::time::sleep(RETRY_AFTER).await;
+                    continue;
+                };
                 let mut state = self.state();
                 if state.is_over {
                     return;

@@ -83,11 +83,11 @@ impl Worker {
         self.held_bytes().saturating_sub(self.ready_bytes)
     }
 
-    /// Memory it holds now, in bytes.
+    /// Memory that it has written and holds now, in bytes.
     fn held_bytes(&self) -> u64 {
         let Some(child) = &self.child else { return 0 };
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         kib.unwrap_or(0) << 10
     }
@@ -178,7 +178,7 @@ impl Starter {
         let (child, stream) = started.await.map_err(|_| gone())??;
         let mut worker = Worker { child, link: Link::new(stream)?, served: 0, ready_bytes: 0 };
         let configure = Configure { threads: self.options.threads, memory_bytes: self.options.memory_bytes };
-        worker.link.writer().write(&ToWorker::Configure(configure), &[], None).await?;
+        worker.link.writer().write(&ToWorker::Configure(configure), &[]).await?;
         match tokio::time::timeout(READY_MAX, worker.link.read()).await {
             Ok(Ok(Some((ToServer::Ready { confined_by }, _)))) => {
                 tracing::debug!(confined_by = confined_by.join(","), "a SQL worker is ready");

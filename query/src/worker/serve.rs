@@ -42,21 +42,24 @@ pub fn main(is_limited: bool) -> io::Result<()> {
 pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
     let desk = Arc::new(Desk::new(stream.try_clone()?));
     let mut inbox = Inbox::new(stream);
-    let Some((ToWorker::Configure(configure), ..)) = inbox.next()? else {
+    let Some((ToWorker::Configure(configure), _)) = inbox.next()? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
+    let configure = Configure { threads: configure.threads.clamp(1, THREADS_MAX), ..configure };
     let mut confined_by = Vec::new();
+    let measure = has_process.then(confine::measure).transpose()?;
     // Before there is a second thread: it holds for those that are started afterwards.
     if has_process && confine::file_system() {
         confined_by.push("landlock".to_owned());
     }
     let runtime = runtime(&configure)?;
-    let query_bytes = if has_process {
-        // A first query brings in what all queries need, so that it counts as the worker's own.
-        Room::new(Arc::clone(&desk), &configure, configure.memory_bytes).warm(&runtime);
-        confine::memory(configure.memory_bytes)?
-    } else {
-        configure.memory_bytes
+    let query_bytes = match measure {
+        Some(measure) => {
+            // A first query brings in what all queries need, so that it counts as the worker's own.
+            Room::new(Arc::clone(&desk), &configure, configure.memory_bytes).warm(&runtime);
+            confine::memory(measure, configure.memory_bytes)?
+        }
+        None => configure.memory_bytes,
     };
     let room = Arc::new(Room::new(Arc::clone(&desk), &configure, query_bytes));
     let ticker = room.tick()?;
@@ -72,7 +75,7 @@ pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
 
 fn runtime(configure: &Configure) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(configure.threads.clamp(1, THREADS_MAX))
+        .worker_threads(configure.threads)
         .thread_name("sql")
         .thread_stack_size(STACK_BYTES)
         .enable_time()
@@ -81,14 +84,16 @@ fn runtime(configure: &Configure) -> io::Result<Runtime> {
 
 /// Reads frames until the server goes.
 fn attend(inbox: &mut Inbox, desk: &Desk, room: &Arc<Room>, runtime: &Runtime) -> io::Result<()> {
-    while let Some((head, tail, descriptor)) = inbox.next()? {
+    while let Some((head, tail)) = inbox.next()? {
         match head {
             ToWorker::Query(question) => {
                 desk.begin(question.number);
+                // It has taken the query: from here on what becomes of it is the query's own.
+                desk.report(&ToServer::Progress { rows: 0, bytes: 0 }, &[])?;
                 let room = Arc::clone(room);
                 runtime.spawn(async move { room.answer(question).await });
             }
-            ToWorker::Given { id, given } => desk.deliver(id, Gift { given, tail, descriptor }),
+            ToWorker::Given { id, given } => desk.deliver(id, Gift { given, tail }),
             ToWorker::Configure(_) => return Err(io::ErrorKind::InvalidData.into()),
         }
     }

@@ -1,14 +1,11 @@
 //! The worker's object store: it reads the files of the scans it was given, and can name nothing else.
 //!
-//! A local file comes as an opened descriptor, once, and is read in place; an object of a bucket is read through the
-//! server, which checks each range against the file list it gave. So no path, no credential and no network is in a
-//! worker.
+//! Every range is read through the server, which checks it against the file list it gave: one way for a folder and a
+//! bucket, and no path, no credential and no network in a worker.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,32 +23,20 @@ use super::desk::Desk;
 use super::wire::{Ask, READ_BYTES_MAX};
 use crate::plan::table::Scanned;
 
-/// Files that are open at once; the one that was opened first is closed for the next.
-const OPEN_MAX: usize = 64;
-
 /// Reads what the server lends.
 pub struct Lent {
     desk: Arc<Desk>,
     /// The files of this query's scans, by path.
     files: Mutex<HashMap<String, Scanned>>,
-    open: Mutex<Open>,
     /// Bytes read so far.
     read_bytes: AtomicU64,
-}
-
-#[derive(Default)]
-struct Open {
-    files: HashMap<String, Arc<File>>,
-    order: VecDeque<String>,
-    /// Whether files come as descriptors; learnt from the first.
-    is_remote: bool,
 }
 
 impl Lent {
     /// A store with nothing in it.
     #[must_use]
     pub fn new(desk: Arc<Desk>) -> Self {
-        Self { desk, files: Mutex::default(), open: Mutex::default(), read_bytes: AtomicU64::new(0) }
+        Self { desk, files: Mutex::default(), read_bytes: AtomicU64::new(0) }
     }
 
     /// Adds a file of a scan.
@@ -86,55 +71,12 @@ impl Lent {
         })
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The opened file; `None` where objects are read through the server.
-    async fn file(&self, path: &str) -> Result<Option<Arc<File>>> {
-        {
-            let open = self.open();
-            if open.is_remote {
-                return Ok(None);
-            }
-            if let Some(file) = open.files.get(path) {
-                return Ok(Some(Arc::clone(file)));
-            }
-        }
-        let gift = self
-            .desk
-            .ask(Ask::Open { path: path.to_owned() })
-            .await
-            .map_err(|refusal| failed(path, refusal))?;
-        let mut open = self.open();
-        let Some(descriptor) = gift.descriptor else {
-            open.is_remote = true;
-            return Ok(None);
-        };
-        let file = Arc::new(File::from(descriptor));
-        if open.order.len() >= OPEN_MAX
-            && let Some(oldest) = open.order.pop_front()
-        {
-            open.files.remove(&oldest);
-        }
-        if open.files.insert(path.to_owned(), Arc::clone(&file)).is_none() {
-            open.order.push_back(path.to_owned());
-        }
-        Ok(Some(file))
-    }
-
     async fn read(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
         let length = range.end.saturating_sub(range.start);
         self.read_bytes.fetch_add(length, Ordering::Relaxed);
         let Ok(length) = usize::try_from(length) else { return Err(short(path)) };
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(length).map_err(|_| short(path))?;
-        if let Some(file) = self.file(path).await? {
-            bytes.resize(length, 0);
-            // In place: a worker has one query, and what it reads is mostly in the page cache.
-            file.read_exact_at(&mut bytes, range.start).map_err(|_| short(path))?;
-            return Ok(Bytes::from(bytes));
-        }
         let mut at = range.start;
         while at < range.end {
             let end = range.end.min(at + READ_BYTES_MAX);

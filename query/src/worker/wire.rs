@@ -3,8 +3,8 @@
 //! ```text
 //!   u32 length of head │ u32 length of tail │ head (JSON) │ tail
 //! ```
-//! Both in little-endian order. A frame whose head says so carries one descriptor, sent with its first byte. The two
-//! ends are always the same build, so the format has no version; it is on no disk.
+//! Both in little-endian order. The two ends are always the same build, so the format has no version; it is on no
+//! disk.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -82,11 +82,6 @@ pub enum Given {
     Hot {
         /// Where to go on; `None` at the end.
         next: Option<(usize, usize)>,
-    },
-    /// A file that may be read; with its descriptor where it is a local one.
-    Opened {
-        /// Whether a descriptor comes with this frame.
-        has_descriptor: bool,
     },
     /// Bytes of an object in the tail, one range after the other.
     Bytes,
@@ -187,11 +182,6 @@ pub enum Ask {
         scan: usize,
         /// Where to begin.
         at: (usize, usize),
-    },
-    /// A file of a scan.
-    Open {
-        /// Its path.
-        path: String,
     },
     /// Ranges of a file of a scan.
     Read {

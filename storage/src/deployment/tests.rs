@@ -138,6 +138,71 @@ fn a_declared_key_survives_seal_trim_and_restart() {
     });
 }
 
+/// A key may be a person's address: no file of the log holds it, and what an older build kept as it came still counts.
+#[test]
+fn a_declared_key_is_kept_as_its_hash_and_one_kept_in_clear_still_counts() {
+    fn files(folder: &std::path::Path, all: &mut Vec<u8>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files(&path, all)
+            } else {
+                all.extend(std::fs::read(path).unwrap_or_default())
+            }
+        }
+    }
+    let key = |name: &str| Idempotency {
+        key: name.into(),
+        fingerprint: [1; 16],
+        status: 200,
+        reply: (*b"{}").into(),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let tenant = &table().tenant;
+    let old = ["old@example.com", "older@example.com"];
+    // A runtime of its own for every process: a log's task ends with it.
+    run(async || {
+        let storage = open(folder.path()).await;
+        let writer = storage.writer(0).unwrap();
+        writer.append(&table(), chunk(0..1), Some(key(old[0]))).await.unwrap();
+        storage.flush().await.unwrap();
+        // This one stays in its frame.
+        writer.append(&table(), chunk(1..2), Some(key(old[1]))).await.unwrap();
+        storage.close().await;
+    });
+    for round in 0..3 {
+        run(async || {
+            let secret = crate::DeclaredKeySecret::new([7; 32]);
+            let options = Options { declared_key_secret: secret, ..options(folder.path()) };
+            let storage = Storage::open(options, measure, now, |_| ()).await.unwrap();
+            let writer = storage.writer(0).unwrap();
+            for name in old {
+                let known = writer.reserve(tenant, name, [1; 16]);
+                let Known::Replayed(record) = known else { panic!("{known:?} in round {round}") };
+                assert!(record.reply == key(name).reply && !record.key.contains("example"), "{record:?}");
+                assert_eq!(writer.reserve(tenant, name, [2; 16]), Known::Mismatch);
+            }
+            let known = writer.reserve(tenant, "jane@example.com", [1; 16]);
+            if round == 0 {
+                assert_eq!(known, Known::New);
+                assert_eq!(writer.reserve(tenant, "jane@example.com", [1; 16]), Known::InFlight);
+                writer.release(tenant, "jane@example.com");
+                assert_eq!(writer.reserve(tenant, "jane@example.com", [1; 16]), Known::New);
+                writer.append(&table(), chunk(9..10), Some(key("jane@example.com"))).await.unwrap();
+            } else {
+                assert!(matches!(known, Known::Replayed(_)), "{known:?} in round {round}");
+            }
+            let mut all = Vec::new();
+            files(folder.path(), &mut all);
+            assert!(!all.windows(5).any(|window| window == b"jane@"), "in round {round}");
+            if round == 1 {
+                storage.flush().await.unwrap();
+            }
+            storage.close().await;
+        });
+    }
+}
+
 #[test]
 fn a_data_folder_has_one_process() {
     run(async || {

@@ -99,7 +99,7 @@ struct SeriesKey {
 impl Recorder {
     /// Records one duration, in nanoseconds; negative ones count as zero.
     pub fn record(&mut self, source: &str, operation: &str, is_error: bool, time_ns: i64, duration_ns: i64) {
-        let window_start_ns = time_ns.div_euclid(WINDOW_NS) * WINDOW_NS;
+        let window_start_ns = time_ns.div_euclid(WINDOW_NS).saturating_mul(WINDOW_NS);
         let at = self.resolve(source, operation, is_error, window_start_ns);
         let duration = u64::try_from(duration_ns).unwrap_or(0).clamp(1, DURATION_NS_MAX);
         self.series[at].buckets.push((three_digits(duration), 1));

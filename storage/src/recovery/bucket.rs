@@ -55,6 +55,7 @@ pub async fn take_over(
     }
     ledger.note(newest, Contents::default(), 0);
     keys.extend(take.keys);
+    let keys = shared.keys.sealed(keys);
     let log = BucketLog::new(Arc::new(ledger), putter, take.last_seq, take.next_rows);
     shared.bucket_log.set(log).expect("a log is taken over once a process");
     warn_of_others(shared).await?;

@@ -145,6 +145,11 @@ impl<'a> Take<'a> {
         let next = self.next_rows.entry(table.clone()).or_default();
         *next = (*next).max(first_seq + row_count);
         self.last_seq = self.last_seq.max(seq);
+        let known = self.shared.tables.get(table);
+        if known.is_some_and(|table| seq <= table.published().state.last_seq(&self.writer)) {
+            // The build that wrote it put it into the table as well.
+            return;
+        }
         self.shared.stats.newer_frames.fetch_add(1, Ordering::Relaxed);
         self.shared.leave_alone(table, "the log holds rows of it that a newer build wrote: start that build");
     }

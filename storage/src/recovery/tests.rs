@@ -1,5 +1,7 @@
 //! What a start needs of its disk.
 
+mod start;
+
 use std::path::Path;
 use std::sync::Arc;
 

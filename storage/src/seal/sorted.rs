@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, SchemaRef, Timesta
 use arrow::error::ArrowError;
 
 use super::dates::day_of;
-use crate::record::{Kind, schema};
+use crate::record::{Kind, schema, sparse};
 use crate::segment;
 
 /// Rows in one batch at most. Chosen: what a reader decodes at a time.
@@ -296,7 +296,7 @@ fn order(kind: Kind, schema: &SchemaRef, inputs: &[Input]) -> Result<UInt32Array
         let parts: Vec<ArrayRef> = inputs
             .iter()
             .map(|input| match input.batch.column_by_name(name) {
-                Some(column) => Arc::clone(column),
+                Some(column) => sparse::plain(column),
                 None => new_null_array(r#type, input.batch.num_rows()),
             })
             .collect();

@@ -6,9 +6,10 @@
 //! prove is remembered as damaged, named in the log, counted, and not read again until the object changes.
 
 use std::fmt;
+use std::fs::File;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -119,6 +120,8 @@ pub struct ProvenStore {
     proofs: Arc<Proofs>,
     /// Tables by the prefix of their files.
     tables: Vec<(String, Arc<Snapshot>)>,
+    /// The first damaged segment that a read came upon.
+    found: OnceLock<String>,
 }
 
 impl ProvenStore {
@@ -130,7 +133,60 @@ impl ProvenStore {
         snapshots: impl IntoIterator<Item = Arc<Snapshot>>,
     ) -> Self {
         let with_prefix = |snapshot: Arc<Snapshot>| (format!("{}/", snapshot.table.prefix()), snapshot);
-        Self { inner, proofs, tables: snapshots.into_iter().map(with_prefix).collect() }
+        Self {
+            inner,
+            proofs,
+            tables: snapshots.into_iter().map(with_prefix).collect(),
+            found: OnceLock::new(),
+        }
+    }
+
+    /// As [`Self::new`], over a store that is rooted at the tenant.
+    #[must_use]
+    pub fn rooted(
+        inner: Arc<dyn ObjectStore>,
+        proofs: Arc<Proofs>,
+        snapshots: impl IntoIterator<Item = Arc<Snapshot>>,
+    ) -> Self {
+        let with_prefix = |snapshot: Arc<Snapshot>| (format!("{}/", snapshot.table.dataset), snapshot);
+        let tables = snapshots.into_iter().map(with_prefix).collect();
+        Self { inner, proofs, tables, found: OnceLock::new() }
+    }
+
+    /// Opens a segment of a local store as a file, once all of it is proved; `None` where the store has no files.
+    ///
+    /// # Errors
+    /// The store's; [`Damaged`] in it where the bytes are not what was committed.
+    pub async fn open(&self, location: &Path) -> Result<Option<File>> {
+        let file = self.file(location).filter(|file| file.digest.is_some());
+        if let Some(file) = file {
+            self.refuse_damaged(location, key_of(file)).await?;
+        }
+        let got = self.inner.get_opts(location, GetOptions::default()).await?;
+        let GetResultPayload::File(opened, _) = got.payload else { return Ok(None) };
+        if let Some(file) = file {
+            let (key, state) = (key_of(file), state_of(&got.meta));
+            let is_proven = || self.proofs.proven.get(&key).is_some_and(|known| *known.value() == state);
+            if !is_proven() {
+                self.prove(location, file, key).await?;
+            }
+            if !is_proven() {
+                let source = "the object changes while it is read".into();
+                return Err(StoreError::Generic { store: "segment", source });
+            }
+        }
+        Ok(Some(opened))
+    }
+
+    /// The path of a damaged segment that a read of this store came upon.
+    #[must_use]
+    pub fn damaged(&self) -> Option<&str> {
+        self.found.get().map(String::as_str)
+    }
+
+    fn condemn(&self, location: &Path, key: u128, state: u64) -> StoreError {
+        let _ = self.found.set(location.to_string());
+        self.proofs.condemn(location, key, state)
     }
 
     fn file(&self, location: &Path) -> Option<&Arc<DataFile>> {
@@ -147,7 +203,7 @@ impl ProvenStore {
         let Some(known) = self.proofs.damaged.get(&key).map(|entry| *entry.value()) else { return Ok(()) };
         let state = state_of(&self.inner.head(location).await?);
         if state == known {
-            return Err(self.proofs.condemn(location, key, state));
+            return Err(self.condemn(location, key, state));
         }
         self.proofs.damaged.remove(&key);
         Ok(())
@@ -164,7 +220,7 @@ impl ProvenStore {
         let around = blocks.around(&range, file.bytes);
         let (meta, bytes) = self.read(location, around.clone()).await?;
         if meta.size != file.bytes || !blocks.prove(around.start, &bytes) {
-            return Err(self.proofs.condemn(location, key_of(file), state_of(&meta)));
+            return Err(self.condemn(location, key_of(file), state_of(&meta)));
         }
         let from = usize::try_from(range.start - around.start).expect("a part of a part");
         let len = usize::try_from(range.end - range.start).expect("a part of a part");
@@ -207,7 +263,7 @@ impl ProvenStore {
                 || bytes.len() as u64 != end - at
                 || state.is_some_and(|known| known != now)
             {
-                return Err(self.proofs.condemn(location, key, now));
+                return Err(self.condemn(location, key, now));
             }
             state = Some(now);
             hasher.update(&bytes);
@@ -216,7 +272,7 @@ impl ProvenStore {
         }
         let state = state.unwrap_or_default();
         if file.digest.is_some_and(|digest| digest != *hasher.finalize().as_bytes()) {
-            return Err(self.proofs.condemn(location, key, state));
+            return Err(self.condemn(location, key, state));
         }
         remember(&self.proofs.proven, key, state);
         Ok(())
@@ -231,7 +287,7 @@ impl ProvenStore {
             Err(error) => match self.inner.head(location).await {
                 Ok(meta) => match self.file(location) {
                     Some(file) if meta.size != file.bytes => {
-                        Err(self.proofs.condemn(location, key_of(file), state_of(&meta)))
+                        Err(self.condemn(location, key_of(file), state_of(&meta)))
                     }
                     _ => Err(error),
                 },

@@ -4,14 +4,18 @@
 //! name an empty object. [`SyncedFolder`] writes aside, syncs, links into place and syncs the folder: an
 //! object is complete before anything names it (C1).
 
+mod walk;
+
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -45,6 +49,40 @@ impl SyncedFolder {
         let root = root.canonicalize().map_err(|error| failed(error.into()))?;
         let inner = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(error.into()))?;
         Ok(Self { root, inner })
+    }
+}
+
+impl SyncedFolder {
+    /// The folder that a prefix is.
+    fn folder_of(&self, prefix: &Path) -> StoreResult<PathBuf> {
+        if prefix.is_root() { Ok(self.root.clone()) } else { self.inner.path_to_filesystem(prefix) }
+    }
+
+    /// Makes sure that an object is one: a look at its name, which is not worth another thread.
+    fn check(&self, location: &Path) -> StoreResult<()> {
+        let path = self.inner.path_to_filesystem(location)?;
+        walk::is_object(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                object_store::Error::NotFound { path: location.to_string(), source: error.into() }
+            }
+            _ => failed(error),
+        })
+    }
+
+    fn listed(
+        &self,
+        prefix: Option<&Path>,
+        after: Option<&Path>,
+    ) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+        let (root, prefix, after) = (self.root.clone(), prefix.cloned().unwrap_or_default(), after.cloned());
+        let folder = self.folder_of(&prefix);
+        let found = async move {
+            let folder = folder?;
+            let found = move || walk::objects(&root, &folder, &prefix, after.as_ref());
+            let found = blocking(found).await.map_err(failed)?;
+            Ok::<_, object_store::Error>(futures::stream::iter(found.into_iter().map(Ok)))
+        };
+        futures::stream::once(found).try_flatten().boxed()
     }
 }
 
@@ -92,7 +130,13 @@ impl ObjectStore for SyncedFolder {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
+        self.check(location)?;
         self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
+        self.check(location)?;
+        self.inner.get_ranges(location, ranges).await
     }
 
     fn delete_stream(
@@ -103,7 +147,7 @@ impl ObjectStore for SyncedFolder {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        self.inner.list(prefix)
+        self.listed(prefix, None)
     }
 
     fn list_with_offset(
@@ -111,7 +155,7 @@ impl ObjectStore for SyncedFolder {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        let all = self.inner.list_with_offset(prefix, offset);
+        let all = self.listed(prefix, Some(offset));
         let (Some(prefix), Some(after)) = (prefix.cloned(), offset.filename().map(str::to_owned)) else {
             return all;
         };
@@ -119,8 +163,8 @@ impl ObjectStore for SyncedFolder {
         if Path::from(format!("{prefix}/{after}")) != *offset {
             return all;
         }
-        // The library builds the whole key of every name before it looks at the offset. A table's log is one flat
-        // folder of up to ten thousand, of which a few are asked for.
+        // A table's log is one flat folder of up to ten thousand, of which a few are asked for: no more than their
+        // names is looked at.
         let names = tokio::task::spawn_blocking(move || flat_names_after(&folder, &prefix, &after));
         let found = async move {
             Ok::<_, object_store::Error>(match names.await {
@@ -132,7 +176,9 @@ impl ObjectStore for SyncedFolder {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
+        let prefix = prefix.cloned().unwrap_or_default();
+        let (root, folder) = (self.root.clone(), self.folder_of(&prefix)?);
+        blocking(move || walk::level(&root, &folder, &prefix)).await.map_err(failed)
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {

@@ -18,12 +18,14 @@ pub struct Window<'a> {
     /// Where in the segment `bytes` begins.
     from: u64,
     bytes: Vec<u8>,
+    /// Whether the segment ends where `bytes` does.
+    is_end: bool,
 }
 
 impl<'a> Window<'a> {
     /// Of the segment at `path`, of which nothing is read yet.
     pub fn new(disk: &'a dyn Disk, path: PathBuf) -> Self {
-        Self { disk, path, from: 0, bytes: Vec::new() }
+        Self { disk, path, from: 0, bytes: Vec::new(), is_end: false }
     }
 
     /// The bytes from `at` on: `count`, or those that there are.
@@ -32,12 +34,15 @@ impl<'a> Window<'a> {
     /// As reading a file.
     pub fn get(&mut self, at: u64, count: usize) -> io::Result<&[u8]> {
         let end = at.saturating_add(count as u64);
-        if at < self.from || end > self.from + self.bytes.len() as u64 {
+        let held = self.from + self.bytes.len() as u64;
+        let is_held = at >= self.from && (end <= held || (self.is_end && at <= held));
+        if !is_held {
             self.bytes.clear();
             // A frame of hundreds of megabytes is not held longer than it takes.
             self.bytes.shrink_to(WINDOW_BYTES.max(count));
             self.bytes.resize(WINDOW_BYTES.max(count), 0);
             let read = self.disk.read_at(&self.path, &mut self.bytes, at)?;
+            self.is_end = read < self.bytes.len();
             self.bytes.truncate(read);
             self.from = at;
         }

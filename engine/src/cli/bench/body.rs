@@ -23,6 +23,18 @@ pub enum Load {
     Audit,
     /// Line protocol
     Lines,
+    /// Load E: service events, each drawn anew
+    #[value(skip)]
+    E,
+    /// Load E without an e-mail address
+    #[value(skip)]
+    E0,
+    /// Load S: spans, each drawn anew
+    #[value(skip)]
+    S,
+    /// Load L: lines that walk
+    #[value(skip)]
+    L,
 }
 
 /// Spans of one trace.
@@ -72,33 +84,38 @@ impl Load {
     /// Returns the path that takes it.
     pub fn path(self) -> &'static str {
         match self {
-            Self::Otlp | Self::OtlpJson => "/v1/traces",
+            Self::Otlp | Self::OtlpJson | Self::S => "/v1/traces",
             Self::OtlpLogs => "/v1/logs",
-            Self::Ndjson => "/api/v1/events",
+            Self::Ndjson | Self::E | Self::E0 => "/api/v1/events",
             Self::Audit => "/api/v1/audit",
-            Self::Lines => "/api/v3/write_lp?precision=ns",
+            Self::Lines | Self::L => "/api/v3/write_lp?precision=ns",
         }
     }
 
     /// Returns its content type.
     pub fn content_type(self) -> &'static str {
         match self {
-            Self::Otlp | Self::OtlpLogs => "application/x-protobuf",
+            Self::Otlp | Self::OtlpLogs | Self::S => "application/x-protobuf",
             Self::OtlpJson => "application/json",
-            Self::Ndjson | Self::Audit => "application/x-ndjson",
-            Self::Lines => "text/plain; charset=utf-8",
+            Self::Ndjson | Self::Audit | Self::E | Self::E0 => "application/x-ndjson",
+            Self::Lines | Self::L => "text/plain; charset=utf-8",
         }
     }
 
     /// Returns the records of a request where the user does not say: as the figures were taken.
     pub fn batch(self) -> u32 {
         match self {
-            Self::Lines => 5_000,
+            Self::Lines | Self::L => 5_000,
             _ => 1_000,
         }
     }
 
-    /// Makes one body of `records`, told by `variant`.
+    /// Whether its records are drawn anew for each request (`loads`), and not patched into a body that stays.
+    pub fn is_drawn(self) -> bool {
+        matches!(self, Self::E | Self::E0 | Self::S | Self::L)
+    }
+
+    /// Makes one body of `records` that stays, told by `variant`; empty for what is drawn.
     pub fn body(self, records: u64, variant: u64) -> Body {
         let mut body = Body { bytes: Vec::new(), slots: Vec::new(), records };
         let mut random = Random::new(variant);
@@ -109,6 +126,7 @@ impl Load {
             Self::Otlp => records::spans(&mut body, records, &mut random),
             Self::OtlpJson => records::spans_json(&mut body, records, &mut random),
             Self::OtlpLogs => records::logs(&mut body, records, &mut random),
+            Self::E | Self::E0 | Self::S | Self::L => {}
         }
         body
     }

@@ -16,6 +16,7 @@ use hdrhistogram::Histogram;
 use tokio::task::LocalSet;
 
 use super::body::{Body, Load, VARIANTS};
+use super::loads::Generator;
 use crate::cli::send::protocol::Protocol;
 use crate::cli::send::tally::{self, Sent};
 use crate::client::encoding::Encoding;
@@ -35,6 +36,12 @@ pub struct Plan {
     pub rate: Option<f64>,
     /// How long to begin requests.
     pub duration: Duration,
+    /// Records after which no request is begun, none for as many as there is time for.
+    pub records: Option<u64>,
+    /// What tells the records that are drawn, and the time of the first of them.
+    pub seed: u64,
+    /// As above, nanoseconds since 1970 UTC.
+    pub from_ns: u64,
     /// Compression of the requests.
     pub encoding: Encoding,
 }
@@ -64,18 +71,46 @@ const LATENCY_MAX_US: u64 = 120_000_000;
 /// State that the connections of one thread share.
 struct Shared {
     plan: Plan,
-    bodies: Vec<Body>,
+    source: Source,
     /// The next request's number; numbers go on over warm-up and run so that ids never repeat.
     next: Cell<u64>,
     seen: RefCell<Seen>,
     start: Instant,
 }
 
+/// Where bodies come from.
+enum Source {
+    /// From a few that take turns, patched.
+    Patched(Vec<Body>),
+    /// Drawn anew.
+    Drawn(RefCell<Generator>),
+}
+
+impl Source {
+    fn of(plan: &Plan) -> Self {
+        if plan.load.is_drawn() {
+            let generator = Generator::new(plan.load, plan.batch, plan.seed, plan.from_ns);
+            return Self::Drawn(RefCell::new(generator));
+        }
+        Self::Patched((0..VARIANTS as u64).map(|variant| plan.load.body(plan.batch, variant)).collect())
+    }
+
+    /// The body of request `number` of this run; ids of patched ones count on from `first`.
+    fn body(&self, first: u64, number: u64) -> Vec<u8> {
+        match self {
+            Self::Drawn(generator) => generator.borrow_mut().request(number),
+            Self::Patched(bodies) => {
+                bodies[(number % VARIANTS as u64) as usize].fill(first + number, Clock::now_ns())
+            }
+        }
+    }
+}
+
 /// Sends the load to the server of `client`, request numbers from `first`.
 pub async fn run(client: &Client, plan: Plan, first: u64) -> Seen {
     let shared = Rc::new(Shared {
         plan,
-        bodies: (0..VARIANTS as u64).map(|variant| plan.load.body(plan.batch, variant)).collect(),
+        source: Source::of(&plan),
         next: Cell::new(0),
         seen: RefCell::new(Seen::new()),
         start: Instant::now(),
@@ -102,11 +137,11 @@ async fn connection(client: &Client, shared: &Shared, first: u64) {
             Some(rate) => shared.start + meant_after(number, plan.batch, rate),
             None => Instant::now(),
         };
-        if meant.duration_since(shared.start) >= plan.duration {
+        let is_enough = plan.records.is_some_and(|records| number * plan.batch >= records);
+        if is_enough || meant.duration_since(shared.start) >= plan.duration {
             return;
         }
-        let body = &shared.bodies[(number % VARIANTS as u64) as usize];
-        let bytes = body.fill(first + number, Clock::now_ns());
+        let bytes = shared.source.body(first, number);
         let len = bytes.len() as u64;
         let Ok(bytes) = plan.encoding.encode(bytes) else { return };
         let mut call = Call::post(plan.load.path(), plan.load.content_type(), bytes);
@@ -130,7 +165,7 @@ async fn connection(client: &Client, shared: &Shared, first: u64) {
         match outcome {
             Ok(reply) if reply.status.is_success() => {
                 let sent =
-                    Sent { protocol: plan.load.into(), records: body.records, first_line: 0, atomic: false };
+                    Sent { protocol: plan.load.into(), records: plan.batch, first_line: 0, atomic: false };
                 let tally = tally::read(sent, &reply);
                 seen.answered(latency, tally.accepted, len);
                 if tally.rejected_count() > 0 {
@@ -161,11 +196,11 @@ fn kind_name(kind: ErrorKind) -> &'static str {
 impl From<Load> for Protocol {
     fn from(load: Load) -> Self {
         match load {
-            Load::Otlp | Load::OtlpJson => Self::OtlpTraces,
+            Load::Otlp | Load::OtlpJson | Load::S => Self::OtlpTraces,
             Load::OtlpLogs => Self::OtlpLogs,
-            Load::Ndjson => Self::Ndjson,
+            Load::Ndjson | Load::E | Load::E0 => Self::Ndjson,
             Load::Audit => Self::Audit,
-            Load::Lines => Self::Lines,
+            Load::Lines | Load::L => Self::Lines,
         }
     }
 }
@@ -240,6 +275,9 @@ mod tests {
             (Load::OtlpLogs, None),
             (Load::Audit, None),
             (Load::Lines, Some(5_000.0)),
+            (Load::E0, Some(10_000.0)),
+            (Load::S, None),
+            (Load::L, None),
         ] {
             let plan = Plan {
                 load,
@@ -247,6 +285,9 @@ mod tests {
                 connections: 2,
                 rate,
                 duration: Duration::from_millis(100),
+                records: None,
+                seed: 1,
+                from_ns: 1_767_225_600_000_000_000,
                 encoding: Encoding::None,
             };
             let seen = runtime.block_on(run(&client, plan, 0));
@@ -258,6 +299,27 @@ mod tests {
                 assert_eq!(seen.answered, (rate * 0.1 / 100.0) as u64);
             }
         }
+        baseline.stop().expect("the server's thread ends");
+    }
+
+    #[test]
+    fn a_number_of_records_is_sent_and_no_more() {
+        let baseline = Baseline::start().expect("a free port on loopback");
+        let client = Client::new(&baseline.url(), None).expect("own url");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let plan = Plan {
+            load: Load::E,
+            batch: 100,
+            connections: 3,
+            rate: None,
+            duration: Duration::from_secs(60),
+            records: Some(1_950),
+            seed: 1,
+            from_ns: 1_767_225_600_000_000_000,
+            encoding: Encoding::None,
+        };
+        let seen = runtime.block_on(run(&client, plan, 0));
+        assert_eq!((seen.answered, seen.accepted), (20, 2_000));
         baseline.stop().expect("the server's thread ends");
     }
 }

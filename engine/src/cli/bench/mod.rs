@@ -1,16 +1,19 @@
 //! `floodmark bench`: loads a server the way the goals' figures were taken, and says what it saw.
 //!
-//! `body` makes requests cheaply of what `records` holds, `load` sends them at a rate and measures, `process` reads what the
+//! `body` makes requests cheaply of what `records` holds, `loads` draws them anew as real senders would, `load` sends them at a rate and measures, `process` reads what the
 //! kernel says the server used, `baseline` is a server that does nothing, run in turn with the real one
 //! because only ratios on one machine at one time mean much.
 
 mod baseline;
 mod body;
 mod load;
+mod loads;
 mod process;
 mod records;
 mod report;
+mod rest;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,6 +35,19 @@ pub struct Args {
     /// What to send
     #[arg(long, value_enum, default_value = "ndjson")]
     protocol: Load,
+    /// A load like real senders' instead, each record drawn anew: e service events, e0 the same without an e-mail
+    /// address, s spans, l lines
+    #[arg(long, value_enum, conflicts_with = "protocol")]
+    load: Option<Drawn>,
+    /// With --load: what tells every record
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// With --load: the time of the first record; where it is not said, midnight before yesterday's end, UTC
+    #[arg(long, value_name = "TIME")]
+    from: Option<jiff::Timestamp>,
+    /// Stop after so many records, rounded up to whole requests, however long they take
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
+    records: Option<u64>,
     /// Records a second, or `max` for as many as the server takes
     #[arg(long, default_value = "50000", value_parser = parse_rate, value_name = "RATE")]
     rate: Rate,
@@ -59,7 +75,33 @@ pub struct Args {
     /// Run the same against a server that reads and discards, first
     #[arg(long)]
     baseline: bool,
+    /// The server's data folder on this machine: adds the bytes by which the live files of its tables grew
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 }
+
+/// Loads that are drawn anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Drawn {
+    E,
+    E0,
+    S,
+    L,
+}
+
+impl From<Drawn> for Load {
+    fn from(drawn: Drawn) -> Self {
+        match drawn {
+            Drawn::E => Self::E,
+            Drawn::E0 => Self::E0,
+            Drawn::S => Self::S,
+            Drawn::L => Self::L,
+        }
+    }
+}
+
+/// Longer than any number of records takes.
+const DURATION_MAX: Duration = Duration::from_secs(86_400);
 
 /// Records a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,15 +119,19 @@ async fn bench(args: &Args) -> Result<ExitCode, Failure> {
     let client = args.remote.client()?;
     // Better to learn now that nobody is there than after the baseline's run.
     client.session().send(&Call::get("/healthz")).await?;
+    let load = args.load.map_or(args.protocol, Load::from);
     let plan = Plan {
-        load: args.protocol,
-        batch: u64::from(args.batch.unwrap_or_else(|| args.protocol.batch())),
+        load,
+        batch: u64::from(args.batch.unwrap_or_else(|| load.batch())),
         connections: args.connections,
         rate: match args.rate {
             Rate::Max => None,
             Rate::PerSecond(rate) => Some(rate),
         },
-        duration: args.duration,
+        duration: if args.records.is_some() { DURATION_MAX } else { args.duration },
+        records: args.records,
+        seed: args.seed,
+        from_ns: args.from.map_or_else(yesterday_ns, |time| time.as_nanosecond() as u64),
         encoding: args.compress,
     };
     let floor = if args.baseline { Some(measure_baseline(args, plan).await?) } else { None };
@@ -109,8 +155,9 @@ async fn measure(args: &Args, client: &Client, plan: Plan) -> Result<Run, Failur
     };
     // Ids must not repeat those of an earlier run: its requests are numbered from another start.
     let first = Clock::now_ns().cast_unsigned() >> 24 & 0xff_ffff_ffff;
-    load::run(client, Plan { duration: args.warmup, ..plan }, first << 20).await;
+    load::run(client, warming(args, plan), first << 20).await;
     let before = used()?;
+    let rest_before = at_rest(args).await?;
     let seen = load::run(client, plan, (first << 20) + (1 << 19)).await;
     let replied = used()?;
     let settled = if args.settle.is_zero() {
@@ -119,6 +166,7 @@ async fn measure(args: &Args, client: &Client, plan: Plan) -> Result<Run, Failur
         tokio::time::sleep(args.settle).await;
         used()?
     };
+    let rest = at_rest(args).await?;
     let since = |now: Option<Used>| Some((now?.cpu - before?.cpu).as_secs_f64());
     Ok(Run {
         name: "server",
@@ -126,20 +174,47 @@ async fn measure(args: &Args, client: &Client, plan: Plan) -> Result<Run, Failur
         cpu_seconds: since(replied),
         cpu_seconds_settled: since(settled),
         memory_bytes_max: replied.map(|used| used.memory_bytes_max),
+        rest_bytes: rest.zip(rest_before).map(|(after, before)| after.saturating_sub(before)),
     })
+}
+
+/// The load before the one that is measured: other records, so that none is sent twice.
+fn warming(args: &Args, plan: Plan) -> Plan {
+    Plan { duration: args.warmup, records: None, seed: !plan.seed, ..plan }
+}
+
+async fn at_rest(args: &Args) -> Result<Option<u64>, Failure> {
+    let Some(folder) = &args.data else { return Ok(None) };
+    let bytes = rest::live_bytes(folder).await.map_err(|error| {
+        Failure::failed(format!("cannot read the tables in {}: {error}; is --data right?", folder.display()))
+    })?;
+    Ok(Some(bytes))
+}
+
+/// The last midnight but one: a day of records is in the past then.
+fn yesterday_ns() -> u64 {
+    const DAY_NS: u64 = 86_400_000_000_000;
+    (Clock::now_ns().cast_unsigned() / DAY_NS).saturating_sub(1) * DAY_NS
 }
 
 async fn measure_baseline(args: &Args, plan: Plan) -> Result<Run, Failure> {
     // Its thread tells its CPU time only at its end, so the warm-up has a server of its own.
     let warm = Baseline::start()?;
     let client = Client::new(&warm.url(), None)?;
-    load::run(&client, Plan { duration: args.warmup, ..plan }, 0).await;
+    load::run(&client, warming(args, plan), 0).await;
     warm.stop()?;
     let baseline = Baseline::start()?;
     let client = Client::new(&baseline.url(), None)?;
     let seen = load::run(&client, plan, 0).await;
     let cpu_seconds = Some(baseline.stop()?.as_secs_f64());
-    Ok(Run { name: "baseline", seen, cpu_seconds, cpu_seconds_settled: None, memory_bytes_max: None })
+    Ok(Run {
+        name: "baseline",
+        seen,
+        cpu_seconds,
+        cpu_seconds_settled: None,
+        memory_bytes_max: None,
+        rest_bytes: None,
+    })
 }
 
 fn parse_rate(text: &str) -> Result<Rate, String> {

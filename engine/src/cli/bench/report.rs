@@ -20,6 +20,8 @@ pub struct Run {
     pub cpu_seconds_settled: Option<f64>,
     /// The server's largest resident memory.
     pub memory_bytes_max: Option<u64>,
+    /// Bytes by which the live files of the server's tables grew.
+    pub rest_bytes: Option<u64>,
 }
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
@@ -29,6 +31,12 @@ impl Run {
     fn cpu_per_million(&self) -> Option<f64> {
         let seconds = self.cpu_seconds_settled.or(self.cpu_seconds)?;
         (self.seen.accepted > 0).then(|| seconds * 1e6 / self.seen.accepted as f64)
+    }
+
+    /// Returns bytes at rest a record acknowledged.
+    fn rest_per_record(&self) -> Option<f64> {
+        let bytes = self.rest_bytes?;
+        (self.seen.accepted > 0).then(|| bytes as f64 / self.seen.accepted as f64)
     }
 
     fn json(&self) -> Value {
@@ -50,6 +58,8 @@ impl Run {
             "cpu_seconds_settled": self.cpu_seconds_settled,
             "cpu_seconds_per_million": self.cpu_per_million(),
             "memory_bytes_max": self.memory_bytes_max,
+            "rest_bytes": self.rest_bytes,
+            "rest_bytes_per_record": self.rest_per_record(),
         })
     }
 }
@@ -82,6 +92,9 @@ pub fn to_text(runs: &[Run]) -> String {
         }
         if let Some(bytes) = run.memory_bytes_max {
             let _ = writeln!(text, "{}: peak memory {:.0} MB", run.name, bytes as f64 / 1e6);
+        }
+        if let Some(bytes) = run.rest_per_record() {
+            let _ = writeln!(text, "{}: {bytes:.1} bytes a record at rest", run.name);
         }
         if let (Some(replied), Some(settled)) = (run.cpu_seconds, run.cpu_seconds_settled) {
             let _ =

@@ -520,3 +520,17 @@ fn real_logs_are_taken_whole() {
         assert!(decoded.accepted > 0 && decoded.warnings.is_empty(), "{name}: {:?}", decoded.warnings);
     }
 }
+
+/// B1: a record of a JSON document has no line, but a bound as if it had a few.
+#[test]
+fn a_record_of_a_document_is_bounded() {
+    let limits = Limits { line_bytes_max: 1_000, ..Limits::default() };
+    let (outcome, batch) = run(
+        events_json,
+        Kind::Events,
+        &limits,
+        format!("[{{\"a\":1{}}},{{\"b\":1{}}}]", " ".repeat(3_900), " ".repeat(4_100)).as_bytes(),
+    );
+    let decoded = outcome.unwrap();
+    assert_eq!((decoded.accepted, decoded.rejected[0].code, batch.num_rows()), (1, "line_too_long", 1));
+}

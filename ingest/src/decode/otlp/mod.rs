@@ -16,6 +16,7 @@ mod notes;
 mod proto;
 mod severity;
 mod sink;
+mod span_text;
 mod text;
 mod wire;
 

@@ -7,6 +7,11 @@ use storage::record::Value;
 
 use crate::decode::Limits;
 
+/// How many times `line_bytes_max` an object or array may take as text before no more of it is written. Chosen: a
+/// resource of several values at their own limit passes; an empty value of two bytes becomes fourteen of text, so
+/// that without a bound a body would grow sevenfold.
+pub(super) const OBJECT_LINES_MAX: usize = 4;
+
 /// Why a record is rejected; its neighbours are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -105,6 +110,11 @@ impl<'c> Notes<'c> {
         if key.len() > self.limits.key_bytes_max {
             self.fault(Fault::KeyTooLong);
         }
+    }
+
+    /// Bytes that the text of an object or array may take while it is walked.
+    pub(super) fn object_bytes_max(&self) -> usize {
+        self.limits.line_bytes_max.saturating_mul(OBJECT_LINES_MAX)
     }
 
     /// Checks a value's size.

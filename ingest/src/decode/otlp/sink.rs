@@ -14,16 +14,14 @@ use super::Refusing;
 use super::group::Group;
 use super::notes::{Fault, Notes};
 use super::severity;
-use super::text::{JsonText, Object};
+use super::span_text::{SPAN_TEXT_BYTES_FREE, SPAN_TEXT_PER_BYTE_MAX};
+use super::text::JsonText;
 use crate::decode::{Context, Decoded, IdSource, REJECTED_LISTED_MAX, Refused};
 
 /// How many times `inflated_bytes_max` a body may grow to when its resources and scopes stand in every
 /// row. A resource is sent once and repeated per record, so without a bound a body of 64 MiB could ask
 /// for terabytes. Chosen: a legal 100,000 records with 2 KiB of resource each still pass.
 const EXPANSION_MAX: usize = 4;
-
-/// Text of one span's events and links, in bytes. Chosen: four values at their own limit.
-pub(super) const SPAN_TEXT_BYTES_MAX: usize = 4 << 20;
 
 /// The source of records whose resource names no service.
 const UNKNOWN_SOURCE: &str = "unknown";
@@ -65,12 +63,15 @@ pub(super) struct Sink<'s, 'c> {
     seen: usize,
     attribute_count: usize,
     expanded_bytes: usize,
+    /// Text of events and links that the spans of this body may still become.
+    pub(super) span_text_left: usize,
 }
 
 /// Runs a walk over a body, and leaves no row behind where the body is refused.
 pub(super) async fn fill<'c>(
     ctx: &mut Context<'c>,
     draft: &mut Draft,
+    body_bytes: usize,
     walk: impl AsyncFnOnce(&mut Sink<'_, 'c>) -> Refusing<()>,
 ) -> Result<Decoded, Refused> {
     let mut sink = Sink {
@@ -88,6 +89,7 @@ pub(super) async fn fill<'c>(
         seen: 0,
         attribute_count: 0,
         expanded_bytes: 0,
+        span_text_left: SPAN_TEXT_BYTES_FREE + body_bytes.saturating_mul(SPAN_TEXT_PER_BYTE_MAX),
     };
     match walk(&mut sink).await {
         Ok(()) => {
@@ -257,66 +259,6 @@ impl Sink<'_, '_> {
         self.draft.set_bytes(field, text);
     }
 
-    /// Opens the next event of the span; its attributes follow as members of the object.
-    pub(super) fn open_event(&mut self, time_ns: u64, name: &str) -> Object {
-        self.notes.check_len(name.len());
-        self.events.element(0);
-        self.events.raw("{\"time\":");
-        self.events.time(time_ns);
-        self.events.raw(",\"name\":");
-        self.events.value(&Value::Text(name));
-        self.events.raw(",\"attributes\":");
-        self.events.open_object()
-    }
-
-    /// Ends the event.
-    pub(super) fn close_event(&mut self, attributes: Object, dropped: u32) -> Refusing<()> {
-        self.notes.has_duplicate |= self.events.close_object(attributes);
-        number_member(&mut self.events, "dropped_attributes_count", dropped);
-        self.events.raw("}");
-        self.bound_span_text();
-        self.expand(0)
-    }
-
-    /// Opens the next link of the span; its attributes follow as members of the object.
-    pub(super) fn open_link(&mut self, trace_id: &[u8], span_id: &[u8], trace_state: &str) -> Object {
-        // A link may lack its ids (the API allows links for their attributes alone), not have half of one.
-        if !matches!(trace_id.len(), 0 | 16) || !matches!(span_id.len(), 0 | 8) {
-            self.notes.fault(Fault::Link);
-        }
-        self.notes.check_len(trace_state.len());
-        self.links.element(0);
-        self.links.raw("{\"trace_id\":");
-        self.links.hex(trace_id);
-        self.links.raw(",\"span_id\":");
-        self.links.hex(span_id);
-        if !trace_state.is_empty() {
-            self.links.raw(",\"trace_state\":");
-            self.links.value(&Value::Text(trace_state));
-        }
-        self.links.raw(",\"attributes\":");
-        self.links.open_object()
-    }
-
-    /// Ends the link.
-    pub(super) fn close_link(&mut self, attributes: Object, dropped: u32, flags: u32) -> Refusing<()> {
-        self.notes.has_duplicate |= self.links.close_object(attributes);
-        number_member(&mut self.links, "dropped_attributes_count", dropped);
-        number_member(&mut self.links, "flags", flags);
-        self.links.raw("}");
-        self.bound_span_text();
-        self.expand(0)
-    }
-
-    /// Gives up a span whose events and links are too much text: an empty one is two bytes as sent, and fifty here.
-    fn bound_span_text(&mut self) {
-        if self.events.len() + self.links.len() > SPAN_TEXT_BYTES_MAX {
-            self.notes.fault(Fault::ValueTooLarge);
-            self.events.clear();
-            self.links.clear();
-        }
-    }
-
     /// Writes what a span's fields mean together, its events and its links.
     pub(super) fn span(&mut self, span: Span) -> Refusing<()> {
         let time_ns = self.time(span.start_ns);
@@ -333,7 +275,7 @@ impl Sink<'_, '_> {
         }
         self.draft.set_int(Field::TimeNs, time_ns);
         self.draft.set_int(Field::ObservedNs, self.now_ns);
-        self.draft.set_int(Field::DurationNs, (end_ns - time_ns).max(0));
+        self.draft.set_int(Field::DurationNs, end_ns.saturating_sub(time_ns).max(0));
         let kind = match span.kind {
             1 => "internal",
             2 => "server",
@@ -354,6 +296,7 @@ impl Sink<'_, '_> {
             self.draft.set_int(Field::SeverityNumber, 17);
         }
         let written_bytes = self.events.len() + self.links.len();
+        self.span_text_left = self.span_text_left.saturating_sub(written_bytes);
         for (field, text) in [(Field::Events, &mut self.events), (Field::Links, &mut self.links)] {
             if !text.is_empty() {
                 text.close_array(0);
@@ -422,7 +365,7 @@ impl Sink<'_, '_> {
     }
 
     /// Counts bytes that stand in the draft beyond those that were sent.
-    fn expand(&mut self, bytes: usize) -> Refusing<()> {
+    pub(super) fn expand(&mut self, bytes: usize) -> Refusing<()> {
         self.expanded_bytes += bytes;
         let expanded_max = self.notes.limits.inflated_bytes_max.saturating_mul(EXPANSION_MAX);
         if self.expanded_bytes + self.events.len() + self.links.len() > expanded_max {
@@ -430,15 +373,6 @@ impl Sink<'_, '_> {
             return Err(Box::new(Refused::too_large("rows_too_large", detail)));
         }
         Ok(())
-    }
-}
-
-fn number_member(text: &mut JsonText, key: &str, number: u32) {
-    if number != 0 {
-        text.raw(",\"");
-        text.raw(key);
-        text.raw("\":");
-        text.value(&Value::Int(i64::from(number)));
     }
 }
 

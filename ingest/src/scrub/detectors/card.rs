@@ -3,24 +3,24 @@
 //! The prefix is what makes this safe in telemetry: times in milli-, micro- and nanoseconds and most
 //! sequence numbers begin with 1, which no issuer uses at these lengths (but one old 15-digit range).
 
-use super::{CARD, Input, Span, follows_word, is_in_hex_run, is_word_at, push};
+use super::{Input, Span, follows_word, is_in_hex_run, is_word_at, push};
+use crate::cut;
 
 const DIGITS_MIN: usize = 13;
 const DIGITS_MAX: usize = 19;
 
+/// Separators between two groups of digits, at most: ` - ` has three.
+const SEPARATORS_MAX: usize = 3;
+
 pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     let bytes = input.text.as_bytes();
     let mut at = 0;
-    while at < bytes.len() {
-        if !bytes[at].is_ascii_digit() {
-            at += 1;
-            continue;
-        }
+    while let Some(skipped) = cut::tail(bytes, at).iter().position(u8::is_ascii_digit) {
+        at += skipped;
         let run = Run::read(bytes, at);
         if let Some(end) = run.card_end() {
             if !is_cut(bytes, at, end) {
                 push(out, at, end, "[card]");
-                debug_assert_eq!(super::ALL[CARD].name, "card");
             }
             at = end;
         } else {
@@ -30,42 +30,43 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     }
 }
 
-/// Digits from some place on, over single separators, up to one more than a card has.
+/// Digits from some place on, over separators, up to one more than a card has.
 struct Run {
     digits: [u8; DIGITS_MAX + 1],
     ends: [usize; DIGITS_MAX + 1],
     len: usize,
-    /// Bit n: a separator stands behind digit n.
+    /// Bit n: separators stand behind digit n.
     breaks: u32,
     first_group_end: usize,
 }
 
 impl Run {
     fn read(bytes: &[u8], start: usize) -> Self {
-        let mut run = Self { digits: [0; 20], ends: [0; 20], len: 0, breaks: 0, first_group_end: 0 };
+        let group = cut::tail(bytes, start).iter().take_while(|b| b.is_ascii_digit()).count();
+        let mut run = Self {
+            digits: [0; DIGITS_MAX + 1],
+            ends: [0; DIGITS_MAX + 1],
+            len: 0,
+            breaks: 0,
+            first_group_end: start + group,
+        };
         let (mut at, mut separator) = (start, None);
-        while at < bytes.len() && run.len < run.digits.len() {
-            let byte = bytes[at];
-            if byte.is_ascii_digit() {
-                run.digits[run.len] = byte - b'0';
-                run.ends[run.len] = at + 1;
-                run.len += 1;
-                at += 1;
-            } else if matches!(byte, b' ' | b'-' | b'.' | b'_' | b'+')
-                && *separator.get_or_insert(byte) == byte
-                && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)
-            {
+        for (digit, end) in run.digits.iter_mut().zip(run.ends.iter_mut()) {
+            let mut byte = bytes.get(at).copied().unwrap_or_default();
+            if !byte.is_ascii_digit() {
+                let Some((sign, len)) = gap(cut::tail(bytes, at)) else { break };
+                if *separator.get_or_insert(sign) != sign {
+                    break;
+                }
                 run.breaks |= 1 << (run.len - 1);
-                at += 1;
-            } else {
-                break;
+                at += len;
+                byte = bytes.get(at).copied().unwrap_or_default();
             }
+            *digit = byte.wrapping_sub(b'0');
+            at += 1;
+            *end = at;
+            run.len += 1;
         }
-        let mut end = start;
-        while bytes.get(end).is_some_and(u8::is_ascii_digit) {
-            end += 1;
-        }
-        run.first_group_end = end;
         run
     }
 
@@ -77,10 +78,23 @@ impl Run {
                 let ends_here = *len == self.len || self.breaks & (1 << (len - 1)) != 0;
                 ends_here
                     && is_grouped_as_cards(self.breaks & ((1 << (len - 1)) - 1), *len)
-                    && is_valid(&self.digits[..*len])
+                    && is_valid(cut::head(&self.digits, *len))
             })
-            .map(|len| self.ends[len - 1])
+            .and_then(|len| self.ends.get(len - 1).copied())
     }
+}
+
+/// What stands between two digits, if it may separate groups of one number: its sign, a blank where it has none, and
+/// its length. Blanks around the sign, and the sign repeated, change nothing.
+fn gap(bytes: &[u8]) -> Option<(u8, usize)> {
+    let is_separator = |b: &&u8| matches!(b, b' ' | b'-' | b'.' | b'_' | b'+' | b'/');
+    let len = bytes.iter().take(SEPARATORS_MAX + 1).take_while(is_separator).count();
+    if !(1..=SEPARATORS_MAX).contains(&len) || !bytes.get(len).is_some_and(u8::is_ascii_digit) {
+        return None;
+    }
+    let mut signs = bytes.iter().take(len).copied().filter(|b| *b != b' ');
+    let sign = signs.next().unwrap_or(b' ');
+    signs.all(|other| other == sign).then_some((sign, len))
 }
 
 /// Whether separators stand where people put them: nowhere, every four digits, or 4-6-rest.
@@ -91,8 +105,7 @@ fn is_grouped_as_cards(breaks: u32, len: usize) -> bool {
 
 /// Whether the digits are cut out of something longer: a word, a decimal number, a version, a UUID.
 fn is_cut(bytes: &[u8], start: usize, end: usize) -> bool {
-    let number_before =
-        start >= 2 && matches!(bytes[start - 1], b'.' | b',') && bytes[start - 2].is_ascii_digit();
+    let number_before = matches!(cut::head(bytes, start), [.., b'0'..=b'9', b'.' | b',']);
     let number_after = bytes.get(end) == Some(&b'.') && bytes.get(end + 1).is_some_and(u8::is_ascii_digit);
     follows_word(bytes, start)
         || is_word_at(bytes, end)
@@ -104,14 +117,16 @@ fn is_cut(bytes: &[u8], start: usize, end: usize) -> bool {
 /// Whether a number is a card's.
 pub(in crate::scrub) fn is_card(number: u64) -> bool {
     let mut digits = [0u8; 20];
-    let (mut rest, mut len) = (number, 0);
-    while rest > 0 {
-        digits[len] = u8::try_from(rest % 10).expect("a remainder below ten");
+    let (mut rest, mut first) = (number, digits.len());
+    for digit in digits.iter_mut().rev() {
+        if rest == 0 {
+            break;
+        }
+        *digit = u8::try_from(rest % 10).unwrap_or_default();
         rest /= 10;
-        len += 1;
+        first -= 1;
     }
-    digits[..len].reverse();
-    is_valid(&digits[..len])
+    is_valid(cut::tail(&digits, first))
 }
 
 /// Whether a double is a whole number that is a card's.
@@ -128,12 +143,13 @@ pub(in crate::scrub) fn is_card_double(number: f64) -> bool {
 }
 
 fn is_valid(digits: &[u8]) -> bool {
-    let prefix = |count: usize| digits[..count].iter().fold(0u32, |sum, digit| sum * 10 + u32::from(*digit));
+    let prefix =
+        |count: usize| digits.iter().take(count).fold(0u32, |sum, digit| sum * 10 + u32::from(*digit));
     let len = digits.len();
     if !(DIGITS_MIN..=DIGITS_MAX).contains(&len) {
         return false;
     }
-    let issued = match digits[0] {
+    let issued = match digits.first().copied().unwrap_or_default() {
         4 => matches!(len, 13 | 16 | 19),
         5 => len == 16 && matches!(prefix(2), 50..=58),
         2 => {
@@ -152,7 +168,7 @@ fn is_valid(digits: &[u8]) -> bool {
         _ => false,
     };
     // One digit repeated passes Luhn and is nobody's card.
-    issued && has_luhn_digit(digits) && digits.iter().any(|digit| *digit != digits[len - 2])
+    issued && has_luhn_digit(digits) && digits.iter().any(|digit| digits.get(len - 2) != Some(digit))
 }
 
 fn has_luhn_digit(digits: &[u8]) -> bool {

@@ -32,7 +32,7 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
         let trimmed = local.trim_start_matches(['.', '\'', '-', '%', '+']);
         let ending = found.as_str().rsplit('.').next().unwrap_or_default();
         // `git@host:path` names a repository, not a person.
-        let is_repository = trimmed == "git" && text[found.end()..].starts_with(':');
+        let is_repository = trimmed == "git" && text.as_bytes().get(found.end()) == Some(&b':');
         let is_file = FILE_ENDINGS.iter().any(|file| ending.eq_ignore_ascii_case(file));
         if !trimmed.is_empty() && !is_repository && !is_file {
             push(out, found.start() + local.len() - trimmed.len(), found.end(), "[email]");

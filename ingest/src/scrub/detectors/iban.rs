@@ -1,6 +1,10 @@
 //! International bank account numbers: a country, its length, and the check digits (ISO 13616, mod 97).
 
 use super::{Input, Span, follows_word, is_word_at, push};
+use crate::cut;
+
+/// Separators between two characters, at most.
+const SEPARATORS_MAX: usize = 3;
 
 /// Countries and their lengths, from the registry of ISO 13616, in order.
 #[rustfmt::skip]
@@ -24,12 +28,11 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     // In small letters many an id would begin as one does: those need the word beside them.
     let takes_small = is_named(bytes);
     let mut at = 0;
-    while at + 15 <= bytes.len() {
-        let head = &bytes[at..at + 4];
-        let is_letter = |b: u8| b.is_ascii_uppercase() || (takes_small && b.is_ascii_lowercase());
+    while let Some([first, second, third, fourth]) = bytes.get(at..at + 4) {
+        let is_letter = |b: &u8| b.is_ascii_uppercase() || (takes_small && b.is_ascii_lowercase());
         let is_head =
-            is_letter(head[0]) && is_letter(head[1]) && head[2].is_ascii_digit() && head[3].is_ascii_digit();
-        match is_head.then(|| end_of(bytes, at)).flatten() {
+            is_letter(first) && is_letter(second) && third.is_ascii_digit() && fourth.is_ascii_digit();
+        match is_head.then(|| end_of(bytes, at, [*first, *second])).flatten() {
             Some(end) if !follows_word(bytes, at) => {
                 push(out, at, end, "[iban]");
                 at = end;
@@ -43,27 +46,32 @@ fn is_named(bytes: &[u8]) -> bool {
     bytes.windows(4).any(|word| word.eq_ignore_ascii_case(b"iban"))
 }
 
-fn end_of(bytes: &[u8], start: usize) -> Option<usize> {
-    let country = [bytes[start].to_ascii_uppercase(), bytes[start + 1].to_ascii_uppercase()];
+fn end_of(bytes: &[u8], start: usize, country: [u8; 2]) -> Option<usize> {
+    let country = country.map(|letter| letter.to_ascii_uppercase());
     let len =
         LENGTHS.iter().chain(&MORE).find(|(name, _)| **name == country).map(|(_, len)| usize::from(*len))?;
     let mut text = [0u8; 34];
-    let (mut count, mut at) = (0, start);
-    while count < len {
-        let byte = *bytes.get(at)?;
-        if byte.is_ascii_alphanumeric() {
-            text[count] = byte.to_ascii_uppercase();
-            count += 1;
-        } else if !matches!(byte, b' ' | b'-' | b'.' | b'+') || !bytes[at - 1].is_ascii_alphanumeric() {
-            return None;
+    let (mut at, mut separators) = (start, 0);
+    for slot in text.iter_mut().take(len) {
+        loop {
+            let byte = *bytes.get(at)?;
+            at += 1;
+            if byte.is_ascii_alphanumeric() {
+                *slot = byte.to_ascii_uppercase();
+                separators = 0;
+                break;
+            }
+            separators += 1;
+            if separators > SEPARATORS_MAX || !matches!(byte, b' ' | b'-' | b'.' | b'+' | b'/') {
+                return None;
+            }
         }
-        at += 1;
     }
-    (!is_word_at(bytes, at) && has_check_digits(&text[..len])).then_some(at)
+    (!is_word_at(bytes, at) && has_check_digits(cut::head(&text, len))).then_some(at)
 }
 
 fn has_check_digits(text: &[u8]) -> bool {
-    let rest = text[4..].iter().chain(&text[..4]).fold(0u32, |rest, byte| match byte {
+    let rest = cut::tail(text, 4).iter().chain(cut::head(text, 4)).fold(0u32, |rest, byte| match byte {
         b'0'..=b'9' => (rest * 10 + u32::from(byte - b'0')) % 97,
         _ => (rest * 100 + u32::from(byte - b'A') + 10) % 97,
     });

@@ -9,6 +9,7 @@ use memchr::memmem;
 use regex::Regex;
 
 use super::{Input, Span, distinct_bytes, follows_word, has_stand_in, is_word_at, push};
+use crate::cut;
 
 /// Patterns that begin with a literal; what stands before must not be a letter or digit.
 #[rustfmt::skip]
@@ -136,7 +137,7 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
         let first = count_before(bytes, found.start(), 26, is_dashed);
         let start = found.start() - first;
         if (24..=26).contains(&first)
-            && matches!(bytes[start], b'M' | b'N' | b'O')
+            && matches!(bytes.get(start), Some(b'M' | b'N' | b'O'))
             && !follows_word(bytes, start)
         {
             push(out, start, found.end(), "[key]");
@@ -145,17 +146,18 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
 }
 
 fn count_before(bytes: &[u8], end: usize, max: usize, is_part: fn(u8) -> bool) -> usize {
-    bytes[..end].iter().rev().take(max).take_while(|b| is_part(**b)).count()
+    cut::head(bytes, end).iter().rev().take(max).take_while(|b| is_part(**b)).count()
 }
 
 fn inner(bytes: &[u8], form: &Inner, out: &mut Vec<Span>) {
     for mark in memmem::find_iter(bytes, form.mark) {
         let end = mark + form.mark.len();
         let before = count_before(bytes, mark, form.before.1, form.before.2);
-        let behind = bytes[end..].iter().take(form.behind.1).take_while(|b| (form.behind.2)(**b)).count();
+        let behind =
+            cut::tail(bytes, end).iter().take(form.behind.1).take_while(|b| (form.behind.2)(**b)).count();
         let (start, stop) = (mark - before, end + behind);
         let is_whole = !follows_word(bytes, start) && !is_word_at(bytes, stop);
-        let text = &bytes[start..stop];
+        let text = cut::bytes(bytes, start, stop);
         if before >= form.before.0
             && behind >= form.behind.0
             && is_whole

@@ -8,7 +8,9 @@
 //! To add one: a file with a `find`, and a line in [`ALL`]. Its trigger must be in [`super::prefilter`].
 
 mod authorization;
+mod block;
 mod card;
+pub(super) mod command;
 mod email;
 mod iban;
 mod ip;
@@ -23,6 +25,7 @@ mod url;
 pub(super) use card::{is_card, is_card_double};
 
 use super::fields::Fields;
+use crate::cut;
 
 /// A value as a detector sees it.
 #[derive(Clone, Copy)]
@@ -86,7 +89,7 @@ fn push(out: &mut Vec<Span>, start: usize, end: usize, label: &'static str) {
 
 /// Whether the byte before `at` belongs to a word or number, so that what begins at `at` is part of it.
 fn follows_word(bytes: &[u8], at: usize) -> bool {
-    at > 0 && bytes[at - 1].is_ascii_alphanumeric()
+    cut::before(bytes, at).is_some_and(|before| before.is_ascii_alphanumeric())
 }
 
 /// Whether the byte at `at` goes on with a word or number.
@@ -98,8 +101,8 @@ fn is_word_at(bytes: &[u8], at: usize) -> bool {
 fn is_in_hex_run(bytes: &[u8], start: usize, end: usize) -> bool {
     let part = |b: &u8| b.is_ascii_hexdigit() || *b == b'-';
     // A UUID has 36 characters: nothing is gained by looking further.
-    let before = bytes[..start].iter().rev().take(36).take_while(|b| part(b));
-    let after = bytes[end..].iter().take(36).take_while(|b| part(b));
+    let before = cut::head(bytes, start).iter().rev().take(36).take_while(|b| part(b));
+    let after = cut::tail(bytes, end).iter().take(36).take_while(|b| part(b));
     let (mut len, mut has_letter) = (end - start, false);
     for byte in before.chain(after) {
         len += 1;
@@ -122,13 +125,14 @@ fn is_placeholder(value: &str) -> bool {
     let wrapped = bytes.len() >= 2
         && matches!((first, last), (b'[', b']') | (b'<', b'>') | (b'{', b'}') | (b'%', b'%'));
     let name = |b: &u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b' ' | b'.');
-    (wrapped && bytes[1..bytes.len() - 1].iter().all(|b| name(b) || matches!(b, b'{' | b'}' | b'%')))
+    (wrapped
+        && cut::bytes(bytes, 1, bytes.len() - 1).iter().all(|b| name(b) || matches!(b, b'{' | b'}' | b'%')))
         || value.starts_with("${")
         || value.starts_with("{{")
         || value.starts_with("$(")
         || (*first == b'$'
             && bytes.len() > 1
-            && bytes[1..].iter().all(|b| b.is_ascii_uppercase() || *b == b'_'))
+            && bytes.iter().skip(1).all(|b| b.is_ascii_uppercase() || *b == b'_'))
         || matches!(value, "%s" | "%v" | "%q" | "{}" | "%d")
         || has_stand_in(value)
         || bytes.iter().all(|b| matches!(b, b'*' | b'.' | b'-' | b'#'))
@@ -145,6 +149,11 @@ fn has_stand_in(value: &str) -> bool {
 
 /// Different bytes in a token; a real one has many, a stand-in (`xxxx…`) few.
 fn distinct_bytes(token: &[u8]) -> usize {
-    let mut seen = [false; 256];
-    token.iter().filter(|b| !std::mem::replace(&mut seen[usize::from(**b)], true)).count()
+    let mut seen = [0u64; 4];
+    for byte in token {
+        if let Some(word) = seen.get_mut(usize::from(byte >> 6)) {
+            *word |= 1 << (byte & 63);
+        }
+    }
+    seen.iter().map(|word| word.count_ones() as usize).sum()
 }

@@ -1,13 +1,14 @@
-//! Secrets that a name in front gives away: `password=…`, `api_key: "…"`, `--token …`, `<secret>…`,
-//! `Cookie: …`, `?sig=…`.
+//! Secrets that a name in front gives away: `password=…`, `api_key: "…"`, `<secret>…`, `Cookie: …`,
+//! `?sig=…`; below it ([`super::block`]), and on a command line ([`super::command`]).
 //!
 //! The names are those of the field rules ([`Fields`]), so text, attributes and JSON agree on what a
 //! secret's name is, and a name added by configuration counts here too.
 
 use memchr::memchr3_iter;
 
-use super::{Input, STAND_IN_BYTES_MAX, Span, is_placeholder, push};
-use crate::scrub::fields::{Action, Fields, Verdict};
+use super::{Input, STAND_IN_BYTES_MAX, Span, block, command, is_placeholder, push};
+use crate::cut;
+use crate::scrub::fields::{Action, Verdict};
 
 /// Bytes of a name that are looked at, backwards from its separator.
 const NAME_BYTES_MAX: usize = 64;
@@ -90,11 +91,19 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
             continue;
         }
         let Some(name) = name_before(bytes, at) else { continue };
-        let verdict = input.fields.verdict(&text[name.start..name.end]);
-        let in_query = name.start > 0 && matches!(bytes[name.start - 1], b'?' | b'&');
+        let called = cut::text(text, name.start, name.end);
+        let verdict = input.fields.verdict(called).filter(|verdict| verdict.action != Action::Keep);
+        if let Some(verdict) = verdict
+            && bytes.get(at) == Some(&b':')
+            && let Some(end) = block::find(text, name.start, at, verdict.label, out)
+        {
+            covered = end;
+            continue;
+        }
+        let in_query = matches!(cut::before(bytes, name.start), Some(b'?' | b'&'));
         let value = match verdict {
-            Some(verdict) => value_behind(text, at, verdict, &text[name.start..name.end]),
-            None if in_query && is_query_name(&text[name.start..name.end]) => query_value(bytes, at + 1),
+            Some(verdict) => value_behind(text, at, verdict, called),
+            None if in_query && is_query_name(called) => query_value(bytes, at + 1),
             None => None,
         };
         if let Some((start, end)) = value {
@@ -102,7 +111,7 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
             covered = end;
         }
     }
-    flags(input.text, input.fields, out);
+    command::find(input, out);
 }
 
 struct Name {
@@ -112,22 +121,23 @@ struct Name {
 
 /// The name that ends before the separator at `at`, over a quote and blanks.
 fn name_before(bytes: &[u8], at: usize) -> Option<Name> {
+    let is_before = |end: usize, is_it: fn(u8) -> bool| cut::before(bytes, end).is_some_and(is_it);
     let mut end = at;
-    if bytes[at] == b'>' {
+    if bytes.get(at) == Some(&b'>') {
         // `<password>`, not `a -> b`.
         let start = name_start(bytes, end);
-        return (start > 0 && bytes[start - 1] == b'<' && start < end).then_some(Name { start, end });
+        return (cut::before(bytes, start) == Some(b'<') && start < end).then_some(Name { start, end });
     }
     // `:=`, `?=`, `==`, `::=`.
-    while end > 0 && at - end < 4 && matches!(bytes[end - 1], b':' | b'=' | b'?') {
+    while at - end < 4 && is_before(end, |b| matches!(b, b':' | b'=' | b'?')) {
         end -= 1;
     }
-    while end > 0 && at - end < 8 && matches!(bytes[end - 1], b' ' | b'\t') {
+    while at - end < 8 && is_before(end, |b| matches!(b, b' ' | b'\t')) {
         end -= 1;
     }
-    if end > 0 && matches!(bytes[end - 1], b'"' | b'\'' | b'`' | b']') {
+    if is_before(end, |b| matches!(b, b'"' | b'\'' | b'`' | b']')) {
         end -= 1;
-        if end > 0 && matches!(bytes[end - 1], b'"' | b'\'') {
+        if is_before(end, |b| matches!(b, b'"' | b'\'')) {
             end -= 1;
         }
     }
@@ -137,7 +147,7 @@ fn name_before(bytes: &[u8], at: usize) -> Option<Name> {
 
 fn name_start(bytes: &[u8], end: usize) -> usize {
     let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    end - bytes[..end].iter().rev().take(NAME_BYTES_MAX).take_while(|b| is_name(b)).count()
+    end - cut::head(bytes, end).iter().rev().take(NAME_BYTES_MAX).take_while(|b| is_name(b)).count()
 }
 
 fn is_query_name(name: &str) -> bool {
@@ -147,17 +157,20 @@ fn is_query_name(name: &str) -> bool {
 fn query_value(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
     let ends =
         |b: &u8| b.is_ascii_whitespace() || matches!(b, b'&' | b'"' | b'\'' | b'#' | b'<' | b'>' | b'\\');
-    let end = start + bytes[start..].iter().position(ends).unwrap_or(bytes.len() - start);
+    let end = until(bytes, start, ends);
     // Short ones are no signatures: `?key=42` is an item.
     (end - start >= 8).then_some((start, end))
+}
+
+/// Where the first byte from `start` on stands that ends a value; the text's end where there is none.
+fn until(bytes: &[u8], start: usize, ends: impl Fn(&u8) -> bool) -> usize {
+    cut::tail(bytes, start).iter().position(ends).map_or(bytes.len().max(start), |len| start + len)
 }
 
 /// The value behind the separator at `at`, if it is a secret and not prose or a stand-in.
 fn value_behind(text: &str, at: usize, verdict: Verdict, name: &str) -> Option<(usize, usize)> {
     let bytes = text.as_bytes();
-    if matches!(verdict.action, Action::Keep) {
-        return None;
-    }
+    let separator = bytes.get(at).copied()?;
     let mut start = at + 1;
     while matches!(bytes.get(start), Some(b'=' | b':' | b'>')) && start - at < 4 {
         start += 1;
@@ -166,39 +179,30 @@ fn value_behind(text: &str, at: usize, verdict: Verdict, name: &str) -> Option<(
     while matches!(bytes.get(start), Some(b' ' | b'\t')) {
         start += 1;
     }
-    let whole_line = verdict.is_header && bytes[at] == b':';
+    let whole_line = verdict.is_header && separator == b':';
     match bytes.get(start)? {
         quote @ (b'"' | b'\'' | b'`') => {
             let inner = start + 1;
             let end = quoted_end(bytes, inner, *quote);
-            let value = &text[inner..end];
-            (!is_placeholder(value)).then_some((inner, end))
+            (!is_placeholder(cut::text(text, inner, end))).then_some((inner, end))
         }
         b'{' | b'(' | b'\\' | b'\r' | b'\n' => None,
         _ if whole_line => {
             let start = after_scheme(text, start);
-            let end = start
-                + bytes[start..]
-                    .iter()
-                    .position(|b| matches!(b, b'\n' | b'\r' | b'"' | b'\''))
-                    .unwrap_or(bytes.len() - start);
             let end = if name.to_ascii_lowercase().ends_with("cookie") {
-                end
+                until(bytes, start, |b| matches!(b, b'\n' | b'\r' | b'"' | b'\''))
             } else {
                 word_end(bytes, start, true)
             };
-            (end > start && !is_placeholder(&text[start..end])).then_some((start, end))
+            (end > start && !is_placeholder(cut::text(text, start, end))).then_some((start, end))
         }
         _ => {
-            let is_tag = bytes[at] == b'>';
-            let end = if is_tag {
-                start + bytes[start..].iter().position(|b| *b == b'<').unwrap_or(bytes.len() - start)
-            } else {
-                word_end(bytes, start, false)
+            let end = match separator {
+                b'>' => until(bytes, start, |b| *b == b'<'),
+                _ => word_end(bytes, start, false),
             };
-            let value = &text[start..end];
-            let is_sentence = bytes[at] == b':' && start > tight;
-            (is_secret(value, is_sentence, name)).then_some((start, end))
+            let is_sentence = separator == b':' && start > tight;
+            is_secret(cut::text(text, start, end), is_sentence, name).then_some((start, end))
         }
     }
 }
@@ -213,7 +217,8 @@ fn after_scheme(text: &str, start: usize) -> usize {
     start
 }
 
-fn is_secret(value: &str, is_sentence: bool, name: &str) -> bool {
+/// Whether a value is a secret rather than a stand-in, a template or, in a sentence, prose.
+pub(super) fn is_secret(value: &str, is_sentence: bool, name: &str) -> bool {
     let trimmed = value.trim_end_matches(['.', ',', ';', '!']);
     if trimmed.is_empty() || is_placeholder(trimmed) {
         return false;
@@ -237,50 +242,22 @@ fn is_secret(value: &str, is_sentence: bool, name: &str) -> bool {
 /// The end of a quoted value: its quote, not one behind a backslash.
 fn quoted_end(bytes: &[u8], start: usize, quote: u8) -> usize {
     let mut at = start;
-    while at < bytes.len() && bytes[at] != quote {
-        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    while let Some(byte) = bytes.get(at).filter(|byte| **byte != quote) {
+        at += if *byte == b'\\' { 2 } else { 1 };
     }
     // Two steps over a backslash may pass the end or land within a character: the closing quote did not come.
     let mut end = at.min(bytes.len());
-    while end < bytes.len() && bytes[end] & 0xC0 == 0x80 {
+    while bytes.get(end).is_some_and(|byte| byte & 0xC0 == 0x80) {
         end += 1;
     }
     end
 }
 
 fn word_end(bytes: &[u8], start: usize, is_header: bool) -> usize {
-    let ends = |b: &u8| {
+    // `<redacted>` is no word: it begins as a tag does.
+    until(bytes, start, |b| {
         b.is_ascii_whitespace()
             || matches!(b, b'"' | b'\'' | b'<' | b'>' | b'`')
             || (!is_header && matches!(b, b'&' | b',' | b';' | b')' | b'}' | b'|' | b'\\'))
-    };
-    let end = start + bytes[start..].iter().position(ends).unwrap_or(bytes.len() - start);
-    // `<redacted>` is one word although it begins as a tag does.
-    if end == start && bytes.get(start) == Some(&b'<') { start } else { end }
-}
-
-/// `--password hunter2`: a flag and a blank.
-fn flags(text: &str, fields: &Fields, out: &mut Vec<Span>) {
-    let bytes = text.as_bytes();
-    for at in memchr::memmem::find_iter(bytes, b"--") {
-        if at > 0 && !bytes[at - 1].is_ascii_whitespace() {
-            continue;
-        }
-        let name = at + 2;
-        let end = name
-            + bytes[name..]
-                .iter()
-                .take(NAME_BYTES_MAX)
-                .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-                .count();
-        if bytes.get(end) != Some(&b' ') {
-            continue;
-        }
-        let Some(verdict) = fields.verdict(&text[name..end]) else { continue };
-        let stop = word_end(bytes, end + 1, false);
-        let value = &text[end + 1..stop];
-        if !value.starts_with('-') && !matches!(verdict.action, Action::Keep) && is_secret(value, true, "") {
-            push(out, end + 1, stop, verdict.label);
-        }
-    }
+    })
 }

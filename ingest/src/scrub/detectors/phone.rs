@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::{Input, Span, is_in_hex_run, push};
+use crate::cut;
 
 static INTERNATIONAL: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"\+[1-9][0-9]{0,3}(?:[ .-]?\(?[0-9]{1,5}\)?){1,7}").expect("a constant pattern")
@@ -49,7 +50,7 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
 
 fn is_cut(bytes: &[u8], start: usize, end: usize) -> bool {
     let goes_on = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+');
-    (start > 0 && (goes_on(&bytes[start - 1]) || matches!(bytes[start - 1], b'-' | b'.')))
+    cut::before(bytes, start).is_some_and(|b| goes_on(&b) || matches!(b, b'-' | b'.'))
         || bytes.get(end).is_some_and(goes_on)
         || (matches!(bytes.get(end), Some(b'-' | b'.' | b':'))
             && bytes.get(end + 1).is_some_and(u8::is_ascii_digit))

@@ -3,6 +3,7 @@
 use memchr::memmem;
 
 use super::{Input, Span, push};
+use crate::cut;
 
 /// From `-----BEGIN` to the label's end: `-----BEGIN ENCRYPTED PRIVATE KEY`.
 const LABEL_BYTES_MAX: usize = 48;
@@ -12,12 +13,12 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     // Asked once: looking for it anew behind every opening line would cost the square of a hostile text.
     let last_end = memmem::rfind(bytes, b"-----END ").unwrap_or(0);
     let mut from = 0;
-    while let Some(at) = memmem::find(&bytes[from..], b"-----BEGIN ") {
+    while let Some(at) = memmem::find(cut::tail(bytes, from), b"-----BEGIN ") {
         let start = from + at;
         from = start + 11;
-        let label = &bytes[from..bytes.len().min(from + LABEL_BYTES_MAX)];
+        let label = cut::bytes(bytes, from, from + LABEL_BYTES_MAX);
         let Some(named) = memmem::find(label, b"PRIVATE KEY") else { continue };
-        if label[..named].contains(&b'-') {
+        if cut::head(label, named).contains(&b'-') {
             continue;
         }
         let body = from + named + b"PRIVATE KEY".len();
@@ -30,10 +31,10 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
 /// Where the block that opened before `body` ends; without an end line, where its base64 does.
 fn armour_end(bytes: &[u8], body: usize, last_end: usize) -> usize {
     if body <= last_end
-        && let Some(at) = memmem::find(&bytes[body..], b"-----END ")
+        && let Some(at) = memmem::find(cut::tail(bytes, body), b"-----END ")
     {
         let line = body + at + 9;
-        let tail = &bytes[line..bytes.len().min(line + LABEL_BYTES_MAX)];
+        let tail = cut::bytes(bytes, line, line + LABEL_BYTES_MAX);
         let dashes = memmem::find(tail, b"-----").map_or(tail.len(), |at| at + 5);
         let mut end = line + dashes;
         while !is_boundary(bytes, end) {
@@ -46,7 +47,7 @@ fn armour_end(bytes: &[u8], body: usize, last_end: usize) -> usize {
             || matches!(b, b'+' | b'/' | b'=' | b'-' | b'\\' | b':' | b',')
             || b.is_ascii_whitespace()
     };
-    body + bytes[body..].iter().take_while(|b| is_armour(b)).count()
+    body + cut::tail(bytes, body).iter().take_while(|b| is_armour(b)).count()
 }
 
 fn is_boundary(bytes: &[u8], at: usize) -> bool {

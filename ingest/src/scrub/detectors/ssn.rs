@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::{Input, Span, is_in_hex_run, push};
+use crate::cut;
 
 static DASHED: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"[0-9]{3}-[0-9]{2}-[0-9]{4}").expect("a constant pattern"));
+    LazyLock::new(|| Regex::new(r"[0-9]{3} ?- ?[0-9]{2} ?- ?[0-9]{4}").expect("a constant pattern"));
 
 static NAMED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r#"(?i-u:\b(?:ssn|social[ _-]security(?:[ _-](?:number|no|num))?)\b)["' :=#-]{1,6}(?:is )?([0-9]{3}[ .]?[0-9]{2}[ .]?[0-9]{4})"#)
@@ -20,7 +21,7 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
         let (start, end) = (found.start(), found.end());
         let goes_on =
             |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        let is_cut = goes_on(start.checked_sub(1).map(|at| &bytes[at])) || goes_on(bytes.get(end));
+        let is_cut = goes_on(cut::before(bytes, start).as_ref()) || goes_on(bytes.get(end));
         if !is_cut && is_issued(found.as_str()) && !is_in_hex_run(bytes, start, end) {
             push(out, start, end, "[ssn]");
         }

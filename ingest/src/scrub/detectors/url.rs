@@ -3,6 +3,7 @@
 use memchr::memmem;
 
 use super::{Input, Span, is_placeholder, push};
+use crate::cut;
 
 /// A user name alone counts as a token from this length on, if it holds a digit.
 const TOKEN_BYTES_MIN: usize = 20;
@@ -13,13 +14,16 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
         let start = at + 3;
         let ends =
             |b: u8| b.is_ascii_whitespace() || matches!(b, b'/' | b'"' | b'\'' | b'<' | b'>' | b'`' | b'\\');
-        let len = bytes[start..].iter().position(|b| ends(*b)).unwrap_or(bytes.len() - start);
-        let authority = &input.text[start..start + len];
+        let rest = cut::tail(bytes, start);
+        let len = rest.iter().position(|b| ends(*b)).unwrap_or(rest.len());
         // The last @ counts: an unescaped one may stand in the password.
-        let Some(host) = authority.rfind('@') else { continue };
-        let (user, password) = match authority[..host].split_once(':') {
+        let Some((credential, _)) = cut::text(input.text, start, start + len).rsplit_once('@') else {
+            continue;
+        };
+        let host = credential.len();
+        let (user, password) = match credential.split_once(':') {
             Some((user, password)) => (user, Some(password)),
-            None => (&authority[..host], None),
+            None => (credential, None),
         };
         match password {
             Some(password) if is_port_and_query(password) || is_placeholder(password) => {}

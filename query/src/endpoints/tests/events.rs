@@ -83,7 +83,7 @@ async fn parameters_are_known_and_sound_or_refused() {
         (Endpoint::Latency, "limit=5", "limit"),
         (Endpoint::Latency, "from=0&to=1767323049&step=60s", "step"),
         (Endpoint::Services, "source=a", "source"),
-        (Endpoint::Trace, "limit=5", "limit"),
+        (Endpoint::Trace, "order=asc", "order"),
     ] {
         let refusal = fixture.get(endpoint, "", query).await.unwrap_err();
         assert_eq!((refusal.status, refusal.code), (400, "invalid_parameter"), "{query}");

@@ -130,6 +130,51 @@ async fn queries_past_their_bounds_say_so() {
     }
 }
 
+// B1: what a function would make is known before it is made, constants folded while planning included.
+#[tokio::test]
+async fn functions_say_how_much_they_would_make() {
+    let mut fixture = Fixture::new();
+    let many = |draft: &mut Draft| {
+        for at in 0..5_000 {
+            row(draft, T0 + at, "s", |d| d.set_text(Field::Message, &"ab ".repeat(70)));
+        }
+    };
+    fixture.table("a", "events", Kind::Events, &[(Sealed::No, &many)]).await;
+    let long = "repeat('ab', 10000)";
+    for (function, sql) in [
+        ("repeat", format!("SELECT length(repeat({long}, 10000))")),
+        ("repeat", format!("SELECT max(length(repeat(message || {long}, 1000))) FROM events")),
+        ("array_repeat", format!("SELECT cardinality(array_repeat({long}, 10000))")),
+        ("replace", format!("SELECT length(replace({long}, 'a', {long}))")),
+        ("concat", format!("SELECT max(length(concat(message, {long}))) FROM events")),
+        ("lpad", "SELECT max(length(lpad(message, 10000))) FROM events".to_owned()),
+        ("array_to_string", format!("SELECT length(array_to_string(string_to_array({long}, 'b'), {long}))")),
+    ] {
+        let refusal = fixture.sql(&sql).await.unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (422, "query_limit"), "{sql}: {}", refusal.detail);
+        assert!(
+            refusal.detail.contains(&format!("function {function} would make")),
+            "{sql}: {}",
+            refusal.detail
+        );
+    }
+    for (sql, expected) in [
+        ("SELECT repeat('ab', 3) AS v", json!([{"v": "ababab"}])),
+        ("SELECT lpad('a', 3, 'x') AS v", json!([{"v": "xxa"}])),
+        ("SELECT concat('a', 1, NULL) AS v", json!([{"v": "a1"}])),
+        ("SELECT replace('aXa', 'X', 'yy') AS v", json!([{"v": "ayya"}])),
+        // The estimate of all rows together is far above the bound, and what comes out is not.
+        (
+            "SELECT count(*) AS v FROM events WHERE regexp_replace(message, 'a', '[\\0]', 'g') LIKE '[a]b %'",
+            json!([{"v": 5_000}]),
+        ),
+        ("SELECT max(length(repeat(message, 10))) AS v FROM events", json!([{"v": 2_100}])),
+    ] {
+        let reply = fixture.sql(sql).await.unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"));
+        assert_eq!(reply["rows"], expected, "{sql}");
+    }
+}
+
 // F40: bytes that are not what was written end one query, by name.
 #[tokio::test]
 async fn corrupt_objects_are_named() {
@@ -190,8 +235,9 @@ async fn conditions_reach_the_files() {
     use datafusion::logical_expr::{col, lit};
     let fixture = traced().await;
     let sessions = Sessions::new(64 << 20, 1);
-    let session =
-        sessions.open(&storage::record::Tenant::parse("a").unwrap(), fixture.store.clone()).unwrap();
+    let view = fixture.view("a", &[Role::Analyst]);
+    let budget = crate::budget::Budget::new(view.memory(), view.tenant());
+    let session = sessions.open(&view, &budget).unwrap();
     let snapshot = std::sync::Arc::new(fixture.snapshots[0].clone());
     let condition = col("trace_id").eq(lit("x")).and(col("time_ns").gt_eq(lit(T0 + 60)));
     let plan =
@@ -199,4 +245,22 @@ async fn conditions_reach_the_files() {
     let text = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
     assert!(text.contains("predicate=trace_id@"), "{text}");
     assert!(text.contains("0001.parquet") && !text.contains("0000.parquet"), "{text}");
+}
+
+/// A name that each level gives anew is each level's own.
+#[tokio::test]
+async fn nested_names_are_each_their_own() {
+    let mut fixture = Fixture::new();
+    let one = |draft: &mut Draft| row(draft, T0, "s", |d| d.set_int(Field::DurationNs, 10));
+    fixture.table("a", "events", Kind::Events, &[(Sealed::No, &one)]).await;
+    for inner in ["select 10 x", "select duration_ns x from events", "select cast(10 as bigint) as x"] {
+        for depth in [0, 1, 2, 3, 7] {
+            let mut sql = inner.to_owned();
+            for _ in 0..depth {
+                sql = format!("select x+x x from ({sql})");
+            }
+            let reply = fixture.sql(&format!("select x from ({sql})")).await.unwrap();
+            assert_eq!(reply["rows"], json!([{"x": 10 << depth}]), "{sql}");
+        }
+    }
 }

@@ -97,16 +97,18 @@ async fn one_correlation_gathers_every_kind() {
     };
     fixture.table("a", "logs", Kind::Logs, &[(Sealed::Yes, &logs)]).await;
     fixture.table("a", "audit", Kind::Audit, &[(Sealed::No, &audit)]).await;
-    let reply = fixture.get(Endpoint::Correlation, "c-1", "").await.unwrap();
+    let mut asked = fixture::request(Endpoint::Correlation);
+    asked.path_id = Some("c-1".into());
+    let reply = fixture::json(fixture.ask_as("a", &[Role::Auditor], asked).await.unwrap());
     assert_eq!(reply["correlation_id"], "c-1");
     assert_eq!(reply["events"], json!([]));
     assert_eq!(reply["spans"][0]["name"], "work");
     assert_eq!(reply["logs"][0]["body"], 12);
     assert_eq!(reply["logs"][1]["body"], "12");
     assert_eq!(reply["audit"][0]["after"], json!({"x": 1}));
-    let reply = fixture.get(Endpoint::AuditTraces, "", "user=eve").await.unwrap();
+    let reply = audit_of(&fixture, "user=eve").await;
     assert_eq!(ids(&reply, "traces", "id"), ["a1"]);
-    let reply = fixture.get(Endpoint::AuditTraces, "", "user=bob").await.unwrap();
+    let reply = audit_of(&fixture, "user=bob").await;
     assert_eq!(reply, json!({"traces": [], "next_cursor": null}));
     let reply = fixture.get(Endpoint::Services, "", "").await.unwrap();
     assert_eq!(ids(&reply, "services", "source"), ["db", "job", "web"]);
@@ -116,4 +118,10 @@ async fn one_correlation_gathers_every_kind() {
     let next = reply["next_cursor"].as_str().unwrap();
     let reply = fixture.get(Endpoint::Services, "", &format!("limit=1&cursor={next}")).await.unwrap();
     assert_eq!(ids(&reply, "services", "source"), ["job"]);
+}
+
+async fn audit_of(fixture: &Fixture, query: &str) -> Json {
+    let mut asked = fixture::request(Endpoint::AuditTraces);
+    asked.query = Some(query.into());
+    fixture::json(fixture.ask_as("a", &[Role::Auditor], asked).await.unwrap())
 }

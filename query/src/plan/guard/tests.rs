@@ -147,6 +147,11 @@ fn doubling(depth: usize, of: &str) -> String {
 // B1: what a few hundred bytes come to once every use is written out.
 #[test]
 fn common_table_expressions_count_at_each_use() {
+    let run = std::thread::Builder::new().stack_size(64 << 20).spawn(count_at_each_use);
+    run.unwrap().join().unwrap();
+}
+
+fn count_at_each_use() {
     assert!(check(&doubling(5, "1")).is_ok());
     assert!(too_complex(&doubling(8, "1")), "more than 256 relations");
     let sum = format!("1{}", "+1".repeat(900));

@@ -88,3 +88,51 @@ async fn an_upload_whose_sync_fails_is_not_put_in_place() {
     upload.complete().await.unwrap_err();
     assert!(!target.exists(), "put in place without a sync");
 }
+
+fn pipe(path: &FsPath) {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+/// Whatever else stands in the folder neither hangs nor fails anything, and is no object.
+#[tokio::test]
+async fn what_is_no_file_is_no_object() {
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::symlink;
+
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("moved"), b"moved").unwrap();
+    let store = SyncedFolder::open(folder.path()).unwrap();
+    store.put(&Path::from("a/b/object"), vec![1_u8; 10].into()).await.unwrap();
+    let at = |name: &str| folder.path().join("a/b").join(name);
+    pipe(&at("pipe"));
+    fs::create_dir(at("folder.json")).unwrap();
+    symlink(&at("loop"), at("loop")).unwrap();
+    symlink(folder.path(), at("back")).unwrap();
+    symlink(&at("nothing"), at("dangling")).unwrap();
+    symlink(&at("pipe"), at("to_pipe")).unwrap();
+    symlink(elsewhere.path(), at("disk")).unwrap();
+    fs::write(folder.path().join("a/b").join(std::ffi::OsStr::from_bytes(b"\xff.json")), b"").unwrap();
+    let look = async {
+        let mut names = names(&store).await;
+        names.sort();
+        assert_eq!(names, ["a/b/disk/moved", "a/b/object"], "an operator may have moved a folder");
+        for name in ["pipe", "folder.json", "loop", "back", "dangling", "to_pipe", "nothing"] {
+            let path = Path::from(format!("a/b/{name}"));
+            let is_failed = store.get(&path).await.is_err();
+            assert!(is_failed && store.get_ranges(&path, &[0..1]).await.is_err(), "{name}");
+            assert!(store.head(&path).await.is_err(), "{name}");
+        }
+        let level = store.list_with_delimiter(Some(&Path::from("a/b"))).await.unwrap();
+        let folders: Vec<_> = level.common_prefixes.iter().map(Path::to_string).collect();
+        assert_eq!(folders, ["a/b/disk", "a/b/folder.json"]);
+        assert_eq!(level.objects.len(), 1);
+        let after = Path::from("a/b/aaa");
+        let behind: Vec<ObjectMeta> =
+            store.list_with_offset(Some(&Path::from("a/b")), &after).try_collect().await.unwrap();
+        assert_eq!(behind.len(), 2);
+        assert_eq!(store.get(&Path::from("a/b/disk/moved")).await.unwrap().bytes().await.unwrap(), "moved");
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), look).await.expect("nothing waits for a pipe");
+}

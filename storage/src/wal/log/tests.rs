@@ -8,7 +8,7 @@ use super::{Ledger, Log, PENDING_KEPT_BYTES};
 use crate::disk::LocalDisk;
 use crate::error::Kind as ErrorKind;
 use crate::record::fit::{Columns, Coordinates, to_rows};
-use crate::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant};
+use crate::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant, Value};
 use crate::wal::frame::{self, Header, Meta, Read};
 use crate::wal::replay::replay;
 use crate::wal::segment;
@@ -223,17 +223,69 @@ fn a_chunk_of_other_columns_is_refused() {
 // Found by the fuzzer: Arrow's reader panics on an offset outside of its message.
 #[test]
 fn a_payload_that_is_not_what_was_written_is_no_panic() {
+    flip_every_byte(&meta(7), &batch(7));
+    flip_every_byte(&Meta { row_count: 100, ..meta(7) }, &sparse_batch(100, "t"));
+}
+
+/// A chunk in which one row in fifty has an attribute, and all rows share a resource.
+fn sparse_batch(rows: i64, text: &str) -> arrow::array::RecordBatch {
+    let mut draft = Draft::new(Kind::Logs);
+    for n in 0..rows {
+        draft.begin_row();
+        draft.set_int(Field::TimeNs, n);
+        draft.set_int(Field::ObservedNs, n);
+        draft.set_shared(Field::Resource, &[b'r'; 2_000]);
+        if n % 50 == 0 {
+            let _ = draft.attribute("sparse", Value::Int(n));
+            let _ = draft.attribute("text", Value::Text(text));
+        }
+        draft.end_row();
+    }
+    Clean::attest(&mut draft, 1).batch().clone()
+}
+
+/// A chunk of several batches, with columns of every form, comes back as it was, and costs its frame no more.
+#[test]
+fn a_long_sparse_chunk_comes_back_row_by_row() {
+    let rows = 20_000;
+    let chunk = sparse_batch(rows, &"x".repeat(10_000));
     let mut bytes = Vec::new();
-    let header = Header {
-        version: frame::VERSION,
-        segment: 1,
-        seq: 1,
-        epoch: 1,
-        durable_seq: 0,
-        payload_len: 0,
-        payload_crc: 0,
-    };
-    frame::encode(&mut bytes, header, &meta(7), &batch(7)).unwrap();
+    let header = Header { version: frame::VERSION, segment: 1, seq: 1, epoch: 1, durable_seq: 0, payload_len: 0, payload_crc: 0 };
+    let meta = Meta { kind: Kind::Logs, row_count: rows as u64, ..meta(7) };
+    frame::encode(&mut bytes, header, &meta, &chunk).unwrap();
+    let held = frame::chunk_bytes(&chunk);
+    assert!(held > 4 << 20 && bytes.len() < held + held / 8, "{} for {held}", bytes.len());
+    assert!(held < 6 << 20, "resources of 40 MB are kept once");
+    let (read, back) = frame::decode(&bytes[frame::HEADER_BYTES..]).unwrap();
+    assert_eq!(read, meta);
+    let (_, added) = Columns::new(Kind::Logs).fit(chunk.clone());
+    let columns = Columns::with_attributes(Kind::Logs, added);
+    let at = Coordinates { writer: "w", first_seq: 0 };
+    assert_eq!(to_rows(&back, columns.schema(), at), to_rows(&chunk, columns.schema(), at));
+    assert!(frame::chunk_bytes(&back) < held + held / 8, "still sparse");
+    // One batch would be one message: the largest part of a frame is bounded.
+    let starts = memchr::memmem::find_iter(&bytes, &[0xff, 0xff, 0xff, 0xff]).count();
+    assert!(starts > held / frame::BATCH_BYTES_MAX, "{starts} messages");
+}
+
+#[test]
+fn a_log_gives_the_room_of_a_large_frame_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path(), 0, 0, 16 << 20);
+    let large = Meta { kind: Kind::Logs, row_count: 20_000, ..meta(0) };
+    log.gather(large.clone(), &sparse_batch(20_000, &"x".repeat(10_000))).unwrap();
+    log.commit().unwrap();
+    assert!(log.pending.capacity() <= super::PENDING_KEPT_BYTES, "{}", log.pending.capacity());
+    log.gather(large, &sparse_batch(20_000, &"x".repeat(10_000))).unwrap();
+    log.abandon();
+    assert!(log.pending.capacity() <= super::PENDING_KEPT_BYTES, "{}", log.pending.capacity());
+}
+
+fn flip_every_byte(meta: &Meta, batch: &arrow::array::RecordBatch) {
+    let meta = Meta { kind: if batch.num_rows() > 1 { Kind::Logs } else { Kind::Events }, ..meta.clone() };
+    let mut bytes = Vec::new();
+    let header = Header { version: frame::VERSION, segment: 1, seq: 1, epoch: 1, durable_seq: 0, payload_len: 0, payload_crc: 0 };
+    frame::encode(&mut bytes, header, &meta, batch).unwrap();
     let payload = &bytes[frame::HEADER_BYTES..];
     assert!(frame::decode(payload).is_ok());
     let mut refused = 0;

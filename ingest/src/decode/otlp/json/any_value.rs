@@ -167,9 +167,9 @@ pub(super) fn attributes(
     })
 }
 
-/// Gives up an object that is longer than a value may be: what is left of it is walked, and not kept.
+/// Gives up an object that is far longer than a value may be: what is left of it is walked, and not kept.
 fn bound_object(text: &mut JsonText, object: &Object, notes: &mut Notes<'_>) {
-    if text.len_of(object) > notes.limits.line_bytes_max {
+    if text.len_of(object) > notes.object_bytes_max() {
         notes.fault(Fault::ValueTooLarge);
         text.forget_entries(object);
     }
@@ -228,7 +228,7 @@ fn write_array(
         each(json, |json| {
             text.element(open_at);
             Any::read(json, text, notes, scratch, depth + 1)?.write(json, text, notes, scratch)?;
-            if text.len() - open_at > notes.limits.line_bytes_max {
+            if text.len() - open_at > notes.object_bytes_max() {
                 notes.fault(Fault::ValueTooLarge);
                 text.forget_elements(open_at);
             }

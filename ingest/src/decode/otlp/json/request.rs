@@ -56,7 +56,7 @@ pub(crate) async fn paced(
     are_traces: bool,
 ) -> Result<Decoded, Refused> {
     let signal = if are_traces { &TRACES } else { &LOGS };
-    fill(ctx, draft, async |sink| request(body, sink, signal, pace).await).await
+    fill(ctx, draft, body.len(), async |sink| request(body, sink, signal, pace).await).await
 }
 
 async fn request(body: &[u8], sink: &mut Sink<'_, '_>, signal: &Signal, pace: &mut Pace<'_>) -> Refusing<()> {

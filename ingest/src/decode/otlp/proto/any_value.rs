@@ -116,9 +116,9 @@ pub(super) fn member(
     Ok(())
 }
 
-/// Gives up an object that is longer than a value may be: what is left of it is walked, and not written.
+/// Gives up an object that is far longer than a value may be: what is left of it is walked, and not written.
 fn bound_object(text: &mut JsonText, object: &Object, notes: &mut Notes<'_>) {
-    if text.len_of(object) > notes.limits.line_bytes_max {
+    if text.len_of(object) > notes.object_bytes_max() {
         notes.fault(Fault::ValueTooLarge);
         text.forget_entries(object);
     }
@@ -147,7 +147,7 @@ fn write(text: &mut JsonText, notes: &mut Notes<'_>, value: Any<'_>, depth: usiz
                 let element = Any::read(payload.bytes()?, notes)?;
                 text.element(open_at);
                 write(text, notes, element, depth + 1)?;
-                if text.len() - open_at > notes.limits.line_bytes_max {
+                if text.len() - open_at > notes.object_bytes_max() {
                     notes.fault(Fault::ValueTooLarge);
                     text.forget_elements(open_at);
                 }

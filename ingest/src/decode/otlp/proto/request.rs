@@ -39,7 +39,7 @@ pub(crate) async fn traces(
     draft: &mut Draft,
     pace: &mut Pace<'_>,
 ) -> Result<Decoded, Refused> {
-    fill(ctx, draft, async |sink| request(body, sink, span::span, pace).await).await
+    fill(ctx, draft, body.len(), async |sink| request(body, sink, span::span, pace).await).await
 }
 
 /// As [`logs_proto`], in slices.
@@ -49,7 +49,7 @@ pub(crate) async fn logs(
     draft: &mut Draft,
     pace: &mut Pace<'_>,
 ) -> Result<Decoded, Refused> {
-    fill(ctx, draft, async |sink| request(body, sink, log::log, pace).await).await
+    fill(ctx, draft, body.len(), async |sink| request(body, sink, log::log, pace).await).await
 }
 
 async fn request(body: &[u8], sink: &mut Sink<'_, '_>, record: Record, pace: &mut Pace<'_>) -> Refusing<()> {

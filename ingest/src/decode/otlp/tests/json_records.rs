@@ -221,3 +221,16 @@ fn a_cut_body_is_refused() {
         }
     }
 }
+
+/// B1: keys that OTLP does not have are remembered to tell duplicates, so there may not be any number of them.
+#[test]
+fn unknown_fields_of_an_object_are_bounded() {
+    let unknown = |count: usize| {
+        let fields: Vec<String> = (0..count).map(|at| format!("\"x{at}\":0")).collect();
+        with(&fields.join(","))
+    };
+    check(&unknown(1_024), None);
+    let body = spans(&[&unknown(1_025)]);
+    let refused = decode(traces_json, Kind::Spans, body.as_bytes()).unwrap_err();
+    assert_eq!(refused.status, 400, "{refused:?}");
+}

@@ -5,6 +5,8 @@ use storage::record::Kind;
 use super::message::{Message, any_deep, any_text, good_log, good_span, key_value, request};
 use super::{NOW_NS, decode, decode_within, int, text};
 use crate::decode::Limits;
+use crate::decode::otlp::notes::OBJECT_LINES_MAX;
+use crate::decode::otlp::span_text::SPAN_TEXT_BYTES_MAX;
 use crate::decode::otlp::{logs_proto, traces_proto};
 
 /// Sends a span beside a good one: the good one is stored, the other's code is as expected.
@@ -288,6 +290,36 @@ fn bounds_of_a_request_refuse_it() {
     let limits = Limits { inflated_bytes_max: 100 << 10, ..Limits::default() };
     let refused = decode_within(&limits, traces_proto, Kind::Spans, &request(&[events]).0).unwrap_err();
     assert_eq!((refused.status, refused.code), (413, "rows_too_large"));
+}
+
+/// B1: text that grows far beyond what was sent is given up before it is large, and costs its own records.
+#[test]
+fn text_that_outgrows_its_body_costs_its_record_alone() {
+    let rejected_as_too_large = |record: Message| {
+        let (decoded, batch) = decode(traces_proto, Kind::Spans, &request(&[record, good_span()]).0).unwrap();
+        assert_eq!((decoded.accepted, decoded.rejected_count, batch.num_rows()), (1, 1, 1));
+        assert_eq!(decoded.rejected[0].code, "value_too_large");
+        batch.get_array_memory_size()
+    };
+    // 5 MiB of events as text, of 150 KB sent.
+    let events = (0..SPAN_TEXT_BYTES_MAX / 55).fold(good_span(), |span, _| span.message(11, &Message::new()));
+    assert!(rejected_as_too_large(events) < 1 << 20);
+    // 2 MiB of events as text, of 60 KB sent: below the bound of one span, above that of such a body.
+    let events = (0..30_000).fold(good_span(), |span, _| span.message(11, &Message::new()));
+    assert!(rejected_as_too_large(events) < 1 << 20);
+    // An array of empty values.
+    let empty = Message::new();
+    let elements = (0..1_000_000).fold(Message::new(), |array, _| array.message(1, &empty));
+    let array = Message::new().message(5, &elements);
+    assert!(rejected_as_too_large(good_span().message(9, &key_value("k", &array))) < 1 << 20);
+    // A resource larger than several values may be.
+    let value = any_text(&"v".repeat(1 << 20));
+    let resource = (0..=OBJECT_LINES_MAX)
+        .fold(Message::new(), |resource, at| resource.message(1, &key_value(&format!("k{at}"), &value)));
+    let spans = Message::new().message(2, &good_span());
+    let body = Message::new().message(1, &Message::new().message(1, &resource).message(2, &spans));
+    let (decoded, _) = decode(traces_proto, Kind::Spans, &body.0).unwrap();
+    assert_eq!((decoded.accepted, decoded.rejected[0].code), (0, "value_too_large"));
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! The allocator of every binary, and when its free memory goes back to the system.
+//!
+//! Memory that is given back under load is taken again a moment later, and the kernel clears every page of it in
+//! between: that was 10 to 21 % of the CPU. So freed memory waits [`KEPT`] for its next use, and a process that has
+//! nothing to do gives back all of it at once. Each thread has a heap of its own, which no other can tidy: lanes do
+//! it when they were idle for a second ([`give_back`]), threads of runtimes when they park ([`tidy`]).
+
+use std::cell::Cell;
+use std::ffi::c_long;
+use std::time::Duration;
+
+use crate::clock::Clock;
+
+/// Many small allocations of many sizes on many threads: what mimalloc is for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long freed memory waits for its next use while there is work. Chosen: longer than the pause between two
+/// bursts of a steady load, such as two seals.
+const KEPT: Duration = Duration::from_secs(10);
+
+/// Between two tidyings of one thread: what parks often pays a few microseconds a second.
+const TIDY_EVERY_NS: u64 = 1_000_000_000;
+
+/// `mi_option_purge_delay`, in milliseconds; the binding does not name it.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// Sets how long freed memory waits; call it before there is much of it.
+pub fn start() {
+    let millis = c_long::try_from(KEPT.as_millis()).expect("ten seconds");
+    // SAFETY: sets one word of the allocator's own options; any thread may, at any time.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, millis) };
+}
+
+/// Gives back all memory that this thread's heap does not use, and what lies free between heaps.
+///
+/// Costs some milliseconds after a burst, and the next burst pays for clean pages: for the idle alone.
+pub fn give_back() {
+    // SAFETY: walks this thread's own heap and the free memory that all threads share under the allocator's own
+    // locks; nothing that is in use moves or ends.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
+/// Frees what other threads returned to this one's heap, at most once a second; for threads about to wait.
+pub fn tidy() {
+    thread_local! {
+        static TIDIED_NS: Cell<u64> = const { Cell::new(0) };
+    }
+    let now_ns = Clock::monotonic_ns();
+    TIDIED_NS.with(|tidied_ns| {
+        if now_ns.saturating_sub(tidied_ns.get()) >= TIDY_EVERY_NS {
+            tidied_ns.set(now_ns);
+            // SAFETY: as in [`give_back`]; without force nothing is given back before its time.
+            unsafe { libmimalloc_sys::mi_collect(false) };
+        }
+    });
+}
+
+/// Tells when a lane has so little to do that giving memory back costs nobody.
+#[derive(Debug, Default)]
+pub struct Rest {
+    ticks: u32,
+}
+
+/// Requests of a lane in one second up to which it counts as at rest.
+const LIGHT_REQUESTS: u64 = 50;
+
+/// Ticks between two times of giving back while the rest goes on: what other threads freed meanwhile.
+const AGAIN_TICKS: u32 = 5;
+
+impl Rest {
+    /// One second has passed, in which so many requests came. Gives memory back at the first second of rest, and now
+    /// and then while it lasts.
+    pub fn tick(&mut self, requests: u64) {
+        if requests > LIGHT_REQUESTS {
+            self.ticks = 0;
+            return;
+        }
+        if self.ticks % AGAIN_TICKS == 0 {
+            give_back();
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+    }
+}

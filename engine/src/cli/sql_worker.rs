@@ -1,0 +1,20 @@
+//! `floodmark sql-worker`: what the server starts to answer SQL in; of no use to anybody else.
+
+use std::process::ExitCode;
+
+/// Answers SQL for the server that started it, over the socket that is its standard input
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Its memory is limited already
+    #[arg(long)]
+    limited: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> ExitCode {
+    match query::worker::main(args.limited) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Nobody reads what it would say: its server sees that it has gone.
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,42 @@
+//! The one budget of memory, pool by pool, beside what the process really holds.
+
+use storage::memory::{Memory, Pool};
+
+use super::exposition::Exposition;
+
+pub(super) fn write(out: &mut Exposition, memory: &Memory, idle_bytes: u64) {
+    for (name, help, value) in [
+        ("floodmark_memory_max_bytes", "The cap of the process's memory.", memory.memory_max()),
+        ("floodmark_memory_base_bytes", "What is set aside for the process itself.", memory.base_bytes()),
+        ("floodmark_memory_idle_bytes", "What the process held when it was ready.", idle_bytes),
+        (
+            "floodmark_memory_used_bytes",
+            "What it held when it was ready, and what all pools lend.",
+            used_in_all(memory, idle_bytes),
+        ),
+    ] {
+        out.gauge(name, help);
+        out.value(name, &[], value as f64);
+    }
+    out.gauge("floodmark_memory_pool_used_bytes", "Bytes that a pool lends.");
+    for pool in Pool::ALL {
+        out.value("floodmark_memory_pool_used_bytes", &[("pool", pool.as_str())], memory.used(pool) as f64);
+    }
+    out.gauge("floodmark_memory_pool_max_bytes", "Bytes that a pool lends at most.");
+    for pool in Pool::ALL {
+        out.value("floodmark_memory_pool_max_bytes", &[("pool", pool.as_str())], memory.max(pool) as f64);
+    }
+    let name = "floodmark_memory_refusals";
+    out.counter(name, "Times that a pool lent nothing, to a tenant over its share or to anybody.");
+    for pool in Pool::ALL {
+        let (share, whole) = memory.refused(pool);
+        out.count(name, &[("pool", pool.as_str()), ("reason", "share")], share);
+        out.count(name, &[("pool", pool.as_str()), ("reason", "whole")], whole);
+    }
+}
+
+/// What the process should hold by what is counted: what it held idle, and what is lent.
+#[must_use]
+pub fn used_in_all(memory: &Memory, idle_bytes: u64) -> u64 {
+    idle_bytes + Pool::ALL.into_iter().map(|pool| memory.used(pool)).sum::<u64>()
+}
