@@ -275,10 +275,10 @@ fn a_log_gives_the_room_of_a_large_frame_back() {
     let large = Meta { kind: Kind::Logs, row_count: 20_000, ..meta(0) };
     log.gather(large.clone(), &sparse_batch(20_000, &"x".repeat(10_000))).unwrap();
     log.commit().unwrap();
-    assert!(log.pending.capacity() <= super::PENDING_KEPT_BYTES, "{}", log.pending.capacity());
+    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES, "{}", log.pending.capacity());
     log.gather(large, &sparse_batch(20_000, &"x".repeat(10_000))).unwrap();
     log.abandon();
-    assert!(log.pending.capacity() <= super::PENDING_KEPT_BYTES, "{}", log.pending.capacity());
+    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES, "{}", log.pending.capacity());
 }
 
 fn flip_every_byte(meta: &Meta, batch: &arrow::array::RecordBatch) {
