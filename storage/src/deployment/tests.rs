@@ -145,9 +145,9 @@ fn a_declared_key_is_kept_as_its_hash_and_one_kept_in_clear_still_counts() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                files(&path, all)
+                files(&path, all);
             } else {
-                all.extend(std::fs::read(path).unwrap_or_default())
+                all.extend(std::fs::read(path).unwrap_or_default());
             }
         }
     }
