@@ -250,7 +250,15 @@ fn a_long_sparse_chunk_comes_back_row_by_row() {
     let rows = 20_000;
     let chunk = sparse_batch(rows, &"x".repeat(10_000));
     let mut bytes = Vec::new();
-    let header = Header { version: frame::VERSION, segment: 1, seq: 1, epoch: 1, durable_seq: 0, payload_len: 0, payload_crc: 0 };
+    let header = Header {
+        version: frame::VERSION,
+        segment: 1,
+        seq: 1,
+        epoch: 1,
+        durable_seq: 0,
+        payload_len: 0,
+        payload_crc: 0,
+    };
     let meta = Meta { kind: Kind::Logs, row_count: rows as u64, ..meta(7) };
     frame::encode(&mut bytes, header, &meta, &chunk).unwrap();
     let held = frame::chunk_bytes(&chunk);
@@ -284,7 +292,15 @@ fn a_log_gives_the_room_of_a_large_frame_back() {
 fn flip_every_byte(meta: &Meta, batch: &arrow::array::RecordBatch) {
     let meta = Meta { kind: if batch.num_rows() > 1 { Kind::Logs } else { Kind::Events }, ..meta.clone() };
     let mut bytes = Vec::new();
-    let header = Header { version: frame::VERSION, segment: 1, seq: 1, epoch: 1, durable_seq: 0, payload_len: 0, payload_crc: 0 };
+    let header = Header {
+        version: frame::VERSION,
+        segment: 1,
+        seq: 1,
+        epoch: 1,
+        durable_seq: 0,
+        payload_len: 0,
+        payload_crc: 0,
+    };
     frame::encode(&mut bytes, header, &meta, batch).unwrap();
     let payload = &bytes[frame::HEADER_BYTES..];
     assert!(frame::decode(payload).is_ok());
