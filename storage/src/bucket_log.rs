@@ -17,17 +17,19 @@ use tokio::time::Instant;
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
+use crate::hot::{HotChunk, RETRY_AFTER};
 use crate::latency::Measurement;
+use crate::memory::Charge;
 use crate::record::TableId;
-use crate::table::{HotChunk, Table, held_bytes};
+use crate::table::Table;
 use crate::wal::bucket::ledger::BucketLedger;
 use crate::wal::bucket::put::Putter;
 use crate::wal::frame::{self, Header, Meta, PAYLOAD_BYTES_MAX};
 use crate::wal::log::Contents;
-use crate::writer::{RETRY_AFTER, Waiting, admit};
+use crate::writer::{Waiting, admit};
 
 /// Bytes of frames after which an object takes no further one. Chosen: one put of a second or so.
-const OBJECT_BYTES_MAX: usize = 16 << 20;
+const OBJECT_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes of chunks that are gathered while an object is on its way; above it writes are told to come back.
 const GATHERED_BYTES_MAX: u64 = 64 << 20;
@@ -92,7 +94,7 @@ impl BucketLog {
 
     /// Gathers a fitted chunk; returns its first row's number, and what tells once its object stands.
     ///
-    /// `meta` comes without that number.
+    /// `meta` comes without that number; the charges are the chunk's and its frame's.
     ///
     /// # Errors
     /// `Kind::Busy` where it would only wait: the bucket is away, or slower than what comes in. `Kind::Invalid` when it is
@@ -103,8 +105,9 @@ impl BucketLog {
         meta: Meta,
         batch: RecordBatch,
         measurement: Measurement,
+        [charge, frame]: [Charge; 2],
     ) -> Result<(u64, oneshot::Receiver<Result<()>>)> {
-        let bytes = held_bytes(&batch, &measurement);
+        let bytes = charge.bytes();
         if bytes > PAYLOAD_BYTES_MAX as u64 {
             return Err(Error::new(ErrorKind::Invalid, "chunk exceeds what a frame of the log holds"));
         }
@@ -132,9 +135,9 @@ impl BucketLog {
             batch,
             measurement: Arc::new(measurement),
             appended_ns: meta.appended_ns,
-            bytes,
+            charge,
         });
-        gathered.queue.push_back((Meta { first_seq, ..meta }, Waiting { table, chunk, key, done }));
+        gathered.queue.push_back((Meta { first_seq, ..meta }, Waiting { table, chunk, key, frame, done }));
         drop(gathered);
         self.due.notify_one();
         Ok((first_seq, waiter))
@@ -146,7 +149,7 @@ impl BucketLog {
         while frames.len() < OBJECT_BYTES_MAX {
             // Locked for a moment each: lanes gather while frames are encoded.
             let Some((meta, waiting)) = self.gathered().queue.pop_front() else { break };
-            self.gathered().bytes -= waiting.chunk.bytes;
+            self.gathered().bytes -= waiting.chunk.bytes();
             let header = Header {
                 version: frame::VERSION,
                 segment: 0,
@@ -169,6 +172,8 @@ impl BucketLog {
         if taken.is_empty() {
             return Ok(());
         }
+        // The frames' own charges are of this buffer; it is as long as they say at most.
+        debug_assert!(frames.len() as u64 <= taken.iter().map(|waiting| waiting.frame.bytes()).sum());
         if faults::has(Bug::AcknowledgeBeforePut) {
             taken.iter_mut().for_each(Waiting::acknowledge);
         }

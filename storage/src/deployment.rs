@@ -20,14 +20,15 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::idempotency::Keys;
 use crate::keeper;
 use crate::latency::Measure;
-use crate::memory::{BASE_BYTES, Memory};
+use crate::memory::{BASE_BYTES, Memory, Pool};
 use crate::options::Options;
 use crate::policies::Policies;
 use crate::reader::{LatencySnapshot, Proofs, Snapshot};
 use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::recovery::{self, attempt::Attempts};
 use crate::reserve::Reserve;
-use crate::seal::run::{Tools, fold_app};
+use crate::seal::fold::unfolded;
+use crate::seal::run::Tools;
 use crate::sweep::run::Sweeper;
 use crate::table::{Table, Tables};
 use crate::wal::log::{Ledger, Log};
@@ -127,7 +128,6 @@ pub struct Shared {
     pub(crate) ledgers: Mutex<Vec<Arc<Ledger>>>,
     /// The log in the bucket, once it is taken over.
     pub(crate) bucket_log: OnceLock<BucketLog>,
-    pub(crate) hot_bytes: AtomicU64,
     pub(crate) wal_bytes: Arc<AtomicU64>,
     /// Bytes of frames in the log in the bucket that are in no table yet.
     pub(crate) bucket_bytes: Arc<AtomicU64>,
@@ -190,8 +190,8 @@ impl Shared {
         make_log_folder(&*disk, &options.data, &wal)?;
         let node = recovery::node(&*disk, &wal)?;
         let bucket_node = options.node.as_deref().map_or_else(|| Arc::clone(&node), Arc::from);
-        let options = Arc::new(options);
         let memory = Memory::new(options.memory_max, BASE_BYTES);
+        let options = Arc::new(options.sized(&memory));
         let shared = Arc::new(Self {
             started: (now(), tokio::time::Instant::now()),
             keys: Keys::new(
@@ -210,7 +210,6 @@ impl Shared {
             now,
             ledgers: Mutex::new(Vec::new()),
             bucket_log: OnceLock::new(),
-            hot_bytes: AtomicU64::new(0),
             wal_bytes: Arc::new(AtomicU64::new(0)),
             bucket_bytes: Arc::new(AtomicU64::new(0)),
             disk_is_full: AtomicBool::new(false),
@@ -257,17 +256,12 @@ impl Shared {
 
     /// Leaves a table alone, and counts it.
     pub(crate) fn leave_alone(&self, id: &TableId, why: &str) {
-        self.hot_bytes.fetch_sub(self.tables.leave(id, why), Ordering::Relaxed);
+        self.tables.leave(id, why);
     }
 
     /// The log in the bucket.
     pub(crate) fn bucket_log(&self) -> &BucketLog {
         self.bucket_log.get().expect("it is taken over before anything is served")
-    }
-
-    /// Publishes a table's new version and gives back the memory of the chunks that it holds.
-    pub(crate) fn publish(&self, table: &Table, state: State) {
-        self.hot_bytes.fetch_sub(table.publish(state), Ordering::Relaxed);
     }
 
     /// The wall clock of the start and the time since, nanoseconds since 1970 UTC: it does not jump. What waits and
@@ -277,13 +271,12 @@ impl Shared {
         wall_ns.saturating_add(i64::try_from(at.elapsed().as_nanos()).unwrap_or(i64::MAX))
     }
 
-    /// Whether a budget is full: log, hot buffer or disk.
+    /// Whether a budget of the disk is full: no tenant's chunk is taken. Memory has a share for each.
     pub(crate) fn is_full(&self) -> bool {
         // The segment that a lane would open next must still be within the budget.
         let wal = self.wal_bytes.load(Ordering::Relaxed) + self.options.wal_segment_bytes;
         wal > self.options.wal_bytes_max
             || self.bucket_bytes.load(Ordering::Relaxed) >= self.options.wal_bytes_max
-            || self.hot_bytes.load(Ordering::Relaxed) >= self.options.hot_bytes_max
             || self.disk_is_full.load(Ordering::Relaxed)
             || !self.reserve.is_held()
     }
@@ -300,6 +293,7 @@ impl Shared {
             options: Arc::clone(&self.options),
             rollup_writer: format!("{}-rollup", self.node).into(),
             stats: Arc::clone(&self.stats),
+            memory: Arc::clone(&self.memory),
             attempts: Arc::clone(&self.attempts),
         }
     }
@@ -460,11 +454,10 @@ impl Storage {
         let hot = waiting
             .into_iter()
             .flat_map(|(dataset, chunks)| chunks.into_iter().map(move |chunk| (dataset.clone(), chunk)))
-            .filter(|(dataset, chunk)| {
-                let folded = fold_app(&chunk.writer, dataset.as_str());
-                published.as_ref().is_none_or(|published| chunk.seq > published.state.last_seq(&folded))
+            .filter_map(|(dataset, chunk)| match &published {
+                Some(published) => unfolded(published, &chunk, dataset.as_str()),
+                None => Some(Arc::clone(&chunk.measurement)),
             })
-            .map(|(_, chunk)| Arc::clone(&chunk.measurement))
             .collect();
         let stored = latency.zip(published).map(|(table, published)| Snapshot {
             table: table.id.clone(),
@@ -521,7 +514,7 @@ impl Storage {
         Levels {
             wal_bytes: self.shared.wal_bytes.load(Ordering::Relaxed),
             bucket_bytes: self.shared.bucket_bytes.load(Ordering::Relaxed),
-            hot_bytes: self.shared.hot_bytes.load(Ordering::Relaxed),
+            hot_bytes: self.shared.memory.used(Pool::Hot),
             hot_rows: tables.iter().map(|table| table.backlog().0).sum(),
             tables: tables.len() as u64,
             files: tables.iter().map(|table| table.published().files.len() as u64).sum(),

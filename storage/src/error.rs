@@ -17,6 +17,13 @@ pub enum Kind {
         /// How long the caller should wait.
         retry_after: Duration,
     },
+    /// This tenant holds its share of a bound, and others do not: nothing was kept, try again after this time.
+    Share {
+        /// How long the caller should wait.
+        retry_after: Duration,
+    },
+    /// The input alone is more than a bound allows: refuse it for good, or split it.
+    TooLarge,
     /// A dependency does not answer: try again later.
     Unavailable,
     /// A bound of the tenant is reached: what is there already is taken, nothing new of its kind.

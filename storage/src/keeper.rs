@@ -3,6 +3,7 @@
 //! Runs on a thread and runtime of its own, below the lanes: ingest keeps its latency whatever happens here
 //! (X1). Nothing is lost when it stops; it only falls behind, and pressure then refuses ingest (B1).
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,8 +16,11 @@ use tokio::sync::watch;
 
 use crate::deployment::{Check, Shared, is_measured, latency_of};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::hot::HotChunk;
+use crate::memory::Pool;
 use crate::options::WalPlace;
 use crate::record::{Kind, Tenant};
+use crate::seal::dates::{DAYS_MAX, SEAL_DATES_MAX};
 use crate::seal::plan::{Backlog, Budget, due};
 use crate::seal::run::{seal, seal_together};
 use crate::store;
@@ -27,6 +31,9 @@ const ROUND: Duration = Duration::from_millis(200);
 
 /// How long a dependency may take to answer a readiness check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Tables that one tenant has sealed in its turn: then it is another tenant's (X2).
+pub const TURN_TABLES_MAX: usize = 16;
 
 /// Starts the keeper's thread; it ends when `stopped` turns true.
 ///
@@ -57,7 +64,8 @@ pub async fn run(shared: &Shared, stopped: &mut watch::Receiver<bool>) {
         }
         let before = (shared.stats.seals.load(Ordering::Relaxed), failures(shared));
         // A panic ends a round, not the keeper: what was not sealed is tried again.
-        if AssertUnwindSafe(round(shared, &mut budget)).catch_unwind().await.is_err() {
+        let ended = AssertUnwindSafe(round(shared, &mut budget)).catch_unwind().await;
+        if ended.is_err() {
             shared.stats.seal_failures.fetch_add(1, Ordering::Relaxed);
             tracing::error!("a round of sealing panicked");
         }
@@ -65,6 +73,10 @@ pub async fn run(shared: &Shared, stopped: &mut watch::Receiver<bool>) {
         let is_in_vain =
             shared.stats.seals.load(Ordering::Relaxed) == before.0 && failures(shared) > before.1;
         pause = if is_in_vain { (pause * 2).min(longest_pause(shared)) } else { ROUND };
+        if !is_in_vain && ended.unwrap_or(false) {
+            // Somebody's turn was too short for what waits: the next one follows at once.
+            continue;
+        }
         let _ = tokio::time::timeout(pause, stopped.changed()).await;
     }
 }
@@ -94,8 +106,9 @@ fn longest_pause(shared: &Shared) -> Duration {
     }
 }
 
-/// One look at what waits, and what is due of it sealed. Its cost is that of the tables with something hot.
-pub(crate) async fn round(shared: &Shared, budget: &mut Budget) {
+/// One look at what waits, and what is due of it sealed, one bounded turn a tenant (X2). Its cost is that of the tables
+/// with something hot. Returns whether a turn was too short for what was due.
+pub(crate) async fn round(shared: &Shared, budget: &mut Budget) -> bool {
     watch_disk(shared);
     let tables = shared.tables.waiting();
     let backlogs: Vec<Backlog<'_>> = tables
@@ -110,10 +123,17 @@ pub(crate) async fn round(shared: &Shared, budget: &mut Budget) {
     let is_log_long = log_bytes > shared.options.wal_bytes_max / 2;
     let now_ns = shared.steady_ns();
     budget.refill(now_ns);
-    for mut places in due(&backlogs, is_log_long, &shared.options, budget, now_ns) {
+    let hot_max = shared.memory.max(Pool::Hot);
+    let mut has_more = false;
+    for mut places in due(&backlogs, hot_max, is_log_long, &shared.options, budget, now_ns) {
+        has_more |= places.len() > TURN_TABLES_MAX;
+        places.truncate(TURN_TABLES_MAX);
         places.sort_unstable();
         let group: Vec<&Table> = places.iter().map(|at| &*tables[*at]).collect();
-        sealed_any |= seal_group(shared, &group, budget).await;
+        budget.served(&group[0].id.tenant);
+        let (sealed, is_short) = seal_group(shared, &group, budget).await;
+        sealed_any |= sealed;
+        has_more |= sealed && is_short;
     }
     // On a full disk trimming may have failed when nothing is left to seal.
     if sealed_any || shared.disk_is_full.load(Ordering::Relaxed) || !shared.reserve.is_held() {
@@ -121,10 +141,12 @@ pub(crate) async fn round(shared: &Shared, budget: &mut Budget) {
     } else {
         trim_bucket(shared, true).await;
     }
+    has_more && sealed_any
 }
 
-/// Seals tables of one tenant, in order of name; returns whether any of them was.
-async fn seal_group(shared: &Shared, group: &[&Table], budget: &mut Budget) -> bool {
+/// Seals tables of one tenant, in order of name; returns whether any of them was, and whether something of them waits
+/// for another turn.
+async fn seal_group(shared: &Shared, group: &[&Table], budget: &mut Budget) -> (bool, bool) {
     let failed = |what: &dyn std::fmt::Display, error: &Error| {
         shared.stats.seal_failures.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(table = %what, %error, "sealing failed and is tried again");
@@ -135,7 +157,7 @@ async fn seal_group(shared: &Shared, group: &[&Table], budget: &mut Budget) -> b
         Ok(latency) => latency,
         Err(error) => {
             failed(tenant, &error);
-            return false;
+            return (false, false);
         }
     };
     match seal_together(&shared.tools(), group, latency.as_deref(), (shared.now)()).await {
@@ -144,20 +166,23 @@ async fn seal_group(shared: &Shared, group: &[&Table], budget: &mut Budget) -> b
             let mut sealed_any = false;
             for (table, sealed) in group.iter().zip(sealed.tables) {
                 match sealed {
-                    Ok(sealed) => {
-                        note(shared, sealed);
+                    Ok(rows) => {
+                        // None: it was not its turn, or an earlier seal got in after all.
+                        if rows > 0 {
+                            note(shared, rows);
+                        }
                         sealed_any = true;
                     }
                     Err(error) => failed(&table.id, &error),
                 }
             }
-            sealed_any
+            (sealed_any, sealed.has_more)
         }
         Err(error) => {
             // What was tried has cost requests too: a store that refuses is not asked faster than one that takes.
             budget.spend(1);
             failed(tenant, &error);
-            false
+            (false, false)
         }
     }
 }
@@ -169,17 +194,16 @@ fn latency_table(shared: &Shared, tenant: &Tenant, group: &[&Table]) -> Result<O
 }
 
 /// Notes what a table's seal came to.
-fn note(shared: &Shared, (rows, freed): (u64, u64)) {
-    shared.hot_bytes.fetch_sub(freed, Ordering::Relaxed);
+fn note(shared: &Shared, rows: u64) {
     shared.stats.seals.fetch_add(1, Ordering::Relaxed);
     shared.stats.sealed_rows.fetch_add(rows, Ordering::Relaxed);
 }
 
 async fn seal_table(shared: &Shared, table: &Table) -> Result<u64> {
     let latency = latency_table(shared, &table.id.tenant, &[table])?;
-    let sealed = seal(&shared.tools(), table, latency.as_deref(), (shared.now)()).await?;
-    note(shared, sealed);
-    Ok(sealed.0)
+    let rows = seal(&shared.tools(), table, latency.as_deref(), (shared.now)()).await?;
+    note(shared, rows);
+    Ok(rows)
 }
 
 /// Deletes log segments of which every frame is in a committed table version (C3).
@@ -236,15 +260,23 @@ pub async fn flush(shared: &Shared) -> Result<u64> {
 pub async fn flush_table(shared: &Shared, table: &Table) -> Result<u64> {
     let mut rows = 0;
     // A bound by what waits now: rows that arrive meanwhile are another flush's.
-    let mut waiting = table.waiting().len();
-    while waiting > 0 && !table.waiting().is_empty() {
+    let mut last: HashMap<Arc<str>, u64> = HashMap::new();
+    let waiting = table.waiting();
+    // Each attempt seals a chunk, or some dates of one.
+    let mut attempts = waiting.len() + DAYS_MAX / SEAL_DATES_MAX;
+    for chunk in waiting {
+        let seq = last.entry(Arc::clone(&chunk.writer)).or_default();
+        *seq = (*seq).max(chunk.seq);
+    }
+    let is_left = |chunk: &Arc<HotChunk>| last.get(&chunk.writer).is_some_and(|last| chunk.seq <= *last);
+    while attempts > 0 && table.waiting().iter().any(is_left) {
         match seal_table(shared, table).await {
             Ok(sealed) => rows += sealed,
             // Once: it is given back no second time before it is made again.
             Err(error) if shared.reserve.give_back(&error) => continue,
             Err(error) => return Err(error),
         }
-        waiting -= 1;
+        attempts -= 1;
     }
     Ok(rows)
 }
@@ -275,7 +307,7 @@ pub async fn checks(shared: &Shared) -> Vec<Check> {
         WalPlace::Disk => shared.wal_bytes.load(Ordering::Relaxed),
         WalPlace::Bucket => shared.bucket_bytes.load(Ordering::Relaxed),
     };
-    let hot_bytes = shared.hot_bytes.load(Ordering::Relaxed);
+    let (hot_bytes, hot_max) = (shared.memory.used(Pool::Hot), shared.memory.max(Pool::Hot));
     let level =
         |name, bytes: u64, max: u64, is_ok| Check { name, is_ok, detail: format!("{bytes} of {max} bytes") };
     let disk = match (shared.disk_is_full.load(Ordering::Relaxed), shared.reserve.is_held()) {
@@ -290,7 +322,7 @@ pub async fn checks(shared: &Shared) -> Vec<Check> {
             options.wal_bytes_max,
             wal_bytes + options.wal_segment_bytes <= options.wal_bytes_max,
         ),
-        level("hot_buffer", hot_bytes, options.hot_bytes_max, hot_bytes < options.hot_bytes_max),
+        level("hot_buffer", hot_bytes, hot_max, hot_bytes < hot_max),
         Check { name: "disk", is_ok: disk.is_ok(), detail: disk.unwrap_or_else(|why| why).into() },
         Check {
             name: "object_store",

@@ -19,6 +19,7 @@ mod expire;
 mod faults;
 #[cfg(test)]
 mod fixture;
+mod hot;
 mod idempotency;
 pub mod inspect;
 mod keeper;

@@ -76,7 +76,7 @@ impl Storage {
             match log.checkpoint(&mut state).await {
                 Ok(()) => {
                     count += 1;
-                    self.shared.publish(&table, state);
+                    table.publish(state);
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }

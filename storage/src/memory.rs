@@ -17,6 +17,9 @@ use crate::record::Tenant;
 /// What the process holds whatever is sent: its code, runtimes, stacks, and what the allocator keeps for itself.
 pub const BASE_BYTES: u64 = 60 << 20;
 
+/// The smallest cap that a process does its work with.
+pub const MEMORY_BYTES_MIN: u64 = 128 << 20;
+
 /// What a tenant may hold of a pool for each byte that stays free. Chosen: a single tenant has three quarters.
 const GENEROSITY: u64 = 3;
 
@@ -59,14 +62,15 @@ impl Pool {
     }
 
     /// The pool's part of the cap, in hundredths. Chosen so that a body at the limits of one request is still taken
-    /// at the default cap; together they are the whole.
+    /// at the default cap, that a seal sorts a sixth of what may be hot, and that a merge takes eight files of a
+    /// seal's: with fewer each row would be written more often. Together they are the whole.
     const fn percent(self) -> u64 {
         match self {
             Self::Edge => 12,
             Self::Decode => 32,
-            Self::Hot => 26,
-            Self::Seal => 13,
-            Self::Merge => 8,
+            Self::Hot => 25,
+            Self::Seal => 12,
+            Self::Merge => 10,
             Self::Read => 7,
             Self::Kept => 2,
         }
@@ -148,6 +152,17 @@ impl Memory {
         charge.add(bytes);
         self.pools[pool as usize].used.fetch_add(bytes, Ordering::Relaxed);
         charge
+    }
+
+    /// What so many bytes more of a pool would be answered, without taking them; `None` where they would be lent.
+    #[must_use]
+    pub fn refusal(&self, pool: Pool, tenant: &Tenant, bytes: u64) -> Option<Short> {
+        let held = self.used_by(pool, tenant).saturating_add(bytes);
+        let free = self.max(pool).checked_sub(self.used(pool).saturating_add(bytes));
+        if free.is_some_and(|free| held <= free.saturating_mul(GENEROSITY)) {
+            return None;
+        }
+        Some(if free.is_some() || held > self.alone_max(pool) / 2 { Short::Share } else { Short::Whole })
     }
 
     fn empty(self: &Arc<Self>, pool: Pool, tenant: Option<&Tenant>) -> Charge {
@@ -278,6 +293,20 @@ impl Charge {
             tenant.used[self.pool as usize].fetch_sub(less, Ordering::Relaxed);
         }
         self.memory.pools[self.pool as usize].used.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// Parts with `bytes` of it, or all of it where it is less: they are given back on their own.
+    #[must_use]
+    pub fn split(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { memory: Arc::clone(&self.memory), pool: self.pool, tenant: self.tenant.clone(), bytes }
+    }
+
+    /// Counts `bytes` more that exist already, as [`Memory::count`] does.
+    pub fn count(&mut self, bytes: u64) {
+        self.add(bytes);
+        self.memory.pools[self.pool as usize].used.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Bytes that are lent.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::compact::plan::FILES_MAX;
 use crate::declared::DeclaredKeySecret;
 use crate::error::{Error, Kind, Result};
+use crate::memory::{BASE_BYTES, MEMORY_BYTES_MIN, Memory, Pool};
 
 /// Where a node's log lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +57,7 @@ pub struct Options {
     pub wal_bytes_max: u64,
     /// Rows that wait in the hot buffer of one table before they are sealed.
     pub seal_rows: u64,
-    /// Bytes that wait in the hot buffer of one table before they are sealed.
+    /// Bytes that wait in the hot buffer of one table before they are sealed; 0 = a quarter of the memory for hot rows.
     pub seal_bytes: u64,
     /// How long a row waits in the hot buffer before it is sealed, in milliseconds, as long as
     /// `seal_commits_per_minute` allows.
@@ -66,9 +67,9 @@ pub struct Options {
     /// Commits a minute of all tables together that age alone may cause: with thousands of tables that trickle,
     /// each waits longer instead, the oldest first.
     pub seal_commits_per_minute: u64,
-    /// Hot bytes of all tables together; above half of it the largest is sealed early, at it ingest
-    /// answers 503.
-    pub hot_bytes_max: u64,
+    /// How old an event time may be at most when it arrives, in days; older records are refused as `too_old`. Each UTC
+    /// date of event time is a file, so that times out of a broken clock cost more than their rows.
+    pub past_days_max: u32,
     /// Free disk bytes below which ingest answers 503 (the smaller of this and 5 % of the disk).
     pub disk_free_bytes_min: u64,
     /// Disk that is kept back for sealing on a full disk (the smaller of this and 5 % of the disk); 0 = none.
@@ -81,8 +82,8 @@ pub struct Options {
     pub compact_files_min: usize,
     /// How long a date of a table gains no file before its last small files are merged too, in milliseconds.
     pub compact_quiet_ms: u64,
-    /// Bytes of a merged file; a file of half of it is merged no more. A merge takes about three times as much
-    /// memory.
+    /// Bytes of a merged file; a file of half of it is merged no more. A merge takes up to four times as much memory;
+    /// 0 = a quarter of the memory for merges, the most that it may be.
     pub compact_bytes_target: u64,
     /// Commits of a table's log that are kept although a checkpoint covers them.
     pub log_keep_commits: u64,
@@ -124,20 +125,21 @@ impl Default for Options {
             wal_segment_bytes: 64 << 20,
             wal_bytes_max: 4 << 30,
             seal_rows: 500_000,
-            seal_bytes: 128 << 20,
+            seal_bytes: 0,
             seal_age_ms: 10_000,
             seal_age_max_ms: 3_600_000,
             // A commit is two puts: at most some $9 a day at a bucket's usual prices. A hundred commits in ten
             // seconds: up to that many tables, age is `seal_age_ms` as ever.
             seal_commits_per_minute: 600,
-            hot_bytes_max: 512 << 20,
+            // A hundred years: logs of the nineties are loaded still, clocks that count from 1900 are not believed.
+            past_days_max: 36_525,
             disk_free_bytes_min: 1 << 30,
             disk_reserve_bytes: 64 << 20,
             row_group_rows: 64 * 1024,
             checkpoint_commits: 20,
             compact_files_min: 8,
             compact_quiet_ms: 600_000,
-            compact_bytes_target: 128 << 20,
+            compact_bytes_target: 0,
             log_keep_commits: 100,
             log_keep_hours: 24,
             sweep_grace_hours: 24,
@@ -152,6 +154,18 @@ impl Default for Options {
 }
 
 impl Options {
+    /// With sizes that follow from the memory in place of 0.
+    #[must_use]
+    pub(crate) fn sized(mut self, memory: &Memory) -> Self {
+        if self.seal_bytes == 0 {
+            self.seal_bytes = memory.max(Pool::Hot) / 4;
+        }
+        if self.compact_bytes_target == 0 {
+            self.compact_bytes_target = memory.max(Pool::Merge) / 4;
+        }
+        self
+    }
+
     /// Explains the first relation between the options that cannot hold.
     ///
     /// # Errors
@@ -179,11 +193,20 @@ impl Options {
                 self.wal_bytes_max, self.wal_segment_bytes
             ));
         }
-        if self.seal_bytes > self.hot_bytes_max / 2 {
+        if self.memory_max < MEMORY_BYTES_MIN {
+            return broken(format!("memory_max {} must be at least {MEMORY_BYTES_MIN}", self.memory_max));
+        }
+        let memory = Memory::new(self.memory_max, BASE_BYTES);
+        let hot_max = memory.max(Pool::Hot);
+        if self.seal_bytes > hot_max / 2 {
             return broken(format!(
-                "seal_bytes {} must be at most half of hot_bytes_max {}",
-                self.seal_bytes, self.hot_bytes_max
+                "seal_bytes {} must be at most {}, half of the memory for hot rows: raise memory_max",
+                self.seal_bytes,
+                hot_max / 2
             ));
+        }
+        if self.past_days_max == 0 {
+            return broken("past_days_max must be at least 1".into());
         }
         if self.store_connect_timeout_ms == 0 || self.store_timeout_ms < self.store_connect_timeout_ms {
             return broken(format!(
@@ -197,11 +220,12 @@ impl Options {
         if !(2..=FILES_MAX).contains(&self.compact_files_min) {
             return broken(format!("compact_files_min must be 2 to {FILES_MAX}"));
         }
-        if self.compact_bytes_target < 1 << 20 || self.compact_bytes_target > self.hot_bytes_max {
+        let target_max = memory.max(Pool::Merge) / 4;
+        if self.compact_bytes_target > target_max || (1..1 << 20).contains(&self.compact_bytes_target) {
             return broken(format!(
-                "compact_bytes_target {} must be at least 1048576 and at most hot_bytes_max {}: a merge is held in \
-                 memory",
-                self.compact_bytes_target, self.hot_bytes_max
+                "compact_bytes_target {} must be 0, or at least 1048576 and at most {target_max}, a quarter of the memory \
+                 for merges: raise memory_max",
+                self.compact_bytes_target
             ));
         }
         if self.log_keep_hours < 2 {
@@ -220,6 +244,7 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::{Options, WalPlace};
+    use crate::memory::{BASE_BYTES, Memory, Pool};
 
     #[test]
     fn relations_that_cannot_hold_are_named() {
@@ -230,7 +255,9 @@ mod tests {
             assert!(error.context().contains(named), "{error} does not name {named}");
         };
         assert!(Options::default().validate().is_ok());
-        check(|options| options.seal_bytes = options.hot_bytes_max, "seal_bytes");
+        check(|options| options.memory_max = 1 << 20, "memory_max");
+        check(|options| options.seal_bytes = options.memory_max, "seal_bytes");
+        check(|options| options.past_days_max = 0, "past_days_max");
         check(|options| options.wal_bytes_max = options.wal_segment_bytes, "wal_bytes_max");
         check(|options| options.wal_place = WalPlace::Bucket, "node");
         check(|options| options.node = Some("../a".into()), "node");
@@ -238,6 +265,19 @@ mod tests {
         check(|options| options.compact_files_min = 1, "compact_files_min");
         check(|options| options.compact_files_min = 129, "compact_files_min");
         check(|options| options.compact_bytes_target = 1, "compact_bytes_target");
-        check(|options| options.compact_bytes_target = options.hot_bytes_max + 1, "hot_bytes_max");
+        check(|options| options.compact_bytes_target = 64 << 20, "memory_max");
+    }
+
+    // B1: what is held at once follows from the cap.
+    #[test]
+    fn sizes_follow_from_the_memory() {
+        let options = Options::default();
+        let memory = Memory::new(options.memory_max, BASE_BYTES);
+        let sized = options.clone().sized(&memory);
+        assert_eq!(sized.seal_bytes, memory.max(Pool::Hot) / 4);
+        assert_eq!(sized.compact_bytes_target, memory.max(Pool::Merge) / 4);
+        assert!(sized.validate().is_ok());
+        let chosen = Options { seal_bytes: 7, compact_bytes_target: 8, ..options }.sized(&memory);
+        assert_eq!((chosen.seal_bytes, chosen.compact_bytes_target), (7, 8));
     }
 }

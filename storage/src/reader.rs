@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 
+use crate::hot::HotChunk;
 use crate::latency::Measurement;
+use crate::memory::{Memory, Pool};
 use crate::record::fit::{Coordinates, to_rows};
 use crate::record::{Kind, TableId};
 pub use crate::segment::{Blocks, Damaged, Proofs, ProvenStore};
-use crate::table::HotChunk;
 
 /// One live data file of a table.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,38 +71,44 @@ impl Snapshot {
 /// The rows of one acknowledged chunk, as they came: a clone costs a counter. They take the columns of their table
 /// where it is known which of them are wanted ([`Self::project`]).
 #[derive(Clone, Debug)]
-pub struct HotRows(Arc<HotChunk>);
+pub struct HotRows {
+    chunk: Arc<HotChunk>,
+    /// Where a version holds a part of the chunk: which rows it does not hold.
+    left: Option<Arc<BooleanArray>>,
+}
 
 impl HotRows {
     /// The rows of a chunk that waits.
-    pub(crate) fn of(chunk: Arc<HotChunk>) -> Self {
-        Self(chunk)
+    pub(crate) fn of(chunk: Arc<HotChunk>, left: Option<BooleanArray>) -> Self {
+        Self { chunk, left: left.map(Arc::new) }
     }
 
     /// Rows that were acknowledged by the log `writer` with numbers from `first_seq`, for a snapshot made by hand.
     #[must_use]
     pub fn new(batch: RecordBatch, writer: &str, first_seq: u64) -> Self {
-        Self(Arc::new(HotChunk {
+        let bytes = batch.get_array_memory_size() as u64;
+        let chunk = HotChunk {
             writer: writer.into(),
             seq: 0,
             first_seq,
-            bytes: batch.get_array_memory_size() as u64,
             batch,
             measurement: Arc::default(),
             appended_ns: 0,
-        }))
+            charge: Memory::new(u64::MAX, 0).count(Pool::Hot, None, bytes),
+        };
+        Self::of(Arc::new(chunk), None)
     }
 
     /// How many there are.
     #[must_use]
     pub fn num_rows(&self) -> usize {
-        self.0.batch.num_rows()
+        self.left.as_ref().map_or(self.chunk.batch.num_rows(), |left| left.true_count())
     }
 
     /// Memory that they hold as they are, in bytes, columns that nobody asks for included.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        self.0.bytes
+        self.chunk.bytes()
     }
 
     /// The rows with the columns of `schema` at these places, in that order; with all of them for `None`.
@@ -125,8 +133,12 @@ impl HotRows {
     /// The rows with the columns of `wanted`, each of which is a column of their table.
     #[must_use]
     pub fn columns(&self, wanted: &SchemaRef) -> RecordBatch {
-        let at = Coordinates { writer: &self.0.writer, first_seq: self.0.first_seq };
-        to_rows(&self.0.batch, wanted, at)
+        let at = Coordinates { writer: &self.chunk.writer, first_seq: self.chunk.first_seq };
+        let rows = to_rows(&self.chunk.batch, wanted, at);
+        match &self.left {
+            None => rows,
+            Some(left) => filter_record_batch(&rows, left).expect("as many verdicts as rows"),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::faults;
 use crate::idempotency;
 use crate::latency::Measure;
 use crate::record::{Dataset, Kind, TableId, Tenant};
+use crate::seal::dates::Begun;
 use crate::seal::run::rows_app;
 use crate::store::unavailable;
 use crate::table::Table;
@@ -26,6 +27,7 @@ use crate::wal::{replay, salvage, segment};
 
 pub mod attempt;
 pub mod bucket;
+mod relieve;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -71,7 +73,7 @@ fn known_to_tables(shared: &Shared, writer: &str) -> (u64, HashMap<TableId, u64>
     let mut next_rows = HashMap::new();
     for table in shared.tables.all() {
         let state = &table.published().state;
-        last_seq = last_seq.max(state.last_seq(writer));
+        last_seq = last_seq.max(state.last_seq(writer)).max(Begun::last_seq(state, writer));
         if table.kind == Kind::Latency {
             // Durations get in before their rows: where the log is lost between, its numbers go on behind both.
             last_seq = last_seq.max(folded(state, writer));

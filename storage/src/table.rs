@@ -9,58 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use arc_swap::ArcSwap;
-use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::{Int64Type, Schema};
 
 use crate::commit::{State, TableLog};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
-use crate::latency::{Measurement, Series};
+use crate::hot::HotChunk;
 use crate::reader::{DataFile, HotRows, Snapshot};
 use crate::record::fit::Columns;
 use crate::record::{Dataset, Kind, TableId, Tenant};
-
-/// What a column of a chunk takes beside its arrays: the counters of its shared parts, and what the allocator
-/// rounds up. Measured (`longevity/hot.rs`).
-const COLUMN_BYTES: usize = 192;
-
-/// What a chunk takes beside its columns: itself, its measurement, its place in its table. Measured as well.
-const CHUNK_BYTES: usize = 1_024;
-
-/// An acknowledged chunk that waits to be sealed.
-#[derive(Debug)]
-pub struct HotChunk {
-    /// The log that holds it.
-    pub writer: Arc<str>,
-    /// Its frame there.
-    pub seq: u64,
-    /// Number of its first row.
-    pub first_seq: u64,
-    /// The fitted chunk, as logged.
-    pub batch: RecordBatch,
-    /// What was measured in it.
-    pub measurement: Arc<Measurement>,
-    /// When it was appended, nanoseconds since 1970 UTC.
-    pub appended_ns: i64,
-    /// Memory it holds.
-    pub bytes: u64,
-}
-
-/// What a chunk of these rows holds in memory, its own bookkeeping included: with one row a chunk, that is most of it.
-pub fn held_bytes(batch: &RecordBatch, measurement: &Measurement) -> u64 {
-    let series: usize = measurement
-        .series
-        .iter()
-        .map(|series| {
-            size_of::<Series>()
-                + series.source.len()
-                + series.operation.len()
-                + series.buckets.capacity() * size_of::<(u64, u32)>()
-        })
-        .sum();
-    let held = batch.get_array_memory_size() + series + batch.num_columns() * COLUMN_BYTES + CHUNK_BYTES;
-    held as u64
-}
+use crate::seal::dates::{Begun, day_of};
 
 /// A published version: what a snapshot reads.
 #[derive(Debug)]
@@ -69,6 +28,8 @@ pub struct Published {
     pub state: State,
     /// Its live files, by path.
     pub files: Vec<Arc<DataFile>>,
+    /// Chunks of many dates of which it holds the first ones: one a log at most, mostly none.
+    begun: HashMap<String, Begun>,
 }
 
 impl Published {
@@ -76,7 +37,26 @@ impl Published {
     pub fn new(state: State) -> Self {
         let mut files: Vec<_> = state.files.values().cloned().collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Self { state, files }
+        let begun = Begun::all(&state);
+        Self { state, files, begun }
+    }
+
+    /// The last UTC day of a chunk that this version holds, in days since 1970, where it holds a part of it.
+    pub fn begun(&self, chunk: &HotChunk) -> Option<i64> {
+        self.begun_as(&chunk.writer, chunk.seq)
+    }
+
+    /// As [`Self::begun`], of the chunk that an application's transactions call so.
+    pub fn begun_as(&self, app: &str, seq: u64) -> Option<i64> {
+        self.begun.get(app).filter(|begun| begun.seq == seq).map(|begun| begun.last_day)
+    }
+
+    /// Which rows of a chunk this version does not hold (A3); `None` where it holds none.
+    pub fn rest(&self, chunk: &HotChunk) -> Option<BooleanArray> {
+        let last_day = self.begun(chunk)?;
+        let times = chunk.batch.column_by_name("time_ns").expect("every chunk has its times");
+        let times = times.as_primitive::<Int64Type>().values().iter();
+        Some(times.map(|time_ns| Some(day_of(*time_ns) > last_day)).collect())
     }
 }
 
@@ -159,7 +139,7 @@ impl Table {
     /// Makes an acknowledged chunk readable.
     pub fn push(&self, chunk: Arc<HotChunk>) {
         self.hot_rows.fetch_add(chunk.batch.num_rows() as u64, Ordering::Relaxed);
-        self.hot_bytes.fetch_add(chunk.bytes, Ordering::Relaxed);
+        self.hot_bytes.fetch_add(chunk.bytes(), Ordering::Relaxed);
         let mut hot = self.hot();
         if hot.is_empty() {
             self.waiting.lock().expect("no panic happens under this lock").insert(self.id.clone());
@@ -183,28 +163,25 @@ impl Table {
         self.published.load_full()
     }
 
-    /// Publishes a new version, then removes the chunks that it holds; returns the bytes set free.
-    pub fn publish(&self, state: State) -> u64 {
+    /// Publishes a new version, then lets go of the chunks that it holds.
+    pub fn publish(&self, state: State) {
         if faults::has(Bug::ForgetBeforePublish) {
             self.hot().retain(|chunk| chunk.seq > state.last_seq(&chunk.writer) + 1);
         }
         self.published.store(Arc::new(Published::new(state)));
         let published = self.published.load();
-        let mut freed = 0;
         let mut hot = self.hot();
         hot.retain(|chunk| {
             let is_in = chunk.seq <= published.state.last_seq(&chunk.writer);
             if is_in {
-                freed += chunk.bytes;
                 self.hot_rows.fetch_sub(chunk.batch.num_rows() as u64, Ordering::Relaxed);
-                self.hot_bytes.fetch_sub(chunk.bytes, Ordering::Relaxed);
+                self.hot_bytes.fetch_sub(chunk.bytes(), Ordering::Relaxed);
             }
             !is_in
         });
         if hot.is_empty() {
             self.waiting.lock().expect("no panic happens under this lock").remove(&self.id);
         }
-        freed
     }
 
     /// The chunks and the version that together hold every acknowledged row once.
@@ -220,7 +197,12 @@ impl Table {
         let (hot, published) = self.consistent();
         // The columns after the chunks: what a chunk has is among them.
         let columns = self.columns();
-        let hot = hot.into_iter().map(HotRows::of).collect();
+        // A3: a chunk that is half sealed is read where it is not.
+        let rest = |chunk: Arc<HotChunk>| {
+            let left = published.rest(&chunk);
+            HotRows::of(chunk, left)
+        };
+        let hot = hot.into_iter().map(rest).collect();
         Snapshot {
             table: self.id.clone(),
             kind: self.kind,
@@ -250,15 +232,14 @@ impl Tables {
         Self { per_tenant_max, ..Self::default() }
     }
 
-    /// Leaves a table alone from now on; returns the bytes of memory that its chunks held.
-    pub fn leave(&self, id: &TableId, why: &str) -> u64 {
+    /// Leaves a table alone from now on, and lets go of its chunks.
+    pub fn leave(&self, id: &TableId, why: &str) {
         let mut left_alone = self.left_alone.write().expect("no panic happens under this lock");
         if left_alone.insert(id.clone(), why.to_owned()).is_none() {
             tracing::error!(table = %id, why, "this table is left alone");
         }
         self.waiting.lock().expect("no panic happens under this lock").remove(id);
-        let table = self.by_id.write().expect("no panic happens under this lock").remove(id);
-        table.map_or(0, |table| table.backlog().1)
+        self.by_id.write().expect("no panic happens under this lock").remove(id);
     }
 
     /// Why a table is left alone, where it is.

@@ -18,16 +18,20 @@ use tokio::sync::{Notify, oneshot};
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
-use crate::memory::Memory;
+use crate::hot::{HotChunk, RETRY_AFTER, frame_bytes, held_bytes, refused};
+use crate::memory::{Charge, Memory, Pool, Short};
 use crate::options::WalPlace;
 use crate::principal::Acknowledgement;
 use crate::record::{Clean, TableId, Tenant};
-use crate::table::{HotChunk, Table, held_bytes};
+use crate::table::Table;
 use crate::wal::frame::Meta;
 use crate::wal::log::{Failure, Log, Remembered};
 
-/// How long a client should wait when a budget is full. Chosen: a seal takes about this long.
-pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// What a request of one record takes of the memory for hot rows, its frame included: less is not worth a body.
+const REQUEST_BYTES: u64 = 16 << 10;
+
+/// Nanoseconds in a day.
+const DAY_NS: i64 = 86_400_000_000_000;
 
 /// How long the log may stay without a mark behind its last synced frame (F13).
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -99,6 +103,8 @@ pub(crate) struct Waiting {
     pub chunk: Arc<HotChunk>,
     /// The key that it came under.
     pub key: Option<Remembered>,
+    /// The memory of its frame, until that is written.
+    pub frame: Charge,
     /// Who waits for it.
     pub done: oneshot::Sender<Result<()>>,
 }
@@ -131,7 +137,8 @@ impl Writer {
     /// Invariant A1 rests on this function. Dropping the future does not undo the append.
     ///
     /// # Errors
-    /// `Kind::Busy` when a budget is full, or the bucket away that the level needs, and `Kind::Conflict` when the
+    /// `Kind::Busy` when a budget is full, or the bucket away that the level needs, `Kind::Share` when the tenant holds
+    /// its share of one, `Kind::TooLarge` when the chunk alone is more than that, and `Kind::Conflict` when the
     /// dataset holds another kind of rows: nothing was written. `Kind::Poisoned` when a write or sync failed and
     /// `Kind::Fenced` when another process took the log over: whether it was written is unknown until a process has
     /// read the log.
@@ -142,8 +149,8 @@ impl Writer {
         chunk: Clean,
         idempotency: Option<Idempotency>,
     ) -> Result<Receipt> {
-        if let Some(retry_after) = self.pressure() {
-            return Err(Error::new(ErrorKind::Busy { retry_after }, "a storage budget is full"));
+        if self.lane.shared.is_full() {
+            return Err(Error::new(ErrorKind::Busy { retry_after: RETRY_AFTER }, "a disk budget is full"));
         }
         let (receipt, done) = self.gather(level, table, chunk, idempotency)?;
         if level != Acknowledgement::Buffered {
@@ -165,10 +172,13 @@ impl Writer {
         self.append_at(Acknowledgement::Durable, table, chunk, idempotency).await
     }
 
-    /// The event time before which the dataset takes nothing, by its retention; `None` = every time is taken.
+    /// The event time before which the dataset takes nothing: by its retention, or `past_days_max`, whichever is
+    /// later.
     #[must_use]
     pub fn oldest_ns(&self, table: &TableId, now_ns: i64) -> Option<i64> {
-        self.lane.shared.policies.oldest_ns(table, now_ns)
+        let shared = &self.lane.shared;
+        let floor_ns = now_ns.saturating_sub(i64::from(shared.options.past_days_max).saturating_mul(DAY_NS));
+        Some(shared.policies.oldest_ns(table, now_ns).map_or(floor_ns, |oldest_ns| oldest_ns.max(floor_ns)))
     }
 
     fn gather(
@@ -185,6 +195,14 @@ impl Writer {
         let appended_ns = shared.steady_ns();
         let row_count = batch.num_rows() as u64;
         let idempotency = idempotency.map(|record| shared.keys.seal(&id.tenant, record));
+        // B1, X2: chunk and frame are counted as this tenant's before either is kept.
+        let reply_bytes = idempotency.as_ref().map_or(0, |idempotency| idempotency.reply.len());
+        let (held, framed) = (held_bytes(&batch, &measurement), frame_bytes(&batch, reply_bytes));
+        let mut charge = shared
+            .memory
+            .take(Pool::Hot, Some(&id.tenant), held + framed)
+            .map_err(|short| refused(short, held + framed))?;
+        let frame = charge.split(framed);
         if level == Acknowledgement::Object || shared.options.wal_place == WalPlace::Bucket {
             let meta = Meta {
                 table: id.clone(),
@@ -195,7 +213,8 @@ impl Writer {
                 appended_ns,
                 idempotency,
             };
-            let (first_seq, done) = shared.bucket_log().gather(table, meta, batch, measurement)?;
+            let (first_seq, done) =
+                shared.bucket_log().gather(table, meta, batch, measurement, [charge, frame])?;
             let writer = Arc::clone(shared.bucket_log().writer());
             return Ok((Receipt { writer, first_seq, row_count }, done));
         }
@@ -212,7 +231,6 @@ impl Writer {
         let seq = state.log.gather(meta, &batch)?;
         state.next_rows.insert(id.clone(), first_seq + row_count);
         let writer = Arc::clone(state.log.writer());
-        let bytes = held_bytes(&batch, &measurement);
         let measurement = Arc::new(measurement);
         let chunk = Arc::new(HotChunk {
             writer: Arc::clone(&writer),
@@ -221,10 +239,10 @@ impl Writer {
             batch,
             measurement,
             appended_ns,
-            bytes,
+            charge,
         });
         let (done, waiter) = oneshot::channel();
-        state.waiting.push(Waiting { table, chunk, key, done });
+        state.waiting.push(Waiting { table, chunk, key, frame, done });
         self.lane.due.notify_one();
         Ok((Receipt { writer, first_seq, row_count }, waiter))
     }
@@ -246,10 +264,16 @@ impl Writer {
         &self.lane.shared.memory
     }
 
-    /// How long ingest should be refused, when a budget is full right now.
+    /// Why what a tenant sends now would be refused, before anything of it is read: a budget is full
+    /// (`Kind::Busy`), or the tenant holds its share of one (`Kind::Share`).
     #[must_use]
-    pub fn pressure(&self) -> Option<Duration> {
-        self.lane.shared.is_full().then_some(RETRY_AFTER)
+    pub fn pressure(&self, tenant: &Tenant) -> Option<Error> {
+        let shared = &self.lane.shared;
+        if shared.is_full() {
+            return Some(Error::new(ErrorKind::Busy { retry_after: RETRY_AFTER }, "a disk budget is full"));
+        }
+        let short = shared.memory.refusal(Pool::Hot, tenant, REQUEST_BYTES)?;
+        Some(refused(if short == Short::Share { short } else { Short::Whole }, 0))
     }
 }
 
@@ -319,8 +343,8 @@ pub(crate) fn admit(shared: &Shared, admitted: Vec<Waiting>) {
     let now_ns = shared.steady_ns();
     shared.keys.remember(now_ns, admitted.iter().filter_map(|waiting| waiting.key.clone()));
     for waiting in admitted {
-        shared.hot_bytes.fetch_add(waiting.chunk.bytes, Ordering::Relaxed);
         waiting.table.push(waiting.chunk);
+        drop(waiting.frame);
         // A waiter that left lost its reply, not its chunk.
         let _ = waiting.done.send(Ok(()));
     }

@@ -92,12 +92,9 @@ impl Lane {
             if shared.is_draining.load(Ordering::Relaxed) {
                 return Err(Refusal::retry(503, "draining", "this process is stopping", RETRY_AFTER_S));
             }
-            match self.writer.pressure() {
+            match self.writer.pressure(&head.principal.tenant) {
                 None => Ok(accepted),
-                Some(wait) => {
-                    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
-                    Err(Refusal::retry(503, "pressure", "a disk or memory budget is full", seconds))
-                }
+                Some(error) => Err(append_refused(&error)),
             }
         });
         if let Err(refusal) = &checked {
@@ -211,10 +208,17 @@ const NEWER_RETRY_AFTER_S: u32 = 60;
 /// What an append that stored nothing means to the sender.
 fn append_refused(error: &storage::Error) -> Refusal {
     match error.kind() {
-        ErrorKind::Busy { retry_after } => {
+        ErrorKind::Busy { retry_after } | ErrorKind::Share { retry_after } => {
             let seconds = u32::try_from(retry_after.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
-            Refusal::retry(503, "pressure", error.context(), seconds)
+            let is_share = matches!(error.kind(), ErrorKind::Share { .. });
+            Refusal::retry(
+                503,
+                if is_share { "share_exceeded" } else { "pressure" },
+                error.context(),
+                seconds,
+            )
         }
+        ErrorKind::TooLarge => Refusal::new(413, "too_large", error.context()),
         ErrorKind::Conflict => Refusal::new(400, "dataset_kind", "the dataset holds another kind of records"),
         ErrorKind::Invalid => Refusal::new(400, "invalid", error.context()),
         ErrorKind::Full => Refusal::new(422, "too_many_datasets", error.context()),

@@ -285,6 +285,8 @@ fn bodies_that_cannot_be_read_are_refused() {
 fn failed_appends_tell_what_to_do() {
     for (kind, status, code) in [
         (ErrorKind::Busy { retry_after: Duration::from_millis(1_500) }, 503, "pressure"),
+        (ErrorKind::Share { retry_after: Duration::from_millis(1_500) }, 503, "share_exceeded"),
+        (ErrorKind::TooLarge, 413, "too_large"),
         (ErrorKind::Unavailable, 503, "unavailable"),
         (ErrorKind::Poisoned, 503, "unavailable"),
         (ErrorKind::Fenced, 503, "unavailable"),

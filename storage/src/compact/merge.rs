@@ -15,13 +15,19 @@ use bytes::Bytes;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
 use crate::record::Kind;
-use crate::segment::{self, Fingerprint, Writer, Written};
+use crate::segment::{self, Cost, Fingerprint, Writer, Written};
 
 /// Rows decoded at a time, of all inputs together.
 const ROWS: usize = 64 * 1024;
 
 /// Rows decoded at a time of one input, and written at a time.
 const BATCH_ROWS: usize = 8 * 1024;
+
+/// Bytes of rows decoded at a time, of all inputs together, and again as keys and as what is written.
+const BATCH_BYTES: u64 = 1 << 20;
+
+/// What a column takes while it is encoded, beside its pages.
+const COLUMN_BYTES: u64 = 16 << 10;
 
 /// A file to merge, and its bytes as the store gave them.
 #[derive(Debug)]
@@ -30,6 +36,15 @@ pub struct Input {
     pub file: Arc<DataFile>,
     /// What the store holds.
     pub bytes: Bytes,
+    /// What reading it takes.
+    pub cost: Cost,
+}
+
+/// Memory that a merge takes, in bytes: files in and out, open pages, and a batch of rows in three forms.
+pub fn merge_bytes<'a>(inputs: impl IntoIterator<Item = &'a Input>, columns: usize) -> u64 {
+    let of_input = |input: &Input| 2 * input.file.bytes + input.cost.open_bytes + input.cost.row_bytes;
+    let of_all: u64 = inputs.into_iter().map(of_input).sum();
+    of_all + 3 * BATCH_BYTES + columns as u64 * COLUMN_BYTES
 }
 
 /// One file of several.
@@ -54,8 +69,8 @@ pub enum Failed {
 
 /// Merges sorted segments of one table and date into one of the table's present columns.
 ///
-/// Holds the inputs' and the result's encoded bytes, and decoded at most 64 Ki rows or 16 MiB an input.
-/// `goes_on` is asked once a batch.
+/// Holds what [`merge_bytes`] says: the inputs' and the result's encoded bytes, and decoded at most 64 Ki rows or 1 MiB
+/// of all inputs together, but for rows that are larger alone. `goes_on` is asked once a batch.
 ///
 /// # Errors
 /// As [`Failed`] tells; nothing was written anywhere.
@@ -68,25 +83,32 @@ pub fn merge(
 ) -> Result<Merged, Failed> {
     let rows_max = inputs.iter().map(|input| input.file.rows).sum();
     let is_empty = |name: &str| inputs.iter().all(|input| is_empty(&input.file, name));
-    let mut writer = Writer::new(kind, SchemaRef::clone(schema), rows_max, is_empty, row_group_rows)
+    let bytes = inputs.iter().map(|input| input.file.bytes).sum();
+    let mut writer = Writer::new(kind, SchemaRef::clone(schema), rows_max, bytes, is_empty, row_group_rows)
         .map_err(Failed::Merge)?;
-    let batch_rows = (ROWS / inputs.len().max(1)).clamp(1, BATCH_ROWS);
+    let of_one = (ROWS / inputs.len().max(1)).clamp(1, BATCH_ROWS);
+    let bytes_of_one = BATCH_BYTES / inputs.len().max(1) as u64;
+    let batch_rows =
+        |row_bytes: u64, bytes: u64| usize::try_from(bytes / row_bytes.max(1)).unwrap_or(of_one).max(1);
+    let largest = inputs.iter().map(|input| input.cost.row_bytes).max().unwrap_or(1);
+    let written_rows = batch_rows(largest, BATCH_BYTES).min(BATCH_ROWS);
     let order = Order::new(kind, schema).map_err(Failed::Merge)?;
     let mut fingerprint = Fingerprint::default();
     let mut cursors = Vec::with_capacity(inputs.len());
     for (at, input) in inputs.into_iter().enumerate() {
-        let mut cursor = Cursor::open(input, schema, batch_rows).map_err(|error| Failed::Input(at, error))?;
+        let rows = batch_rows(input.cost.row_bytes, bytes_of_one).min(of_one);
+        let mut cursor = Cursor::open(input, schema, rows).map_err(|error| Failed::Input(at, error))?;
         cursor.advance(&order, &mut fingerprint).map_err(|error| Failed::Input(at, error))?;
         cursors.push(cursor);
     }
     let mut heap = Heap::new((0..cursors.len()).filter(|at| !cursors[*at].is_done()).collect(), &cursors);
-    let mut taken: Vec<(usize, usize)> = Vec::with_capacity(BATCH_ROWS);
+    let mut taken: Vec<(usize, usize)> = Vec::with_capacity(written_rows);
     while let Some(lowest) = heap.lowest() {
         let cursor = &mut cursors[lowest];
         taken.push((lowest, cursor.row));
         let is_last = cursor.row + 1 == cursor.batch.num_rows();
         // Rows are copied out before the batch that holds them is replaced.
-        if is_last || taken.len() == BATCH_ROWS {
+        if is_last || taken.len() == written_rows {
             if !goes_on() {
                 return Err(Failed::Stopped);
             }

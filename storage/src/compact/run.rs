@@ -12,14 +12,16 @@ use std::sync::{Arc, Mutex};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
-use super::merge::{Failed, Input, Merged, merge};
+use super::merge::{Failed, Input, Merged, merge, merge_bytes};
 use super::plan::{File, Plan, plan};
 use crate::commit::{Change, Operation};
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
+use crate::memory::{Charge, Pool, Short};
 use crate::reader::DataFile;
 use crate::record::TableId;
+use crate::seal::files::lend;
 use crate::segment::{self, Fingerprint};
 use crate::table::Table;
 
@@ -96,8 +98,15 @@ pub async fn compact(shared: &Shared, goes_on: impl Fn() -> bool) -> bool {
         Ok(()) | Err(Failed::Stopped) => return true,
         Err(failed) => failed,
     };
-    shared.stats.compaction_failures.fetch_add(1, Ordering::Relaxed);
+    if !matches!(&failed, Failed::Input(_, error) if error.kind() == ErrorKind::TooLarge) {
+        shared.stats.compaction_failures.fetch_add(1, Ordering::Relaxed);
+    }
     match failed {
+        Failed::Input(at, error) if error.kind() == ErrorKind::TooLarge => {
+            memory.set_aside(&table.id, &files[at].path);
+            tracing::info!(table = %table.id, file = files[at].path, %error, "a file stays as it is: not merged");
+            return true;
+        }
         Failed::Input(at, error) => {
             shared.stats.damaged_files.fetch_add(1, Ordering::Relaxed);
             memory.set_aside(&table.id, &files[at].path);
@@ -121,7 +130,7 @@ pub async fn compact(shared: &Shared, goes_on: impl Fn() -> bool) -> bool {
 
 /// Whether ingest needs what a merge would take: three quarters of the hot buffer, or a budget that is full.
 fn is_pressed(shared: &Shared) -> bool {
-    shared.is_full() || shared.hot_bytes.load(Ordering::Relaxed) >= shared.options.hot_bytes_max / 4 * 3
+    shared.is_full() || shared.memory.used(Pool::Hot) >= shared.memory.max(Pool::Hot) / 4 * 3
 }
 
 /// Looks through all tables; returns the files of the merge that takes the most away.
@@ -197,7 +206,13 @@ async fn replace(
     let columns = table.columns();
     let schema = columns.schema();
     faults::reach("compact.before_read").await.map_err(Failed::Merge)?;
+    // B1: files in and out before they are read, the rest by what their footers say.
+    let encoded = 2 * files.iter().map(|file| file.bytes).sum::<u64>();
+    let mut charge = lend(&shared.memory, Pool::Merge, encoded).await.map_err(Failed::Merge)?;
     let mut inputs = get(shared, &root, files).await?;
+    let fits = fitting(shared.memory.max(Pool::Merge), &mut charge, &inputs, schema.fields().len())?;
+    inputs.truncate(fits);
+    let files = &files[..fits];
     if faults::has(Bug::CompactionDropsRow) {
         inputs.pop();
     }
@@ -234,13 +249,46 @@ async fn replace(
         guards: Vec::new(),
         now_ms: (shared.now)() / 1_000_000,
     };
-    if commit(shared, table, &change).await.map_err(Failed::Merge)? {
+    if commit(table, &change).await.map_err(Failed::Merge)? {
         shared.stats.compactions.fetch_add(1, Ordering::Relaxed);
         shared.stats.compacted_files.fetch_add(files.len() as u64, Ordering::Relaxed);
     } else {
         tracing::info!(table = %table.id, "another writer removed files first: their merge is dropped");
     }
     Ok(())
+}
+
+/// How many of the inputs, two at least, are merged within the memory for that, which is taken here.
+///
+/// A file that does not fit with its neighbour is left alone: it is as large as this machine merges.
+pub(super) fn fitting(
+    pool: u64,
+    charge: &mut Charge,
+    inputs: &[Input],
+    columns: usize,
+) -> Result<usize, Failed> {
+    let mut fits = inputs.len();
+    loop {
+        let bytes = merge_bytes(&inputs[..fits], columns);
+        let more = bytes.saturating_sub(charge.bytes());
+        match charge.grow(more) {
+            Ok(()) => {
+                charge.shrink_to(bytes);
+                return Ok(fits);
+            }
+            Err(_) if fits > 2 => fits = (fits / 2).max(2),
+            Err(Short::Never { .. }) => {
+                // The larger of the two: the plan has them by size.
+                let text =
+                    format!("merging it takes {bytes} bytes of the {pool} for merges: raise memory_max");
+                return Err(Failed::Input(fits - 1, Error::new(ErrorKind::TooLarge, text)));
+            }
+            Err(_) => {
+                let text = "the memory for merges is lent to others";
+                return Err(Failed::Merge(Error::new(ErrorKind::Unavailable, text)));
+            }
+        }
+    }
 }
 
 /// The inputs' bytes. A file that is gone or of another length is damaged; a store that does not answer is not.
@@ -264,7 +312,8 @@ async fn get(shared: &Shared, root: &str, files: &[Arc<DataFile>]) -> Result<Vec
             return Err(damaged("its length is not what was committed"));
         }
         let bytes = result.bytes().await.map_err(unavailable)?;
-        inputs.push(Input { file: Arc::clone(file), bytes });
+        let cost = segment::Cost::of(&file.path, &bytes).map_err(|error| Failed::Input(at, error))?;
+        inputs.push(Input { file: Arc::clone(file), bytes, cost });
     }
     Ok(inputs)
 }
@@ -282,11 +331,10 @@ fn same_rows(files: &[Arc<DataFile>], merged: Fingerprint) -> Result<()> {
 /// Commits and publishes; `false` where another writer removed one of the files first.
 ///
 /// The table's log is held for the commit alone: a seal never waits for a merge.
-async fn commit(shared: &Shared, table: &Table, change: &Change) -> Result<bool> {
+async fn commit(table: &Table, change: &Change) -> Result<bool> {
     let log = table.log.lock().await;
     let committed = log.commit(table.published().state.clone(), change).await?;
     // A checkpoint is left to the next seal: a thread of low priority must not hold the log for long.
-    let freed = table.publish(committed.state);
-    shared.hot_bytes.fetch_sub(freed, Ordering::Relaxed);
+    table.publish(committed.state);
     Ok(committed.is_in)
 }

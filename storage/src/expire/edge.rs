@@ -11,7 +11,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::memory::{Memory, Pool};
 use crate::reader::DataFile;
+use crate::seal::files::lend;
 use crate::segment::{self, Fingerprint, Writer};
 use crate::store::unavailable;
 use crate::table::Table;
@@ -19,11 +21,21 @@ use crate::table::Table;
 /// Rows decoded at once: bounds what counting holds in memory (B1).
 const BATCH_ROWS: usize = 8_192;
 
+/// Bytes of rows decoded at once.
+const BATCH_BYTES: u64 = 1 << 20;
+
 /// How many rows of a file lie before the cutoff.
 ///
 /// # Errors
 /// `Kind::Unavailable` when the store does not answer, `Kind::Corrupt` when the file is not what was committed.
-pub async fn count(store: &dyn ObjectStore, root: &str, file: &DataFile, cutoff_ns: i64) -> Result<u64> {
+pub async fn count(
+    memory: &Arc<Memory>,
+    store: &dyn ObjectStore,
+    root: &str,
+    file: &DataFile,
+    cutoff_ns: i64,
+) -> Result<u64> {
+    let _charge = lend(memory, Pool::Merge, file.bytes).await?;
     let bytes = get(store, root, file).await?;
     let file = file.clone();
     let times = Arc::new(Schema::new(vec![Field::new("time_ns", arrow::datatypes::DataType::Int64, true)]));
@@ -57,7 +69,13 @@ pub async fn rewrite(
     cutoff_ns: i64,
 ) -> Result<DataFile> {
     let root = table.id.prefix();
+    let mut charge = lend(&shared.memory, Pool::Merge, 2 * file.bytes).await?;
     let bytes = get(&*shared.store, &root, file).await?;
+    // It must go whatever it takes: what its footer says comes on top.
+    let cost = segment::Cost::of(&file.path, &bytes)?;
+    charge.count(cost.open_bytes + 2 * BATCH_BYTES);
+    let batch_rows = usize::try_from(BATCH_BYTES / cost.row_bytes.max(1)).unwrap_or(BATCH_ROWS);
+    let batch_rows = batch_rows.clamp(1, BATCH_ROWS);
     let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let date = folder.strip_prefix("date=").ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, format!("segment {} lies in the folder of no date", file.path))
@@ -69,9 +87,10 @@ pub async fn rewrite(
         move || {
             let bug = |error| Error::new(ErrorKind::Bug, "rows do not filter").with_source(error);
             // How many of a column's values are left is known only at the end.
-            let mut writer = Writer::new(kind, Arc::clone(&schema), old.rows, |_| false, row_group_rows)?;
+            let mut writer =
+                Writer::new(kind, Arc::clone(&schema), old.rows, old.bytes, |_| false, row_group_rows)?;
             let mut kept = Fingerprint::default();
-            for batch in segment::read(&old, bytes, &schema, BATCH_ROWS)? {
+            for batch in segment::read(&old, bytes, &schema, batch_rows)? {
                 let batch = batch?;
                 let batch = filter_record_batch(&batch, &is_kept(&batch, cutoff_ns)).map_err(bug)?;
                 kept.add(&batch);

@@ -173,7 +173,7 @@ async fn look(shared: &Shared, table: &Table, cutoff_ns: i64) -> Result<(Expiry,
         expiry.note(&file, file.rows);
     }
     for file in plan.edge {
-        let rows = edge::count(&*shared.store, &root, &file, cutoff_ns).await?;
+        let rows = edge::count(&shared.memory, &*shared.store, &root, &file, cutoff_ns).await?;
         if rows > 0 {
             expiry.note(&file, rows);
         }
@@ -228,7 +228,7 @@ async fn act(
         }
         let committed = log.commit(table.published().state.clone(), &change).await?;
         faults::reach("expire.before_publish").await?;
-        shared.publish(table, committed.state);
+        table.publish(committed.state);
         if committed.is_in {
             return Ok(Ok(expiry));
         }

@@ -14,6 +14,19 @@ pub const WINDOW_NS: i64 = 60_000_000_000;
 /// `_other` (B1).
 pub const SERIES_MAX: usize = 4_096;
 
+/// Minutes that one chunk may open beyond that, each with an `_other`; the rest is counted under the `_other` of the
+/// first minute of its day (B1).
+pub const OTHER_SERIES_MAX: usize = 2_048;
+
+/// Bytes of names that one chunk's series may hold; the rest is counted under `_other` (B1).
+pub const NAME_BYTES_MAX: usize = 1 << 20;
+
+/// The source and operation of series that have no room of their own.
+pub const OTHER: &str = "_other";
+
+/// Length of a day, in nanoseconds.
+const DAY_NS: i64 = 1_440 * WINDOW_NS;
+
 /// The longest duration that is told apart, in nanoseconds: 24 hours. Longer ones count as this.
 pub const DURATION_NS_MAX: u64 = 24 * 3_600 * 1_000_000_000;
 
@@ -41,11 +54,29 @@ pub struct Series {
     pub buckets: Vec<(u64, u32)>,
 }
 
+impl Series {
+    /// What tells series apart, in the order of windows.
+    pub(super) fn key(&self) -> (i64, &str, &str, bool) {
+        (self.window_start_ns, &self.source, &self.operation, self.is_error)
+    }
+}
+
 /// What one chunk contributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measurement {
     /// The chunk's series.
     pub series: Vec<Series>,
+}
+
+impl Measurement {
+    /// Memory that it holds, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let of_one = |series: &Series| {
+            series.source.len() + series.operation.len() + series.buckets.capacity() * size_of::<(u64, u32)>()
+        };
+        self.series.capacity() * size_of::<Series>() + self.series.iter().map(of_one).sum::<usize>()
+    }
 }
 
 /// Collects durations of one chunk. Reused by its lane: nothing is allocated for a series seen before.
@@ -54,6 +85,7 @@ pub struct Recorder {
     series: Vec<Series>,
     index: HashMap<SeriesKey, usize>,
     last: Option<usize>,
+    name_bytes: usize,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -84,21 +116,35 @@ impl Recorder {
                 return last;
             }
         }
-        let (source, operation) =
-            if self.series.len() >= SERIES_MAX { ("_other", "_other") } else { (source, operation) };
-        let key = SeriesKey { source: source.into(), operation: operation.into(), is_error, window_start_ns };
-        let next = self.series.len();
-        let at = *self.index.entry(key).or_insert(next);
-        if at == next {
-            self.series.push(Series {
-                source: source.into(),
-                operation: operation.into(),
-                is_error,
-                window_start_ns,
-                buckets: Vec::new(),
-            });
+        let mut key =
+            SeriesKey { source: source.into(), operation: operation.into(), is_error, window_start_ns };
+        let mut known = self.index.get(&key).copied();
+        let bytes = source.len() + operation.len();
+        if known.is_none() && (self.series.len() >= SERIES_MAX || self.name_bytes + bytes > NAME_BYTES_MAX) {
+            key = SeriesKey { source: OTHER.into(), operation: OTHER.into(), ..key };
+            known = self.index.get(&key).copied();
+            if known.is_none() && self.series.len() >= SERIES_MAX + OTHER_SERIES_MAX {
+                // Days are few: records that are too old or too new are refused.
+                key.window_start_ns = window_start_ns.div_euclid(DAY_NS) * DAY_NS;
+                known = self.index.get(&key).copied();
+            }
         }
+        let at = known.unwrap_or_else(|| self.open(key));
         self.last = Some(at);
+        at
+    }
+
+    fn open(&mut self, key: SeriesKey) -> usize {
+        let at = self.series.len();
+        self.name_bytes += key.source.len() + key.operation.len();
+        self.series.push(Series {
+            source: key.source.clone(),
+            operation: key.operation.clone(),
+            is_error: key.is_error,
+            window_start_ns: key.window_start_ns,
+            buckets: Vec::new(),
+        });
+        self.index.insert(key, at);
         at
     }
 
@@ -106,6 +152,7 @@ impl Recorder {
     pub fn take(&mut self) -> Measurement {
         self.index.clear();
         self.last = None;
+        self.name_bytes = 0;
         let mut series = std::mem::take(&mut self.series);
         for one in &mut series {
             one.buckets.sort_unstable();
@@ -116,7 +163,9 @@ impl Recorder {
                 }
                 same
             });
+            one.buckets.shrink_to_fit();
         }
+        series.shrink_to_fit();
         Measurement { series }
     }
 }
@@ -131,7 +180,7 @@ fn three_digits(value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Recorder, three_digits};
+    use super::{NAME_BYTES_MAX, OTHER_SERIES_MAX, Recorder, SERIES_MAX, WINDOW_NS, three_digits};
 
     #[test]
     fn rounding_is_that_of_the_histogram() {
@@ -150,5 +199,28 @@ mod tests {
         let measurement = recorder.take();
         let count: u32 = measurement.series.iter().flat_map(|s| &s.buckets).map(|(_, n)| n).sum();
         assert_eq!((measurement.series.len(), count), (4_097, 5_000));
+    }
+
+    fn check_bound(record: impl Fn(&mut Recorder, i64), series_max: usize) -> usize {
+        let mut recorder = Recorder::default();
+        (0..20_000).for_each(|at| record(&mut recorder, at));
+        let measurement = recorder.take();
+        let count: u32 = measurement.series.iter().flat_map(|s| &s.buckets).map(|(_, n)| n).sum();
+        assert_eq!(count, 20_000, "every duration counts");
+        assert!(measurement.series.len() <= series_max, "{}", measurement.series.len());
+        measurement.held_bytes()
+    }
+
+    // B1: neither names nor minutes make a chunk's measurement larger than a bound.
+    #[test]
+    fn minutes_and_names_past_their_bounds_are_counted_under_other() {
+        let minutes = SERIES_MAX + OTHER_SERIES_MAX + 20_000 / 1_440 + 1;
+        check_bound(|recorder, at| recorder.record("a", "b", false, at * WINDOW_NS, 5), minutes);
+        let long = "n".repeat(4_096);
+        let held = check_bound(
+            |recorder, at| recorder.record("a", &format!("{long}{at}"), false, 0, 5),
+            NAME_BYTES_MAX / 4_096 + 1,
+        );
+        assert!(held < 2 * NAME_BYTES_MAX, "{held}");
     }
 }

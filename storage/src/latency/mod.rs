@@ -6,5 +6,6 @@
 
 mod measurement;
 pub(crate) mod rollup;
+mod sparse;
 
 pub use measurement::{Measure, Measurement, Recorder, Series, WINDOW_NS, new_histogram};

@@ -19,6 +19,7 @@ use crate::disk::LocalDisk;
 use crate::fixture::{HOUR, run};
 use crate::keeper;
 use crate::latency::{Measurement, Recorder};
+use crate::memory::Pool;
 use crate::options::Options;
 use crate::policies::Rules;
 use crate::principal::Acknowledgement;
@@ -149,7 +150,7 @@ fn thousands_of_tables_trickle() {
                 }
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
-                hot_max = hot_max.max(shared.hot_bytes.load(Ordering::Relaxed));
+                hot_max = hot_max.max(shared.memory.used(Pool::Hot));
                 pass(Duration::from_secs(1)).await;
                 keeper::round(&shared, &mut budget).await;
                 let oldest = shared.tables.waiting().iter().filter_map(|table| table.backlog().2).min();
@@ -172,7 +173,7 @@ fn thousands_of_tables_trickle() {
                 memory_bytes("VmRSS"),
                 memory_bytes("VmHWM"),
             );
-            assert!(hot_max <= shared.options.hot_bytes_max);
+            assert!(hot_max <= shared.memory.max(Pool::Hot));
             let budgeted = shared.options.seal_commits_per_minute * 61;
             assert!(commits <= budgeted, "{commits} seals of {budgeted}");
         }

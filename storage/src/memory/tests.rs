@@ -44,7 +44,7 @@ fn the_heavy_one_is_refused_first() {
     assert!(memory.used_by(Pool::Hot, &tenant("heavy")) <= memory.alone_max(Pool::Hot));
     // Three more heavy ones, and still there is room for one who comes last.
     let others = ["b", "c", "d"].map(|name| fill(&memory, Pool::Hot, name, 100));
-    let late = memory.take(Pool::Hot, Some(&tenant("late")), 100).expect("there is room for one more");
+    let late = memory.take(Pool::Hot, Some(&tenant("late")), 10).expect("there is room for one more");
     assert_eq!(memory.refused(Pool::Hot).1, 0);
     drop((heavy, others, late));
     assert_eq!(memory.used(Pool::Hot), 0);
@@ -98,4 +98,31 @@ fn threads_together_never_exceed_the_pool() {
         }
     });
     assert_eq!(memory.used(Pool::Edge), 0);
+}
+
+#[test]
+fn a_part_of_a_charge_is_given_back_on_its_own() {
+    let memory = Memory::new(CAP, 0);
+    let mut whole = memory.take(Pool::Hot, Some(&tenant("a")), 100).unwrap();
+    let part = whole.split(30);
+    assert_eq!((whole.bytes(), part.bytes(), memory.used_by(Pool::Hot, &tenant("a"))), (70, 30, 100));
+    drop(part);
+    assert_eq!((memory.used(Pool::Hot), memory.used_by(Pool::Hot, &tenant("a"))), (70, 70));
+    assert_eq!(whole.split(1_000).bytes(), 70);
+    whole.count(5);
+    assert_eq!(memory.used(Pool::Hot), 5);
+}
+
+// X2: asked before a body is read.
+#[test]
+fn what_would_be_refused_is_known_before() {
+    let memory = Memory::new(CAP, 0);
+    assert_eq!(memory.refusal(Pool::Hot, &tenant("heavy"), 1), None);
+    let (heavy, short) = fill(&memory, Pool::Hot, "heavy", 1);
+    assert_eq!((short, memory.refusal(Pool::Hot, &tenant("heavy"), 1)), (Short::Share, Some(Short::Share)));
+    assert_eq!(memory.refusal(Pool::Hot, &tenant("light"), 1), None);
+    let _rest = memory.count(Pool::Hot, None, memory.max(Pool::Hot) - memory.used(Pool::Hot));
+    assert_eq!(memory.refusal(Pool::Hot, &tenant("light"), 1), Some(Short::Whole));
+    assert_eq!(memory.refusal(Pool::Hot, &tenant("heavy"), 1), Some(Short::Share));
+    drop(heavy);
 }

@@ -8,13 +8,14 @@ use std::sync::atomic::Ordering;
 use arrow::array::RecordBatch;
 
 use super::attempt::Step;
-use super::known_to_tables;
+use super::{known_to_tables, relieve};
 use crate::deployment::{Recovery, Shared};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
+use crate::hot::{HotChunk, held_bytes};
 use crate::latency::{Measure, Measurement};
+use crate::memory::Pool;
 use crate::record::TableId;
-use crate::table::{HotChunk, held_bytes};
 use crate::wal::frame::{Envelope, Meta};
 use crate::wal::log::Remembered;
 
@@ -94,10 +95,11 @@ impl<'a> Take<'a> {
         }
         let batch = table.fit(batch);
         let measurement = Arc::new(self.measured(seq, meta, &batch));
+        // It was acknowledged: what it holds is counted whatever the budget says, and sealed where that is much.
         let bytes = held_bytes(&batch, &measurement);
+        let charge = shared.memory.count(Pool::Hot, Some(&meta.table.tenant), bytes);
         recovery.chunks += 1;
         recovery.rows += meta.row_count;
-        shared.hot_bytes.fetch_add(bytes, Ordering::Relaxed);
         table.push(Arc::new(HotChunk {
             writer: Arc::clone(&self.writer),
             seq,
@@ -105,9 +107,9 @@ impl<'a> Take<'a> {
             measurement,
             batch,
             appended_ns: meta.appended_ns,
-            bytes,
+            charge,
         }));
-        Ok(())
+        relieve::seal_above_half(shared)
     }
 
     /// What is measured in a chunk; nothing where that panics, or ended starts before: the rows are readable without.

@@ -1,6 +1,16 @@
 //! From hot chunks to files that a table version names.
 //!
-//! `plan` decides from plain numbers which tables are due; `run` does the work.
+//! `plan` decides from plain numbers which tables are due, `share` how much of one a commit takes; `run` does the
+//! work: `fold` brings durations into the latency table, `files` rows into files, `sorted` their order. `dates` tells
+//! how far a chunk of many dates is.
 
+pub mod dates;
+pub mod files;
+pub mod fold;
 pub mod plan;
 pub mod run;
+mod share;
+mod sorted;
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,15 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::keeper::TURN_TABLES_MAX;
 use crate::options::Options;
 use crate::record::Tenant;
 
 /// Nanoseconds in a minute.
 const MINUTE_NS: u128 = 60_000_000_000;
+
+/// Tenants whose turns are remembered.
+const TENANTS_MAX: usize = 10_000;
 
 /// A table's backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +31,28 @@ pub struct Backlog<'a> {
 }
 
 /// Commits that seals by age may make now: what the last minute left of `seal_commits_per_minute`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Budget {
     per_minute: u64,
     /// In commits times nanoseconds a minute, so that it grows by whole numbers.
     credit: u128,
     refilled_ns: Option<i64>,
+    /// When each tenant had its last turn, in turns.
+    turns: HashMap<Tenant, u64>,
+    turn: u64,
 }
 
 impl Budget {
     /// A budget of which nothing is spent.
     #[must_use]
     pub fn full(per_minute: u64) -> Self {
-        Self { per_minute, credit: u128::from(per_minute) * MINUTE_NS, refilled_ns: None }
+        Self {
+            per_minute,
+            credit: u128::from(per_minute) * MINUTE_NS,
+            refilled_ns: None,
+            turns: HashMap::new(),
+            turn: 0,
+        }
     }
 
     /// Lets time pass. A clock that jumped back gives nothing and takes nothing.
@@ -61,6 +74,20 @@ impl Budget {
     pub fn spend(&mut self, commits: u64) {
         self.credit = self.credit.saturating_sub(u128::from(commits) * MINUTE_NS);
     }
+
+    /// Notes that a tenant has its turn: those who had theirs longer ago come before it next time (X2).
+    pub fn served(&mut self, tenant: &Tenant) {
+        if self.turns.len() >= TENANTS_MAX {
+            // Whoever is forgotten comes early once.
+            self.turns.clear();
+        }
+        self.turn += 1;
+        self.turns.insert(tenant.clone(), self.turn);
+    }
+
+    fn last_turn(&self, tenant: &Tenant) -> u64 {
+        self.turns.get(tenant).copied().unwrap_or(0)
+    }
 }
 
 /// What is due of one tenant, as places in the list of backlogs.
@@ -76,20 +103,31 @@ struct Group<'a> {
 }
 
 /// The places in `backlogs` of the tables to seal, those of one tenant together: the largest that cannot wait
-/// first, then by age the oldest, as many as `budget` has commits for.
+/// first, then by age those whose tenant waits longest for a turn, as many as `budget` has commits for. Of one tenant
+/// what cannot wait stands first, then the oldest: its turn may be shorter than its list.
 ///
-/// Rows, bytes and `seal_age_max_ms` are never held back. Above half of `hot_bytes_max` the largest are sealed
+/// Rows, bytes and `seal_age_max_ms` are never held back. Above half of `hot_max` bytes the largest are sealed
 /// until it is half; above half of `wal_bytes_max`, given as `is_log_long`, those are whose oldest chunk keeps
 /// the log from being trimmed at its beginning.
 #[must_use]
 pub fn due(
     backlogs: &[Backlog<'_>],
+    hot_max: u64,
     is_log_long: bool,
     options: &Options,
     budget: &Budget,
     now_ns: i64,
 ) -> Vec<Vec<usize>> {
-    let mut groups = groups(backlogs, is_log_long, options, now_ns);
+    let mut groups = groups(backlogs, hot_max, is_log_long, options, now_ns);
+    for group in &mut groups {
+        for places in [&mut group.urgent, &mut group.aged] {
+            if places.len() > TURN_TABLES_MAX {
+                places.sort_by_key(|at| backlogs[*at].oldest_ns);
+            }
+        }
+        // A turn has no more: what it cannot seal must not be paid for, nor hold back others.
+        group.aged.truncate(TURN_TABLES_MAX);
+    }
     let largest = |group: &Group<'_>| group.urgent.iter().map(|at| backlogs[*at].bytes).max();
     // Tenants tell apart what is equal: the order is the same in every run.
     groups.sort_by_key(|group| (std::cmp::Reverse(largest(group)), group.oldest_ns, group.tenant));
@@ -97,7 +135,10 @@ pub fn due(
     let urgent = groups.iter().map(|group| commits(backlogs, &group.urgent)).sum();
     left = left.saturating_sub(urgent);
     let mut rising: Vec<usize> = (0..groups.len()).filter(|at| !groups[*at].aged.is_empty()).collect();
-    rising.sort_by_key(|at| (groups[*at].oldest_ns, groups[*at].tenant));
+    rising.sort_by_key(|at| {
+        let group = &groups[*at];
+        (budget.last_turn(group.tenant), group.oldest_ns, group.tenant)
+    });
     let mut rising = rising.into_iter();
     for at in rising.by_ref() {
         let group = &mut groups[at];
@@ -119,7 +160,13 @@ pub fn due(
         .collect()
 }
 
-fn groups<'a>(backlogs: &[Backlog<'a>], is_log_long: bool, options: &Options, now_ns: i64) -> Vec<Group<'a>> {
+fn groups<'a>(
+    backlogs: &[Backlog<'a>],
+    hot_max: u64,
+    is_log_long: bool,
+    options: &Options,
+    now_ns: i64,
+) -> Vec<Group<'a>> {
     let ns = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
     let age_ns = ns(options.seal_age_ms);
     let age_max_ns = ns(options.seal_age_max_ms).max(age_ns);
@@ -127,7 +174,7 @@ fn groups<'a>(backlogs: &[Backlog<'a>], is_log_long: bool, options: &Options, no
     let newest = backlogs.iter().filter_map(|backlog| backlog.oldest_ns).max();
     // The older half of the time between: one table a round would not keep up with thousands that trickle.
     let pins = oldest.zip(newest).map(|(oldest, newest)| oldest + (newest - oldest) / 2);
-    let pressing = pressing(backlogs, options.hot_bytes_max / 2);
+    let pressing = pressing(backlogs, hot_max / 2);
     let mut groups: Vec<Group<'a>> = Vec::new();
     let mut places: HashMap<&Tenant, usize> = HashMap::new();
     for (at, backlog) in backlogs.iter().enumerate() {
@@ -180,7 +227,8 @@ fn commits(backlogs: &[Backlog<'_>], tables: &[usize]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Backlog, Budget, due};
+    use super::{Backlog, Budget, TENANTS_MAX, due};
+    use crate::keeper::TURN_TABLES_MAX;
     use crate::options::Options;
     use crate::record::Tenant;
 
@@ -190,7 +238,6 @@ mod tests {
             seal_bytes: 1_000,
             seal_age_ms: 1,
             seal_age_max_ms: 10,
-            hot_bytes_max: 3_000,
             ..Options::default()
         }
     }
@@ -210,7 +257,7 @@ mod tests {
                 oldest_ns: *oldest_ns,
             })
             .collect();
-        let found = due(&backlogs, false, &options(), &Budget::full(600), now_ns);
+        let found = due(&backlogs, 3_000, false, &options(), &Budget::full(600), now_ns);
         assert_eq!(found.concat(), expected, "{backlogs:?}");
     }
 
@@ -233,8 +280,9 @@ mod tests {
             |oldest_ns| Backlog { tenant: &tenant, is_measured: false, rows: 1, bytes: 1, oldest_ns };
         let backlogs = [backlog(Some(100)), backlog(None), backlog(Some(40)), backlog(Some(0))];
         let spent = Budget::full(0);
-        assert_eq!(due(&backlogs, true, &Options::default(), &spent, 100), [[2, 3]]);
-        assert!(due(&backlogs, false, &Options::default(), &spent, 100).is_empty());
+        let options = Options { seal_bytes: 1_000, ..Options::default() };
+        assert_eq!(due(&backlogs, 3_000, true, &options, &spent, 100), [[2, 3]]);
+        assert!(due(&backlogs, 3_000, false, &options, &spent, 100).is_empty());
     }
 
     /// Tables of tenant `a`, `b`, …, measured or not, by the time of their oldest row.
@@ -251,7 +299,7 @@ mod tests {
                 oldest_ns: Some(*oldest_ns),
             })
             .collect();
-        let found = due(&backlogs, false, &options(), &Budget::full(per_minute), now_ns);
+        let found = due(&backlogs, 3_000, false, &options(), &Budget::full(per_minute), now_ns);
         assert_eq!(found, expected, "{tables:?} with {per_minute} commits");
     }
 
@@ -270,6 +318,38 @@ mod tests {
         // Nothing waits longer than the most.
         let stuck = [("a", false, 0), ("b", false, 1), ("b", true, 2)];
         check_budget(&stuck, 1, 10_000_001, &[&[0], &[1]]);
+    }
+
+    // X2: a budget that is short is shared in turns, whoever has the oldest rows.
+    #[test]
+    fn who_waits_longest_for_a_turn_is_next() {
+        let (heavy, light) = (Tenant::parse("heavy").unwrap(), Tenant::parse("light").unwrap());
+        let backlog = |tenant, oldest_ns| Backlog {
+            tenant,
+            is_measured: false,
+            rows: 1,
+            bytes: 1,
+            oldest_ns: Some(oldest_ns),
+        };
+        let mut backlogs: Vec<_> = (0..1_000).map(|at| backlog(&heavy, at)).collect();
+        backlogs.push(backlog(&light, 5_000));
+        let mut budget = Budget::full(TURN_TABLES_MAX as u64);
+        let found = |budget: &Budget| due(&backlogs, 1 << 30, false, &options(), budget, 1_005_000);
+        assert_eq!(found(&budget), [(0..TURN_TABLES_MAX).collect::<Vec<_>>()], "the oldest of all first");
+        budget.served(&heavy);
+        assert_eq!(found(&budget), [vec![1_000]], "then the other tenant");
+        budget.served(&light);
+        assert_eq!(found(&budget).len(), 1);
+    }
+
+    // B1
+    #[test]
+    fn no_more_tenants_are_remembered_than_the_bound() {
+        let mut budget = Budget::full(1);
+        for at in 0..TENANTS_MAX * 2 {
+            budget.served(&Tenant::parse(&format!("t{at}")).unwrap());
+            assert!(budget.turns.len() <= TENANTS_MAX);
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Parquet files: the only place that knows Parquet's layout.
 //!
 //! `write` encodes sorted rows, `sort` says in which order, `statistics` what the log keeps of them; `read`
-//! decodes, `blocks` and `proven` prove what is read in parts, `check` compares what was encoded with what went in, by the `fingerprint`; `put` names a file and
+//! decodes, `cost` tells what that takes, `blocks` and `proven` prove what is read in parts, `check` compares what was
+//! encoded with what went in, by the `fingerprint`; `put` names a file and
 //! brings it into the store.
 
 mod blocks;
 mod check;
+mod cost;
 mod fingerprint;
 mod proven;
 mod put;
@@ -16,11 +18,14 @@ mod write;
 
 pub use blocks::Blocks;
 pub use check::check;
+pub use cost::Cost;
 pub use fingerprint::Fingerprint;
 pub use proven::{Damaged, Proofs, ProvenStore};
 pub use put::{made_ms, path, put};
 #[cfg(test)]
 pub use read::open;
 pub use read::{Rows, read};
+#[cfg(test)]
+pub use sort::sort as sort_rows;
 pub use sort::{KEYS, OPTIONS, order};
 pub use write::{Writer, Written, write};

@@ -39,7 +39,7 @@ pub fn write(kind: Kind, rows: &RecordBatch, row_group_rows: usize) -> Result<Wr
     let sorted = sort::sort(kind, rows).map_err(bug)?;
     let is_empty = |name: &str| sorted.column_by_name(name).is_none_or(|c| c.null_count() == c.len());
     let rows_max = sorted.num_rows() as u64;
-    let mut writer = Writer::new(kind, sorted.schema(), rows_max, is_empty, row_group_rows)?;
+    let mut writer = Writer::new(kind, sorted.schema(), rows_max, 0, is_empty, row_group_rows)?;
     writer.write(&sorted)?;
     writer.finish()
 }
@@ -52,7 +52,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a segment of up to `rows_max` rows; `is_empty` tells which columns have no value in any of them.
+    /// Begins a segment of up to `rows_max` rows and about `bytes`; `is_empty` tells which columns have no value in any
+    /// of them.
+    ///
+    /// The bytes are reserved at once: a buffer that grows by doubling holds up to three times what it needs.
     ///
     /// # Errors
     /// `Kind::Bug` when the schema is not one that Parquet holds.
@@ -60,12 +63,14 @@ impl Writer {
         kind: Kind,
         schema: SchemaRef,
         rows_max: u64,
+        bytes: u64,
         is_empty: impl Fn(&str) -> bool,
         row_group_rows: usize,
     ) -> Result<Self> {
         let properties = properties(kind, &schema, rows_max, is_empty, row_group_rows);
         let statistics = Statistics::new(&schema);
-        let arrow = ArrowWriter::try_new(Vec::new(), schema, Some(properties)).map_err(bug)?;
+        let buffer = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+        let arrow = ArrowWriter::try_new(buffer, schema, Some(properties)).map_err(bug)?;
         Ok(Self { arrow, statistics })
     }
 

@@ -175,7 +175,8 @@ async fn try_send(writer: &Writer, level: Acknowledgement, request: &Request) ->
             if let Some(idempotency) = &idempotency {
                 writer.release(tenant, &idempotency.key);
             }
-            if matches!(error.kind(), ErrorKind::Busy { .. }) { Outcome::Busy } else { Outcome::Unknown }
+            let is_refused = matches!(error.kind(), ErrorKind::Busy { .. } | ErrorKind::Share { .. });
+            if is_refused { Outcome::Busy } else { Outcome::Unknown }
         }
     }
 }

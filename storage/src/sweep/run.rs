@@ -114,7 +114,7 @@ async fn sweep_table(
         let going = plan(&state, &listed, seen, ages);
         // Others' commits are heard of here, where this process makes none.
         if state.version != version || !is_whole {
-            shared.publish(table, state);
+            table.publish(state);
         }
         going
     };
@@ -194,7 +194,7 @@ async fn delete(shared: &Shared, table: &Table, root: &Path, paths: &[String]) -
             state.tombstones.remove(path);
         }
         drop(published);
-        shared.publish(table, state);
+        table.publish(state);
     }
     gone
 }

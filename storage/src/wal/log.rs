@@ -16,6 +16,7 @@ use super::segment::{self, Segment};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
 use crate::faults::{self, Bug};
+use crate::hot::frame_bytes;
 use crate::record::{TableId, Tenant};
 use crate::writer::Idempotency;
 
@@ -208,6 +209,12 @@ impl Log {
     pub fn gather(&mut self, meta: Meta, batch: &RecordBatch) -> Result<u64> {
         let seq = self.next_seq;
         let header = self.header(seq);
+        let reply_bytes = meta.idempotency.as_ref().map_or(0, |idempotency| idempotency.reply.len());
+        let bytes = usize::try_from(frame_bytes(batch, reply_bytes)).unwrap_or(0);
+        if bytes > PENDING_KEPT_BYTES {
+            // Exactly what is charged for it: doubling would hold as much again.
+            self.pending.reserve_exact(bytes);
+        }
         frame::encode(&mut self.pending, header, &meta, batch)?;
         self.pending_seqs.push((seq, meta));
         self.next_seq += 1;
@@ -270,8 +277,7 @@ impl Log {
         faults::io("wal.sync.after").map_err(Failure::Poisoned)?;
         self.durable_seq = self.next_seq - 1;
         self.has_heartbeat = false;
-        self.pending.clear();
-        self.pending.shrink_to(PENDING_KEPT_BYTES);
+        self.clear();
         faults::step("wal.noted");
         let mut segments = self.ledger.segments();
         let contents = segments.entry(number).or_default();
@@ -294,10 +300,15 @@ impl Log {
         }
     }
 
-    /// Forgets what is pending: it was never written and nobody was told otherwise.
-    pub fn abandon(&mut self) {
+    /// Empties the buffer of frames; what a burst made of it is given back.
+    fn clear(&mut self) {
         self.pending.clear();
         self.pending.shrink_to(PENDING_KEPT_BYTES);
+    }
+
+    /// Forgets what is pending: it was never written and nobody was told otherwise.
+    pub fn abandon(&mut self) {
+        self.clear();
         self.next_seq -= self.pending_seqs.len() as u64;
         self.pending_seqs.clear();
     }

@@ -1,10 +1,12 @@
 //! What goes wrong around a merge or a seal leaves every row where it was.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::rig::{Rig, START_NS, chunk, column, run, start_ns};
 use crate::compact::run::compact;
 use crate::error::Kind as ErrorKind;
+use crate::memory::Pool;
 use crate::segment::{self, Fingerprint};
 
 fn failures(rig: &Rig) -> (u64, u64, u64) {
@@ -193,14 +195,35 @@ fn a_seal_under_a_merge_goes_first() {
 fn nothing_is_merged_while_ingest_needs_the_memory() {
     run(async {
         let rig = Rig::sealed(3).await;
-        rig.shared.hot_bytes.store(rig.shared.options.hot_bytes_max / 4 * 3, Ordering::Relaxed);
+        let memory = &rig.shared.memory;
+        let hot = memory.count(Pool::Hot, None, memory.max(Pool::Hot) / 4 * 3);
         assert!(!compact(&rig.shared, || true).await);
         assert_eq!(rig.files().len(), 6);
         assert_eq!(rig.shared.compaction.files_waiting.load(Ordering::Relaxed), 6, "the lag shows");
         assert_eq!(rig.shared.compaction.partition_files_max.load(Ordering::Relaxed), 3);
-        rig.shared.hot_bytes.store(0, Ordering::Relaxed);
+        drop(hot);
         rig.compact().await;
         assert_eq!(rig.files().len(), 2);
         assert_eq!(rig.shared.compaction.files_waiting.load(Ordering::Relaxed), 0);
+    });
+}
+
+// B1: what a merge reads and writes is taken from the memory for merges before.
+#[test]
+fn a_merge_waits_for_its_memory() {
+    run(async {
+        let rig = Rig::sealed(3).await;
+        tokio::time::pause();
+        let memory = &rig.shared.memory;
+        let lent = memory.take(Pool::Merge, None, memory.max(Pool::Merge)).unwrap();
+        assert!(!compact(&rig.shared, || true).await);
+        assert_eq!(rig.files().len(), 6);
+        assert_eq!(rig.shared.stats.damaged_files.load(Ordering::Relaxed), 0);
+        drop(lent);
+        tokio::time::resume();
+        let again = Rig::on(Arc::clone(&rig.folder), start_ns).await;
+        again.compact().await;
+        assert_eq!(again.files().len(), 2);
+        assert_eq!(again.shared.memory.used(Pool::Merge), 0);
     });
 }

@@ -8,6 +8,9 @@ use arrow::datatypes::SchemaRef;
 
 use super::rig::chunk;
 use crate::compact::merge::{Failed, Input, merge};
+use crate::compact::run::fitting;
+use crate::error::Kind as ErrorKind;
+use crate::memory::{Memory, Pool};
 use crate::reader::DataFile;
 use crate::record::fit::{Columns, Coordinates, to_rows};
 use crate::record::{Clean, Draft, Field, Kind};
@@ -44,7 +47,8 @@ fn input(written: Written) -> Input {
         blocks: None,
         stats: statistics.json(),
     };
-    Input { file: Arc::new(file), bytes: written.bytes }
+    let cost = segment::Cost::of(&file.path, &written.bytes).unwrap();
+    Input { file: Arc::new(file), bytes: written.bytes, cost }
 }
 
 fn decode(bytes: bytes::Bytes, schema: &SchemaRef) -> RecordBatch {
@@ -114,7 +118,7 @@ fn what_is_not_sorted_damaged_or_unknown_is_named_by_its_place() {
     bytes[100] ^= 1;
     damaged.bytes = bytes.into();
     assert!(failing(damaged, &schema).contains("not what was committed"));
-    let mut writer = segment::Writer::new(Kind::Events, Arc::clone(&schema), 50, |_| false, 64).unwrap();
+    let mut writer = segment::Writer::new(Kind::Events, Arc::clone(&schema), 50, 0, |_| false, 64).unwrap();
     writer.write(&rows[1]).unwrap();
     assert!(failing(input(writer.finish().unwrap()), &schema).contains("is not sorted"));
     // A table that lacks the second chunk's `note`.
@@ -133,4 +137,32 @@ fn a_merge_stops_when_told() {
     let (schema, rows) = rows(Kind::Events, &[chunk(0..50, 0), chunk(50..100, 0)]);
     let inputs = rows.iter().map(|rows| input(segment::write(Kind::Events, rows, 64).unwrap())).collect();
     assert!(matches!(merge(Kind::Events, &schema, inputs, 64, || false), Err(Failed::Stopped)));
+}
+
+// B1: as many files as the memory for merges takes; two that do not fit are left alone.
+#[test]
+fn a_merge_takes_as_many_files_as_fit_its_memory() {
+    let memory = Memory::new(300 << 20, 0);
+    let pool = memory.max(Pool::Merge);
+    let (_, rows) = rows(Kind::Events, &[chunk(0..10, 0)]);
+    let check = |open_bytes: u64, expected: Result<usize, usize>| {
+        let inputs: Vec<Input> = (0..8)
+            .map(|_| {
+                let mut input = input(segment::write(Kind::Events, &rows[0], 64).unwrap());
+                input.cost.open_bytes = open_bytes;
+                input
+            })
+            .collect();
+        let mut charge = memory.take(Pool::Merge, None, 1_000).unwrap();
+        let found = fitting(pool, &mut charge, &inputs, 40).map_err(|failed| match failed {
+            Failed::Input(at, error) if error.kind() == ErrorKind::TooLarge => at,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(found, expected, "{open_bytes} of {pool}");
+        assert!(memory.used(Pool::Merge) <= pool);
+    };
+    check(1_000, Ok(8));
+    check(pool / 6, Ok(4));
+    check(pool / 3, Ok(2));
+    check(pool, Err(1));
 }

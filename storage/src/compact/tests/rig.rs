@@ -22,13 +22,15 @@ use crate::commit::{Change, Operation, TableLog};
 use crate::compact::run::compact;
 use crate::deployment::{Shared, World};
 use crate::disk::LocalDisk;
+use crate::hot::HotChunk;
 use crate::latency::Measurement;
+use crate::memory::Pool;
 use crate::options::Options;
 use crate::reader::DataFile;
 use crate::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant, Value};
 use crate::seal::run::seal;
 use crate::segment::{self, Fingerprint};
-use crate::table::{HotChunk, Table};
+use crate::table::Table;
 
 pub const START_NS: i64 = 1_700_000_000_000_000_000;
 
@@ -179,18 +181,15 @@ impl Rig {
             writer: "w-0".into(),
             seq,
             first_seq,
-            bytes: 1,
+            charge: self.shared.memory.count(Pool::Hot, None, 1),
             measurement: Arc::default(),
             batch,
             appended_ns: START_NS,
         }));
-        self.shared.hot_bytes.fetch_add(1, Ordering::Relaxed);
     }
 
     pub async fn seal(&self) -> crate::Result<u64> {
-        let (rows, freed) = seal(&self.shared.tools(), &self.table(), None, START_NS).await?;
-        self.shared.hot_bytes.fetch_sub(freed, Ordering::Relaxed);
-        Ok(rows)
+        seal(&self.shared.tools(), &self.table(), None, START_NS).await
     }
 
     /// Chunk after chunk into files of their own: numbers `0..chunks * 10`.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{Ledger, Log};
+use super::{Ledger, Log, PENDING_KEPT_BYTES};
 use crate::disk::LocalDisk;
 use crate::error::Kind as ErrorKind;
 use crate::record::fit::{Columns, Coordinates, to_rows};
@@ -250,7 +250,15 @@ fn a_long_sparse_chunk_comes_back_row_by_row() {
     let rows = 20_000;
     let chunk = sparse_batch(rows, &"x".repeat(10_000));
     let mut bytes = Vec::new();
-    let header = Header { version: frame::VERSION, segment: 1, seq: 1, epoch: 1, durable_seq: 0, payload_len: 0, payload_crc: 0 };
+    let header = Header {
+        version: frame::VERSION,
+        segment: 1,
+        seq: 1,
+        epoch: 1,
+        durable_seq: 0,
+        payload_len: 0,
+        payload_crc: 0,
+    };
     let meta = Meta { kind: Kind::Logs, row_count: rows as u64, ..meta(7) };
     frame::encode(&mut bytes, header, &meta, &chunk).unwrap();
     let held = frame::chunk_bytes(&chunk);
@@ -275,16 +283,24 @@ fn a_log_gives_the_room_of_a_large_frame_back() {
     let large = Meta { kind: Kind::Logs, row_count: 20_000, ..meta(0) };
     log.gather(large.clone(), &sparse_batch(20_000, &"x".repeat(10_000))).unwrap();
     log.commit().unwrap();
-    assert!(log.pending.capacity() <= super::PENDING_KEPT_BYTES, "{}", log.pending.capacity());
+    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES, "{}", log.pending.capacity());
     log.gather(large, &sparse_batch(20_000, &"x".repeat(10_000))).unwrap();
     log.abandon();
-    assert!(log.pending.capacity() <= super::PENDING_KEPT_BYTES, "{}", log.pending.capacity());
+    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES, "{}", log.pending.capacity());
 }
 
 fn flip_every_byte(meta: &Meta, batch: &arrow::array::RecordBatch) {
     let meta = Meta { kind: if batch.num_rows() > 1 { Kind::Logs } else { Kind::Events }, ..meta.clone() };
     let mut bytes = Vec::new();
-    let header = Header { version: frame::VERSION, segment: 1, seq: 1, epoch: 1, durable_seq: 0, payload_len: 0, payload_crc: 0 };
+    let header = Header {
+        version: frame::VERSION,
+        segment: 1,
+        seq: 1,
+        epoch: 1,
+        durable_seq: 0,
+        payload_len: 0,
+        payload_crc: 0,
+    };
     frame::encode(&mut bytes, header, &meta, batch).unwrap();
     let payload = &bytes[frame::HEADER_BYTES..];
     assert!(frame::decode(payload).is_ok());
@@ -301,4 +317,26 @@ fn flip_every_byte(meta: &Meta, batch: &arrow::array::RecordBatch) {
         refused += usize::from(frame::decode(&payload[..at]).is_err());
     }
     assert!(refused > payload.len(), "{refused} refused");
+}
+
+// B1: what a burst made of the buffer of frames is given back with it.
+#[test]
+fn the_buffer_of_frames_is_small_again_after_a_burst() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path(), 0, 0, 4 << 10);
+    let text = "x".repeat(3_000);
+    let many: Vec<&str> = vec![&text; 1_000];
+    let large = arrow::array::StringArray::from(many);
+    let large =
+        arrow::array::RecordBatch::try_from_iter([("a", Arc::new(large) as arrow::array::ArrayRef)]).unwrap();
+    for seq in 1..4 {
+        log.gather(meta(seq), &large).unwrap();
+    }
+    assert!(log.pending.capacity() > 9_000_000);
+    assert!(log.pending.capacity() < 10_000_000, "reserved to what it takes, not doubled");
+    log.commit().unwrap();
+    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES);
+    log.gather(meta(4), &large).unwrap();
+    log.abandon();
+    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES);
 }

@@ -1,0 +1,226 @@
+//! Rows of chunks to files in the store: sorted, encoded, read back and put, one file after the other.
+//!
+//! At any moment a seal holds the places of some chunks' rows, and one file on its way. Both have their bytes from the
+//! pool of seals before they exist; where the pool is lent out, the seal waits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use super::dates::date_of;
+use super::run::Tools;
+use super::sorted::{BATCH_BYTES, Input, Piece, Sorted, sort_bytes};
+use crate::deployment::Stats;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::faults;
+use crate::hot::array_bytes;
+use crate::memory::{Charge, Memory, Pool, Short};
+use crate::reader::DataFile;
+use crate::record::Kind;
+use crate::segment::{self, Fingerprint, Writer, Written};
+
+/// How long a seal waits for its memory; it is tried again later then.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a column takes while it is encoded, beside its pages: its dictionary, its statistics.
+const COLUMN_BYTES: u64 = 16 << 10;
+
+/// What one seal may hold at once, by the pool that it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Bytes of chunks that are sorted together, but for a chunk that is larger alone.
+    pub sort_bytes: u64,
+    /// Bytes of rows in one file, but for a row that is larger alone.
+    pub file_bytes: u64,
+}
+
+impl Sizes {
+    /// Chosen: the keys of what is sorted, and a file encoded and being put, fit the pool side by side.
+    pub fn of(memory: &Memory) -> Self {
+        let pool = memory.max(Pool::Seal);
+        Self { sort_bytes: pool / 3, file_bytes: pool / 6 }
+    }
+}
+
+/// Takes bytes of a pool for background work, waiting for others to give theirs back.
+///
+/// What is larger than the pool gets all of it: a chunk that was acknowledged must be sealed, whatever it is.
+///
+/// # Errors
+/// `Kind::Unavailable` when the pool stays lent out: nothing was begun.
+pub async fn lend(memory: &Arc<Memory>, pool: Pool, bytes: u64) -> Result<Charge> {
+    let bytes = bytes.min(memory.max(pool));
+    let ends = tokio::time::Instant::now() + WAIT_MAX;
+    loop {
+        match memory.take(pool, None, bytes) {
+            Ok(charge) => return Ok(charge),
+            Err(Short::Never { .. } | Short::Share | Short::Whole) if tokio::time::Instant::now() < ends => {
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(_) => {
+                let text = format!("{bytes} bytes of the pool {} are lent to others", pool.as_str());
+                return Err(Error::new(ErrorKind::Unavailable, text));
+            }
+        }
+    }
+}
+
+/// Where files go, and what is in them.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// What the rows are.
+    pub kind: Kind,
+    /// The table's root in the store.
+    pub root: &'a str,
+    /// The table's columns.
+    pub schema: &'a arrow::datatypes::SchemaRef,
+    /// Rows of later days are left out.
+    pub last_day: Option<i64>,
+    /// When, nanoseconds since 1970 UTC.
+    pub now_ns: i64,
+}
+
+/// Writes files of one UTC date of event time each, reads them back, and puts them in the store, complete (C1).
+///
+/// # Errors
+/// As the store and the encoder say; what was put is deleted again, as far as the store takes that.
+pub async fn put_files(tools: &Tools, target: Target<'_>, inputs: Vec<Input>) -> Result<Vec<DataFile>> {
+    let mut files: Vec<DataFile> = Vec::new();
+    for group in grouped(inputs, Sizes::of(&tools.memory).sort_bytes) {
+        if let Err(error) = put_group(tools, target, group, &mut files).await {
+            // No commit was tried, so nothing names them: on a full disk they are the next attempt's room.
+            for file in &files {
+                let _ = tools.store.delete(&Path::from(format!("{}/{}", target.root, file.path))).await;
+            }
+            return Err(error);
+        }
+    }
+    let bytes = files.iter().map(|file| file.bytes).sum();
+    tools.stats.sealed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    Ok(files)
+}
+
+/// Inputs in their order, so many together as `bytes_max` allows; one at least.
+fn grouped(inputs: Vec<Input>, bytes_max: u64) -> Vec<Vec<Input>> {
+    let mut groups: Vec<Vec<Input>> = Vec::new();
+    let mut bytes = 0;
+    for input in inputs {
+        let own = array_bytes(&input.batch);
+        match groups.last_mut().filter(|_| bytes + own <= bytes_max) {
+            Some(group) => group.push(input),
+            None => {
+                groups.push(vec![input]);
+                bytes = 0;
+            }
+        }
+        bytes += own;
+    }
+    groups
+}
+
+async fn put_group(
+    tools: &Tools,
+    target: Target<'_>,
+    inputs: Vec<Input>,
+    files: &mut Vec<DataFile>,
+) -> Result<()> {
+    let file_bytes = Sizes::of(&tools.memory).file_bytes;
+    let columns = target.schema.fields().len() as u64 * COLUMN_BYTES;
+    // Encoded pages and the finished file side by side, two batches of rows, what encoders keep.
+    let file = 2 * file_bytes + 2 * BATCH_BYTES + columns;
+    let _charge = lend(&tools.memory, Pool::Seal, sort_bytes(target.kind, &inputs) + file).await?;
+    let (kind, schema, last_day) = (target.kind, Arc::clone(target.schema), target.last_day);
+    let sorted = blocking(move || Sorted::new(kind, &schema, inputs, last_day).map_err(bug)).await?;
+    let sorted = Arc::new(sorted);
+    for piece in sorted.pieces(file_bytes) {
+        let path = segment::path(&date_of(piece.day), target.now_ns);
+        let work = {
+            let (sorted, path, stats) = (Arc::clone(&sorted), path.clone(), Arc::clone(&tools.stats));
+            let row_group_rows = tools.options.row_group_rows;
+            move || encode(kind, &sorted, &piece, row_group_rows, &path, &stats)
+        };
+        let written = blocking(work).await?;
+        faults::reach("seal.before_put").await?;
+        let mismatches = &tools.stats.segment_mismatches;
+        files.push(segment::put(&*tools.store, target.root, path, written, mismatches).await?);
+    }
+    Ok(())
+}
+
+/// Encodes a piece and reads it back.
+fn encode(
+    kind: Kind,
+    sorted: &Sorted,
+    piece: &Piece,
+    row_group_rows: usize,
+    path: &str,
+    stats: &Stats,
+) -> Result<Written> {
+    let schema = sorted.schema();
+    let is_empty = |name: &str| sorted.is_empty(name);
+    let rows = sorted.row_count(piece);
+    let mut writer = Writer::new(kind, Arc::clone(schema), rows, piece.bytes, is_empty, row_group_rows)?;
+    let mut expected = Fingerprint::default();
+    for batch in sorted.batches(piece) {
+        let batch = batch.map_err(bug)?;
+        expected.add(&batch);
+        writer.write(&batch)?;
+    }
+    let written = writer.finish()?;
+    // C1: what a commit will name has been read back (F22), every row of the piece.
+    segment::check(path, &written, schema, expected, &stats.segment_mismatches)?;
+    if expected.rows() != rows {
+        return Err(Error::new(ErrorKind::Bug, format!("{} of {rows} rows were gathered", expected.rows())));
+    }
+    Ok(written)
+}
+
+fn bug(error: arrow::error::ArrowError) -> Error {
+    Error::new(ErrorKind::Bug, "rows do not sort").with_source(error)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::new(ErrorKind::Bug, "sealing panicked").with_source(error))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Sizes, grouped};
+    use crate::fixture::rows;
+    use crate::hot::array_bytes;
+    use crate::memory::{Memory, Pool};
+    use crate::seal::sorted::Input;
+
+    fn input(count: usize) -> Input {
+        let batch = rows(&vec![5; count]).batch().clone();
+        Input { batch, writer: Arc::from("w-0"), first_seq: 0, after_day: None }
+    }
+
+    // B1: what is sorted together is bounded, whatever a commit takes.
+    #[test]
+    fn chunks_are_sorted_together_up_to_a_bound() {
+        let one = array_bytes(&input(100).batch);
+        let sizes = |bytes_max, counts: &[usize]| -> Vec<usize> {
+            let inputs = counts.iter().map(|count| input(*count)).collect();
+            grouped(inputs, bytes_max).iter().map(Vec::len).collect()
+        };
+        assert_eq!(sizes(one * 2, &[100, 100, 100]), [2, 1]);
+        assert_eq!(sizes(one, &[100, 5_000, 100]), [1, 1, 1], "a chunk that is larger alone");
+        assert_eq!(sizes(u64::MAX, &[100; 4]), [4]);
+        assert!(sizes(1, &[]).is_empty());
+        // What is sorted, its keys and two files fit the pool of seals together.
+        let memory = Memory::new(350 << 20, 0);
+        let held = Sizes::of(&memory);
+        assert!(held.sort_bytes + 2 * held.file_bytes <= memory.max(Pool::Seal));
+    }
+}

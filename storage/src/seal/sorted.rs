@@ -1,0 +1,466 @@
+//! Rows of several chunks in the order of a segment, without a copy of them beside the chunks.
+//!
+//! What is sorted are places; rows are gathered from their chunks a batch at a time, as a file takes them. A column
+//! that a chunk does not have costs nothing, and one that is run-end encoded stays so: what a seal takes in memory
+//! is a batch, a file, and some bytes a row, whatever the chunks hold (B1).
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, RunArray, StringArray,
+    UInt32Array, new_null_array,
+};
+use arrow::compute::{SortColumn, concat, interleave, lexsort_to_indices};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+
+use super::dates::day_of;
+use crate::record::{Kind, schema, sparse};
+use crate::segment;
+
+/// Rows in one batch at most. Chosen: what a reader decodes at a time.
+const BATCH_ROWS: usize = 8 * 1024;
+
+/// Bytes in one batch at most, but for a row that is larger alone.
+pub const BATCH_BYTES: u64 = 1 << 20;
+
+/// What a row takes beside its values: its place, three times, and its weight.
+const ROW_BYTES: u64 = 32;
+
+/// What a value takes at least in a batch.
+const CELL_BYTES: u32 = 8;
+
+/// Rows of one writer that stand together.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The rows, as they were logged.
+    pub batch: RecordBatch,
+    /// The log that acknowledged them.
+    pub writer: Arc<str>,
+    /// The first row's number there.
+    pub first_seq: u64,
+    /// The last day that is sealed already, where only later rows are asked for.
+    pub after_day: Option<i64>,
+}
+
+/// Rows of some inputs by date, those of a date in the order of a segment.
+#[derive(Debug)]
+pub struct Sorted {
+    schema: SchemaRef,
+    inputs: Vec<Input>,
+    /// The number of each input's first row among all.
+    starts: Vec<u32>,
+    /// Bytes of each row.
+    weights: Vec<u32>,
+    /// Rows of each day, by number.
+    days: Vec<(i64, Vec<u32>)>,
+    /// Columns of the table that no input has.
+    absent: usize,
+}
+
+/// Some rows of one date that become a file.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// The day, in days since 1970.
+    pub day: i64,
+    /// Their bytes in memory.
+    pub bytes: u64,
+    at: usize,
+    rows: Range<usize>,
+}
+
+/// Memory that sorting such inputs takes, in bytes.
+pub fn sort_bytes(kind: Kind, inputs: &[Input]) -> u64 {
+    let rows: u64 = inputs.iter().map(|input| input.batch.num_rows() as u64).sum();
+    // One input's columns are sorted where they stand.
+    let is_copied = inputs.len() > 1;
+    let keys = segment::order(kind).iter().filter(|_| is_copied);
+    let of_input = |name: &str, input: &Input| {
+        let column = input.batch.column_by_name(name);
+        column.map_or(0, |column| column.to_data().get_slice_memory_size().unwrap_or(0))
+    };
+    let keys: usize = keys.map(|name| inputs.iter().map(|input| of_input(name, input)).sum::<usize>()).sum();
+    rows * ROW_BYTES + keys as u64
+}
+
+impl Sorted {
+    /// Sorts inputs of fewer than 2^32 rows, those of up to `last_day`.
+    ///
+    /// # Errors
+    /// Where a column is not of its table's type.
+    pub fn new(
+        kind: Kind,
+        schema: &SchemaRef,
+        inputs: Vec<Input>,
+        last_day: Option<i64>,
+    ) -> Result<Self, ArrowError> {
+        let mut starts = Vec::with_capacity(inputs.len());
+        let mut row_count = 0;
+        for input in &inputs {
+            starts.push(row_count);
+            row_count += u32::try_from(input.batch.num_rows()).expect("a chunk has fewer than 2^32 rows");
+        }
+        let mut days_of_rows = Vec::with_capacity(row_count as usize);
+        for input in &inputs {
+            let times = times(&input.batch, "time_ns");
+            // What is not asked for is in no day.
+            let day = |time_ns: &i64| {
+                let day = day_of(*time_ns);
+                let is_asked = input.after_day.is_none_or(|after| day > after)
+                    && last_day.is_none_or(|last_day| day <= last_day);
+                is_asked.then_some(day)
+            };
+            days_of_rows.extend(times.values().iter().map(day));
+        }
+        let mut days: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        for row in order(kind, schema, &inputs)?.values() {
+            if let Some(day) = days_of_rows[*row as usize] {
+                days.entry(day).or_default().push(*row);
+            }
+        }
+        let has = |name: &str| inputs.iter().any(|input| input.batch.column_by_name(name).is_some());
+        let absent =
+            schema.fields().iter().filter(|field| !is_made(field.name()) && !has(field.name())).count();
+        let weights = weights(schema.fields().len() - absent, &inputs, row_count as usize);
+        let days = days.into_iter().collect();
+        Ok(Self { schema: Arc::clone(schema), inputs, starts, weights, days, absent })
+    }
+
+    /// The rows of each date in pieces of at most `bytes_max`, but for a row that is larger alone.
+    pub fn pieces(&self, bytes_max: u64) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        for (at, (day, rows)) in self.days.iter().enumerate() {
+            let ranges = self.cut(rows, bytes_max, usize::MAX);
+            pieces.extend(ranges.map(|(rows, bytes)| Piece { day: *day, bytes, at, rows }));
+        }
+        pieces
+    }
+
+    /// Cuts rows into runs that are within both bounds.
+    fn cut<'a>(
+        &'a self,
+        rows: &'a [u32],
+        bytes_max: u64,
+        rows_max: usize,
+    ) -> impl Iterator<Item = (Range<usize>, u64)> + 'a {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let mut bytes = 0;
+            let fitting = rows.get(from..)?.iter().take(rows_max).take_while(|row| {
+                let weight = u64::from(self.weights[**row as usize]);
+                let fits = bytes == 0 || bytes + weight <= bytes_max;
+                bytes += if fits { weight } else { 0 };
+                fits
+            });
+            let range = from..from + fitting.count();
+            from = range.end;
+            (!range.is_empty()).then_some((range, bytes))
+        })
+    }
+
+    /// The rows of a piece in the table's columns, batch by batch.
+    pub fn batches<'a>(
+        &'a self,
+        piece: &'a Piece,
+    ) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> + 'a {
+        let rows = &self.days[piece.at].1[piece.rows.clone()];
+        // Columns that no row has a value in are nulls of eight bytes in a batch, and nothing in a file.
+        let absent = u64::from(CELL_BYTES) * self.absent as u64;
+        let rows_max =
+            usize::try_from(BATCH_BYTES / absent.max(1)).unwrap_or(BATCH_ROWS).clamp(1, BATCH_ROWS);
+        self.cut(rows, BATCH_BYTES, rows_max).map(|(range, _)| self.gather(&rows[range]))
+    }
+
+    /// Rows of a piece.
+    pub fn row_count(&self, piece: &Piece) -> u64 {
+        piece.rows.len() as u64
+    }
+
+    /// Whether no row has a value in that column.
+    pub fn is_empty(&self, name: &str) -> bool {
+        let has_none = |column: &ArrayRef| column.logical_null_count() == column.len();
+        !is_made(name)
+            && self.inputs.iter().all(|input| input.batch.column_by_name(name).is_none_or(has_none))
+    }
+
+    /// The columns of the table.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn gather(&self, rows: &[u32]) -> Result<RecordBatch, ArrowError> {
+        let places: Vec<(usize, usize)> = rows
+            .iter()
+            .map(|row| {
+                let input = self.starts.partition_point(|start| start <= row) - 1;
+                (input, (row - self.starts[input]) as usize)
+            })
+            .collect();
+        let columns = self.schema.fields().iter().map(|field| match field.name().as_str() {
+            schema::TIME => self.microseconds("time_ns", &places),
+            schema::OBSERVED_TIME => self.microseconds("observed_time_ns", &places),
+            schema::WRITER => {
+                let writers = places.iter().map(|(input, _)| &*self.inputs[*input].writer);
+                Ok(Arc::new(StringArray::from_iter_values(writers)) as ArrayRef)
+            }
+            schema::SEQ => {
+                let seq = |(input, row): &(usize, usize)| self.inputs[*input].seq(*row);
+                Ok(Arc::new(Int64Array::from_iter_values(places.iter().map(seq))) as ArrayRef)
+            }
+            _ => self.column(field, &places),
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+    }
+
+    fn microseconds(&self, name: &str, places: &[(usize, usize)]) -> Result<ArrayRef, ArrowError> {
+        let field = Field::new(name, DataType::Int64, true);
+        let us: Int64Array =
+            self.column(&field, places)?.as_primitive::<Int64Type>().unary(|ns| ns.div_euclid(1_000));
+        Ok(Arc::new(us.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC")))
+    }
+
+    /// The values of one column at those places.
+    fn column(&self, field: &Field, places: &[(usize, usize)]) -> Result<ArrayRef, ArrowError> {
+        let sources: Vec<Values<'_>> =
+            self.inputs.iter().map(|input| Values::of(input.batch.column_by_name(field.name()))).collect();
+        if sources.iter().all(|source| matches!(source, Values::None)) {
+            return Ok(new_null_array(field.data_type(), places.len()));
+        }
+        let null = new_null_array(field.data_type(), 1);
+        let arrays: Vec<&dyn Array> = sources
+            .iter()
+            .map(|source| match source {
+                Values::None => &*null,
+                Values::Plain(array) => &***array,
+                Values::Runs(runs) => &**runs.values(),
+            })
+            .collect();
+        if sources.iter().all(|source| matches!(source, Values::Plain(_))) {
+            return interleave(&arrays, places);
+        }
+        let places: Vec<(usize, usize)> = places
+            .iter()
+            .map(|(input, row)| match sources[*input] {
+                Values::None => (*input, 0),
+                Values::Plain(_) => (*input, *row),
+                Values::Runs(runs) => (*input, runs.get_physical_index(*row)),
+            })
+            .collect();
+        interleave(&arrays, &places)
+    }
+}
+
+impl Input {
+    fn seq(&self, row: usize) -> i64 {
+        i64::try_from(self.first_seq + row as u64).expect("fewer than 2^63 rows")
+    }
+}
+
+/// Where a column's values stand in one input.
+enum Values<'a> {
+    None,
+    Plain(&'a ArrayRef),
+    Runs(&'a RunArray<Int32Type>),
+}
+
+impl<'a> Values<'a> {
+    fn of(column: Option<&'a ArrayRef>) -> Self {
+        match column {
+            None => Self::None,
+            Some(column) => column.as_run_opt::<Int32Type>().map_or(Self::Plain(column), Self::Runs),
+        }
+    }
+}
+
+/// Whether a column is made from the rows' coordinates and times.
+fn is_made(name: &str) -> bool {
+    matches!(name, schema::TIME | schema::OBSERVED_TIME | schema::WRITER | schema::SEQ)
+}
+
+fn times<'a>(batch: &'a RecordBatch, name: &str) -> &'a Int64Array {
+    batch.column_by_name(name).expect("every chunk has its times").as_primitive::<Int64Type>()
+}
+
+/// The rows of all inputs in the order of a segment.
+fn order(kind: Kind, schema: &SchemaRef, inputs: &[Input]) -> Result<UInt32Array, ArrowError> {
+    let mut columns: Vec<SortColumn> = Vec::new();
+    let mut sort_by = |values: ArrayRef| {
+        columns.push(SortColumn { values, options: Some(segment::OPTIONS) });
+    };
+    for name in segment::order(kind) {
+        let r#type = schema.field_with_name(name)?.data_type();
+        let parts: Vec<ArrayRef> = inputs
+            .iter()
+            .map(|input| match input.batch.column_by_name(name) {
+                Some(column) => sparse::plain(column),
+                None => new_null_array(r#type, input.batch.num_rows()),
+            })
+            .collect();
+        sort_by(concat(&parts.iter().map(|part| &**part).collect::<Vec<_>>())?);
+    }
+    // Writers by their rank: what compares as their names do, in four bytes.
+    let mut writers: Vec<&str> = inputs.iter().map(|input| &*input.writer).collect();
+    writers.sort_unstable();
+    writers.dedup();
+    if writers.len() > 1 {
+        let rank = |input: &Input| writers.binary_search(&&*input.writer).unwrap_or(0);
+        let ranks = inputs.iter().flat_map(|input| {
+            let rank = u32::try_from(rank(input)).expect("fewer than 2^32 logs");
+            std::iter::repeat_n(rank, input.batch.num_rows())
+        });
+        sort_by(Arc::new(UInt32Array::from_iter_values(ranks)));
+    }
+    let seqs = inputs.iter().flat_map(|input| (0..input.batch.num_rows()).map(|row| input.seq(row)));
+    sort_by(Arc::new(Int64Array::from_iter_values(seqs)));
+    lexsort_to_indices(&columns, None)
+}
+
+/// What each row takes in a batch, in bytes.
+fn weights(columns: usize, inputs: &[Input], row_count: usize) -> Vec<u32> {
+    let cells = u32::try_from(columns).unwrap_or(u32::MAX).saturating_mul(CELL_BYTES);
+    let mut weights = vec![cells; row_count];
+    let mut rest = &mut weights[..];
+    for input in inputs {
+        let (own, others) = rest.split_at_mut(input.batch.num_rows());
+        for column in input.batch.columns() {
+            match Values::of(Some(column)) {
+                Values::Runs(runs) => {
+                    let values = runs.values();
+                    if let Some(length) = lengths(values) {
+                        for (row, weight) in own.iter_mut().enumerate() {
+                            *weight = weight.saturating_add(length(runs.get_physical_index(row)));
+                        }
+                    }
+                }
+                _ => {
+                    if let Some(length) = lengths(column) {
+                        for (row, weight) in own.iter_mut().enumerate() {
+                            *weight = weight.saturating_add(length(row));
+                        }
+                    }
+                }
+            }
+        }
+        rest = others;
+    }
+    weights
+}
+
+/// The length of each value, where values have lengths of their own.
+fn lengths(column: &ArrayRef) -> Option<impl Fn(usize) -> u32 + '_> {
+    let offsets: &[i32] = match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().value_offsets(),
+        DataType::Binary => column.as_binary::<i32>().value_offsets(),
+        _ => return None,
+    };
+    Some(move |at: usize| (offsets[at + 1] - offsets[at]).cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use arrow::array::RecordBatch;
+    use arrow::compute::concat_batches;
+
+    use super::{BATCH_BYTES, Input, Sorted};
+    use crate::record::fit::{Columns, Coordinates, to_rows};
+    use crate::record::{Clean, Draft, Field, Kind, Value};
+    use crate::seal::dates::day_of;
+    use crate::segment::Fingerprint;
+
+    const DAY_NS: i64 = 86_400_000_000_000;
+
+    fn chunk(rows: std::ops::Range<i64>, shape: i64, text: &str) -> RecordBatch {
+        let mut draft = Draft::new(Kind::Events);
+        for n in rows {
+            draft.begin_row();
+            draft.set_int(Field::TimeNs, (n * 7_919 % 13) * 1_000 + (n % 3) * DAY_NS);
+            draft.set_int(Field::ObservedNs, 5);
+            if n % 4 > 0 {
+                draft.set_text(Field::Source, ["a", "b", "c"][n as usize % 3]);
+            }
+            draft.set_text(Field::Id, &format!("id-{n}"));
+            let _ = draft.attribute(&format!("attribute.{shape}"), Value::Int(n));
+            let _ = draft.attribute("note", Value::Text(text));
+            draft.end_row();
+        }
+        Clean::attest(&mut draft, 1).batch().clone()
+    }
+
+    fn inputs(batches: Vec<RecordBatch>) -> (Columns, Vec<Input>) {
+        let mut columns = Columns::new(Kind::Events);
+        let inputs = (0_u64..).zip(batches).map(|(at, batch)| {
+            let (batch, added) = columns.fit(batch);
+            columns = columns.with_added(&added);
+            let writer: Arc<str> = format!("w-{}", 9 - at % 3).into();
+            Input { batch, writer, first_seq: at * 1_000, after_day: None }
+        });
+        let inputs = inputs.collect();
+        (columns, inputs)
+    }
+
+    #[test]
+    fn rows_of_many_chunks_come_out_sorted_and_whole() {
+        let batches = (0..7).map(|at| chunk(at * 100..at * 100 + 100, at % 3, "text")).collect();
+        let (columns, inputs) = inputs(batches);
+        let mut expected = Fingerprint::default();
+        for input in &inputs {
+            let at = Coordinates { writer: &input.writer, first_seq: input.first_seq };
+            expected.add(&to_rows(&input.batch, columns.schema(), at));
+        }
+        let sorted = Sorted::new(Kind::Events, columns.schema(), inputs, None).unwrap();
+        let mut found = Fingerprint::default();
+        let mut days = BTreeSet::new();
+        for piece in sorted.pieces(u64::MAX) {
+            let batches: Vec<_> = sorted.batches(&piece).map(Result::unwrap).collect();
+            let rows = concat_batches(columns.schema(), &batches).unwrap();
+            let again = crate::segment::sort_rows(Kind::Events, &rows).unwrap();
+            assert_eq!(again, rows, "sorted");
+            found.add(&rows);
+            assert!(days.insert(piece.day), "one file a date");
+        }
+        assert_eq!(found, expected);
+        assert_eq!(days, BTreeSet::from([0, 1, 2]));
+    }
+
+    // B1: what is in memory at once is a batch and a file, and both have a bound in bytes.
+    #[test]
+    fn files_and_batches_are_cut_by_bytes() {
+        let text = "x".repeat(50_000);
+        let (columns, inputs) = inputs(vec![chunk(0..100, 0, &text), chunk(100..200, 0, "short")]);
+        let sorted = Sorted::new(Kind::Events, columns.schema(), inputs, None).unwrap();
+        let pieces = sorted.pieces(2 << 20);
+        assert_eq!(pieces.iter().map(|piece| sorted.row_count(piece)).sum::<u64>(), 200);
+        assert_eq!(pieces.len(), 3, "5 MB of text in three dates of less than two MiB each");
+        let mut rows = 0;
+        for piece in sorted.pieces(600_000) {
+            assert!(piece.bytes <= 600_000);
+            for batch in sorted.batches(&piece) {
+                rows += batch.unwrap().num_rows();
+            }
+        }
+        assert_eq!(rows, 200);
+        let one = sorted.pieces(u64::MAX);
+        let batches: Vec<_> = sorted.batches(&one[0]).map(Result::unwrap).collect();
+        assert!(batches.len() > 1);
+        for batch in &batches {
+            assert!((batch.get_array_memory_size() as u64) < 2 * BATCH_BYTES);
+        }
+        assert_eq!(sorted.pieces(1).len(), 200, "a row that is larger alone");
+    }
+
+    #[test]
+    fn days_that_are_sealed_or_come_later_are_left_out() {
+        let (columns, mut inputs) = inputs(vec![chunk(0..99, 0, "a")]);
+        inputs[0].after_day = Some(day_of(0));
+        let sorted = Sorted::new(Kind::Events, columns.schema(), inputs, Some(1)).unwrap();
+        let pieces = sorted.pieces(u64::MAX);
+        assert_eq!((pieces.len(), pieces[0].day, sorted.row_count(&pieces[0])), (1, 1, 33));
+    }
+}

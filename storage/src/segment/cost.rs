@@ -1,0 +1,96 @@
+//! What a segment takes in memory while it is read, by what its footer says: known before anything is decoded.
+
+use bytes::Bytes;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+
+use crate::error::{Error, Kind as ErrorKind, Result};
+
+/// Rows of a column in one page, by Parquet's default.
+const PAGE_ROWS: u64 = 20_000;
+
+/// Bytes of a dictionary at most, by Parquet's default.
+const DICTIONARY_BYTES_MAX: u64 = 1 << 20;
+
+/// What a column's decoder holds beside its page.
+const COLUMN_BYTES: u64 = 8 << 10;
+
+/// What reading a segment takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// Bytes that it takes as long as it is open: a page and a dictionary of each column.
+    pub open_bytes: u64,
+    /// Bytes of a decoded row, by the average of the row group with the largest.
+    pub row_bytes: u64,
+}
+
+impl Cost {
+    /// Of the segment at `path`, whose bytes these are.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` when its footer does not read.
+    pub fn of(path: &str, bytes: &Bytes) -> Result<Self> {
+        let corrupt = |why: &str| Error::new(ErrorKind::Corrupt, format!("segment {path} is damaged: {why}"));
+        let read = || ParquetMetaDataReader::new().parse_and_finish(bytes);
+        let metadata = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+            .map_err(|_| corrupt("decoding its footer panicked"))?
+            .map_err(|error| corrupt(&error.to_string()))?;
+        Ok(Self::of_metadata(&metadata))
+    }
+
+    fn of_metadata(metadata: &ParquetMetaData) -> Self {
+        let mut cost = Self::default();
+        for group in metadata.row_groups() {
+            let (open_bytes, row_bytes) = of_group(group);
+            cost.open_bytes = cost.open_bytes.max(open_bytes);
+            cost.row_bytes = cost.row_bytes.max(row_bytes);
+        }
+        cost
+    }
+}
+
+fn of_group(group: &RowGroupMetaData) -> (u64, u64) {
+    let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
+    let (mut open_bytes, mut decoded) = (0, 0);
+    for column in group.columns() {
+        let size = u64::try_from(column.uncompressed_size()).unwrap_or(0);
+        let dictionary = if column.dictionary_page_offset().is_some() { DICTIONARY_BYTES_MAX } else { 0 };
+        open_bytes += size.min(size / rows.div_ceil(PAGE_ROWS) + dictionary) + COLUMN_BYTES;
+        let values = column.unencoded_byte_array_data_bytes().unwrap_or(column.uncompressed_size());
+        decoded += u64::try_from(values).unwrap_or(0).max(rows * 8);
+    }
+    (open_bytes, decoded.div_ceil(rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cost;
+    use crate::record::fit::{Columns, Coordinates, to_rows};
+    use crate::record::{Clean, Draft, Field, Kind};
+    use crate::segment;
+
+    fn cost(rows: usize, text_bytes: usize) -> Cost {
+        let mut draft = Draft::new(Kind::Events);
+        for n in 0..rows {
+            draft.begin_row();
+            draft.set_int(Field::TimeNs, n as i64);
+            draft.set_int(Field::ObservedNs, 0);
+            draft.set_text(Field::Source, "s");
+            draft.set_text(Field::Id, &format!("{n:0text_bytes$}"));
+            draft.end_row();
+        }
+        let chunk = Clean::attest(&mut draft, 1).batch().clone();
+        let at = Coordinates { writer: "w", first_seq: 0 };
+        let rows = to_rows(&chunk, Columns::new(Kind::Events).schema(), at);
+        let bytes = segment::write(Kind::Events, &rows, 65_536).unwrap().bytes;
+        Cost::of("a", &bytes).unwrap()
+    }
+
+    // B1: repeated zeros are next to nothing in a file, and all there once it is decoded.
+    #[test]
+    fn the_footer_tells_what_rows_take_decoded() {
+        let (short, long) = (cost(1_000, 10), cost(1_000, 5_000));
+        assert!((5_000..6_000).contains(&long.row_bytes), "{long:?}");
+        assert!(short.row_bytes < 1_000 && short.open_bytes < long.open_bytes, "{short:?}");
+        assert!(Cost::of("a", &bytes::Bytes::from_static(b"PAR1")).is_err());
+    }
+}
