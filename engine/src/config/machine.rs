@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use storage::memory::MEMORY_BYTES_MIN;
+
 /// The serving process's part by default, in bytes, on up to two cores. Chosen: what the figures are taken with.
 const MEMORY_BYTES: u64 = 350_000_000;
 
@@ -13,9 +15,6 @@ const CORE_BYTES: u64 = 50_000_000;
 
 /// The query workers' part by default, in bytes.
 const QUERY_MEMORY_BYTES: u64 = 512_000_000;
-
-/// The least that the serving process can work with, in bytes.
-pub const MEMORY_BYTES_MIN: u64 = 64_000_000;
 
 /// What stands for no limit where nothing can be read: as if the machine had no end.
 const UNKNOWN: u64 = u64::MAX;
@@ -111,6 +110,7 @@ fn cgroup_limit(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u
 
 #[cfg(test)]
 mod tests {
+
     use super::{MEMORY_BYTES_MIN, Machine, cgroup_limit, memory_total};
 
     const GB: u64 = 1_000_000_000;

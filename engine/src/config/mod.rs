@@ -14,10 +14,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use storage::memory::MEMORY_BYTES_MIN;
 
 use crate::jobs;
 pub use load::{Flags, load};
-use machine::{MEMORY_BYTES_MIN, Machine};
+use machine::Machine;
 pub use secret::{Secrets, master_key_bytes};
 pub use size::Size;
 
@@ -297,7 +298,7 @@ fn share_memory(settings: &mut Settings, machine: &Machine) -> Result<(), Error>
     let (memory_max, query_memory_max) = (settings.memory_max.0, settings.query_memory_max.0);
     if memory_max < MEMORY_BYTES_MIN {
         return Err(Error::new(format!(
-            "memory_max {memory_max} is less than {MEMORY_BYTES_MIN}: a start alone takes most of that"
+            "memory_max {memory_max} is less than {MEMORY_BYTES_MIN}: a start alone takes half of that"
         )));
     }
     // What the process is killed for is no cap. Defaults on a tiny machine are the best there is.

@@ -105,9 +105,9 @@ fn the_memory_cap_is_always_a_number() {
         }
     };
     check("", &[], None);
-    check("memory_max = 90000000\nquery_memory_max = \"10MB\"", &[], Some((90_000_000, 10_000_000)));
-    let variables = [("FLOODMARK_MEMORY_MAX", "100MiB"), ("FLOODMARK_QUERY_MEMORY_MAX", "1000000")];
-    check("memory_max = \"90MB\"", &variables, Some((100 << 20, 1_000_000)));
+    check("memory_max = 190000000\nquery_memory_max = \"10MB\"", &[], Some((190_000_000, 10_000_000)));
+    let variables = [("FLOODMARK_MEMORY_MAX", "200MiB"), ("FLOODMARK_QUERY_MEMORY_MAX", "1000000")];
+    check("memory_max = \"190MB\"", &variables, Some((200 << 20, 1_000_000)));
 }
 
 /// All workers together stay within the memory that is theirs.
