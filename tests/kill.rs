@@ -219,8 +219,8 @@ fn measure_recovery(log_mib: u64) {
     let environment = [
         ("FLOODMARK_STORAGE__SEAL_AGE_MS", "3600000"),
         ("FLOODMARK_STORAGE__SEAL_ROWS", "1000000000"),
-        ("FLOODMARK_STORAGE__SEAL_BYTES", "2147483648"),
-        ("FLOODMARK_STORAGE__HOT_BYTES_MAX", "8589934592"),
+        ("FLOODMARK_STORAGE__SEAL_BYTES", "1073741824"),
+        ("FLOODMARK_MEMORY_MAX", "9GiB"),
         // Segments are preallocated: small ones are full ones.
         ("FLOODMARK_STORAGE__WAL_SEGMENT_BYTES", "1048576"),
     ];

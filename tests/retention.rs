@@ -196,7 +196,7 @@ fn every_time_lands_in_its_own_date() {
     let times = [
         ("1970-01-01T00:00:00Z".to_owned(), "1970-01-01".to_owned()),
         ("1969-12-31T23:59:59.999999999Z".into(), "1969-12-31".into()),
-        ("1700-01-01T00:00:00Z".into(), "1700-01-01".into()),
+        ("1930-01-01T00:00:00Z".into(), "1930-01-01".into()),
         ("2024-02-29T00:00:00Z".into(), "2024-02-29".into()),
         ("2024-02-28T23:59:59.999999999Z".into(), "2024-02-28".into()),
         ("2024-02-29T01:00:00+02:00".into(), "2024-02-28".into()),
@@ -205,6 +205,9 @@ fn every_time_lands_in_its_own_date() {
     let body: String = times.iter().map(|(time, _)| format!("{{\"time\":\"{time}\"}}\n")).collect();
     let response = server.post("/api/v1/events", NDJSON, body.as_bytes());
     assert_eq!(response.json()["accepted"], times.len(), "{}", response.text());
+    // `past_days_max`: a clock that is centuries behind is not believed.
+    let before = server.post("/api/v1/events", NDJSON, b"{\"time\":\"1700-01-01T00:00:00Z\"}\n{}\n").json();
+    assert_eq!(before["rejected"][0]["code"], "too_old", "{before}");
     server.flush();
     let mut expected: Vec<String> = times.iter().map(|(_, date)| date.clone()).collect();
     expected.sort();

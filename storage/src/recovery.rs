@@ -97,6 +97,9 @@ pub fn writer_name(node: &str, index: usize) -> String {
     format!("{node}-{index}")
 }
 
+/// Length of a data folder's name among writers.
+const NAME_BYTES: usize = 8;
+
 /// The longest name of a data folder, in bytes.
 const NODE_BYTES_MAX: u64 = 64;
 
@@ -117,7 +120,7 @@ pub fn node(disk: &dyn Disk, wal: &Path) -> Result<Arc<str>> {
     let bytes = match read_small(disk, &path, NODE_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let node = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+            let node = uuid::Uuid::new_v4().simple().to_string()[..NAME_BYTES].to_owned();
             replace(disk, &path, node.as_bytes()).map_err(failed)?;
             return Ok(node.into());
         }
@@ -126,12 +129,13 @@ pub fn node(disk: &dyn Disk, wal: &Path) -> Result<Arc<str>> {
         }
         Err(error) => return Err(failed(error)),
     };
+    // Under another name every row of the log would count as new: what cannot be the name is refused.
     let is_name = |name: &str| {
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        name.len() == NAME_BYTES && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
     match std::str::from_utf8(&bytes).map(str::trim) {
         Ok(node) if is_name(node) => Ok(node.into()),
-        _ => Err(damaged("is no name of a-z, 0-9 and -")),
+        _ => Err(damaged("is no name of eight hexadecimal digits")),
     }
 }
 

@@ -198,11 +198,10 @@ impl Writer {
         // B1, X2: chunk and frame are counted as this tenant's before either is kept.
         let reply_bytes = idempotency.as_ref().map_or(0, |idempotency| idempotency.reply.len());
         let (held, framed) = (held_bytes(&batch, &measurement), frame_bytes(&batch, reply_bytes));
-        let mut charge = shared
-            .memory
-            .take(Pool::Hot, Some(&id.tenant), held + framed)
-            .map_err(|short| refused(short, held + framed))?;
-        let frame = charge.split(framed);
+        let take = |pool, bytes| {
+            shared.memory.take(pool, Some(&id.tenant), bytes).map_err(|short| refused(short, bytes))
+        };
+        let (charge, frame) = (take(Pool::Hot, held)?, take(Pool::Decode, framed)?);
         if level == Acknowledgement::Object || shared.options.wal_place == WalPlace::Bucket {
             let meta = Meta {
                 table: id.clone(),
@@ -262,6 +261,13 @@ impl Writer {
     #[must_use]
     pub fn memory(&self) -> &Arc<Memory> {
         &self.lane.shared.memory
+    }
+
+    /// Whether a tenant's request would be refused for want of memory alone, which sealing sets free in a moment.
+    #[must_use]
+    pub fn waits_for_memory(&self, tenant: &Tenant) -> bool {
+        let shared = &self.lane.shared;
+        !shared.is_full() && shared.memory.refusal(Pool::Hot, tenant, REQUEST_BYTES).is_some()
     }
 
     /// Why what a tenant sends now would be refused, before anything of it is read: a budget is full

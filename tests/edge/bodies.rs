@@ -83,7 +83,7 @@ fn bodies_that_are_held_back_stay_within_their_share() {
 #[test]
 fn a_body_beyond_its_tenants_share_is_too_large() {
     let server = Server::start_with(&[
-        ("FLOODMARK_MEMORY_MAX", "100MB"),
+        ("FLOODMARK_MEMORY_MAX", "140MB"),
         ("FLOODMARK_INGEST__BODY_BYTES_MAX", "100000000"),
     ]);
     let length = (20 << 20).to_string();

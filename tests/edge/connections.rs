@@ -29,9 +29,11 @@ fn connections(server: &Server) -> f64 {
 #[test]
 fn strangers_of_one_address_are_bounded_and_clients_are_not() {
     let server = Server::start();
-    let mut clients: Vec<TcpStream> = (0..100).map(|_| connect(server.addr)).collect();
-    for client in &mut clients {
-        assert_eq!(post(client), Some(200));
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        let mut client = connect(server.addr);
+        assert_eq!(post(&mut client), Some(200));
+        clients.push(client);
     }
     let mut strangers = Vec::new();
     for at in 0..300 {

@@ -130,13 +130,11 @@ fn thousands_of_dates_do_not_keep_others_from_sealing() {
     }
 }
 
-/// A budget of sixteen megabytes, and a tenant that sends more than can be sealed.
+/// A small budget, and a tenant that sends more than can be sealed.
 #[test]
 fn who_fills_the_hot_budget_is_refused_first() {
     let environment = [
-        ("FLOODMARK_STORAGE__HOT_BYTES_MAX", "33554432"),
-        ("FLOODMARK_STORAGE__SEAL_BYTES", "8388608"),
-        ("FLOODMARK_STORAGE__COMPACT_BYTES_TARGET", "16777216"),
+        ("FLOODMARK_MEMORY_MAX", "192MiB"),
         ("FLOODMARK_STORAGE__SEAL_AGE_MS", "3600000"),
     ];
     let mut stage = Stage::new(&environment);

@@ -265,7 +265,7 @@ async fn take(
         now_ns,
         monotonic_ns,
     };
-    if let Err(refusal) = lane.check_head(&head) {
+    if let Err(refusal) = lane.check_head(&head).await {
         return ingest::render(route.dialect(), &parts.headers, &refusal, &correlation.id).into();
     }
     let budget = Budget { memory: app.storage.memory(), tenant: &principal.tenant };

@@ -73,7 +73,7 @@ impl<'w> Pace<'w> {
         (self.bytes, self.records) = (0, 0);
         match &mut self.work {
             Some(work) => {
-                work.hold_rows(held)?;
+                work.hold_rows(held).await?;
                 work.pass().await;
                 Ok(())
             }

@@ -53,8 +53,8 @@ impl World {
         }
     }
 
-    fn check_head(&self, route: (Route, &str), pairs: &[(&str, &str)]) -> Result<(), Refusal> {
-        self.lane.check_head(&self.head(route, &request(pairs))).map(drop)
+    async fn check_head(&self, route: (Route, &str), pairs: &[(&str, &str)]) -> Result<(), Refusal> {
+        self.lane.check_head(&self.head(route, &request(pairs))).await.map(drop)
     }
 
     async fn send(&self, route: (Route, &str), pairs: &[(&str, &str)], body: &'static str) -> Reply {
@@ -160,11 +160,11 @@ fn a_buffered_credential_is_answered_202() {
 #[test]
 fn draining_refuses_after_everything_else() {
     run(Acknowledgement::Durable, async |world| {
-        assert_eq!(world.check_head((Route::Events, ""), &[LINES]), Ok(()));
+        assert_eq!(world.check_head((Route::Events, ""), &[LINES]).await, Ok(()));
         world.shared.is_draining.store(true, Relaxed);
-        let refusal = world.check_head((Route::Events, ""), &[LINES]).expect_err("draining");
+        let refusal = world.check_head((Route::Events, ""), &[LINES]).await.expect_err("draining");
         assert_eq!((refusal.status, refusal.code, refusal.retryable), (503, "draining", true));
-        assert_eq!(world.check_head((Route::Events, ""), &[]).expect_err("no type").status, 415);
+        assert_eq!(world.check_head((Route::Events, ""), &[]).await.expect_err("no type").status, 415);
         assert_eq!(world.shared.counters.requests(Route::Events, 5), 1);
     });
 }

@@ -12,6 +12,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -29,6 +30,7 @@ use crate::scrub;
 use stages::{Ready, Stages, Step, outcome_of};
 use turns::Turns;
 pub(crate) use work::Work;
+use work::{PACE_MAX, PACE_STEP};
 
 /// Seconds after which a client may try again where nobody knows better.
 const RETRY_AFTER_S: u32 = 1;
@@ -80,15 +82,22 @@ impl Lane {
         Self { writer, stages: Stages::new(shared), turns: Rc::default() }
     }
 
-    /// Checks a request before its body is read, and whether there is room for it at all.
+    /// Checks a request before its body is read, and whether there is room for it at all. Where the memory for rows is
+    /// short it waits a while: a sender that is slowed down is better served than one that is refused.
     ///
     /// A refusal is counted; the caller renders it ([`reply::render`]) and leaves the body unread.
     ///
     /// # Errors
     /// In the contract's order: 415, 413, 400, and 503 under pressure or while draining.
-    pub fn check_head(&self, head: &Head<'_>) -> Result<Accepted, Refusal> {
+    pub async fn check_head(&self, head: &Head<'_>) -> Result<Accepted, Refusal> {
         let shared = &self.stages.shared;
-        let checked = head::check(head, &shared.limits).and_then(|accepted| {
+        let accepted = head::check(head, &shared.limits);
+        let mut paced = Duration::ZERO;
+        while accepted.is_ok() && paced < PACE_MAX && self.writer.waits_for_memory(&head.principal.tenant) {
+            tokio::time::sleep(PACE_STEP).await;
+            paced += PACE_STEP;
+        }
+        let checked = accepted.and_then(|accepted| {
             if shared.is_draining.load(Ordering::Relaxed) {
                 return Err(Refusal::retry(503, "draining", "this process is stopping", RETRY_AFTER_S));
             }
@@ -142,19 +151,10 @@ impl Lane {
         head: &Head<'_>,
         accepted: &Accepted,
         ready: Ready<'_>,
-        mut work: Work,
+        work: Work,
         reservation: &Reservation<'_>,
     ) -> Result<Reply, Refusal> {
         let Ready { table, clean, account, decoded, fingerprint, headers, spent } = ready;
-        if let Err(refused) = work.hold_text(clean.frame_bytes()) {
-            self.stages.shared.admit.refund_stored(&table.tenant, spent.0, spent.1);
-            if refused.status == 503 {
-                account.throttle();
-            } else {
-                account.reject(refused.code);
-            }
-            return Err(refused.into());
-        }
         let mut outcome = outcome_of(head, &decoded);
         let idempotency = accepted.idempotency_key.clone().zip(fingerprint).map(|(key, fingerprint)| {
             Idempotency { key, fingerprint, status: outcome.status, reply: outcome.body.as_ref().into() }
@@ -162,8 +162,8 @@ impl Lane {
         // From here on the key is the append's: it lasts although this future may be dropped (F1, F19).
         let key = reservation.key.take();
         let level = head.principal.acknowledgement;
-        // Held until the log has the frame. The rows are charged by the append, which follows at once.
-        let _frame = work.end();
+        // Rows and frame are charged by the append, which follows at once.
+        drop(work);
         match self.writer.append_at(level, &table, clean, idempotency).await {
             Ok(receipt) => {
                 account.accept();

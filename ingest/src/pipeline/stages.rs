@@ -149,7 +149,7 @@ impl Stages {
         drop(body);
         inflater.rest();
         work.free_text();
-        work.hold_rows(draft.held_bytes()).inspect_err(|refused| {
+        work.hold_rows(draft.held_bytes()).await.inspect_err(|refused| {
             self.refused_midway(accepted.kind, refused, decoded.accepted as usize);
         })?;
         work.pass().await;

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use storage::record::Tenant;
 
@@ -91,6 +92,19 @@ impl Turn {
         if self.turns.state.borrow().is_anybody_waiting() {
             self.wait().await;
         }
+    }
+
+    /// Leaves the turn to others for a while, and waits for it again.
+    pub(super) async fn pause(&mut self, pause: Duration) {
+        {
+            let mut state = self.turns.state.borrow_mut();
+            if state.holder == Some(self.id) {
+                state.holder = None;
+            }
+            state.grant();
+        }
+        tokio::time::sleep(pause).await;
+        self.wait().await;
     }
 
     /// Joins the line of its tenant and waits until it holds the turn.

@@ -49,12 +49,6 @@ impl Clean {
         &self.batch
     }
 
-    /// About what the chunk's frame takes in the log, in bytes.
-    #[must_use]
-    pub fn frame_bytes(&self) -> usize {
-        crate::wal::frame::chunk_bytes(&self.batch)
-    }
-
     pub(crate) fn into_parts(self) -> (Kind, RecordBatch, u64, Measurement) {
         (self.kind, self.batch, self.scrub_version, self.measurement)
     }
