@@ -154,10 +154,12 @@ impl Fixture {
     ) -> Result<Answer, Refusal> {
         let question = endpoints::sql::question(request, self.options.rows_max)?;
         let store = PrefixStore::new(Arc::clone(&self.store), format!("tenant/{tenant}"));
+        let payer = (Memory::new(64 << 20, 0), view.tenant().clone());
         let lender = Lender::new(
             move |name| view.tables().get(name).cloned(),
             Arc::new(store),
             Arc::clone(&self.proofs),
+            payer,
         );
         let (key, time_max) = ((tenant, roles), self.options.time_max);
         let asked = Asked { key, question, lender, time_max, correlation_id: "c".into() };

@@ -174,6 +174,7 @@ impl Query {
         let Request { principal, correlation_id, .. } = request;
         let key = (principal.tenant.clone(), principal.roles);
         let storage = Arc::clone(&self.storage);
+        let payer = (Arc::clone(self.storage.memory()), principal.tenant.clone());
         let rooted = PrefixStore::new(self.storage.object_store(), format!("tenant/{}", principal.tenant));
         let find = move |name: &str| {
             // What is left alone is no empty table.
@@ -184,7 +185,7 @@ impl Query {
             let view = View::open(&storage, &principal, |dataset, _| dataset == name);
             view.tables().get(name).cloned()
         };
-        let lender = Lender::new(find, Arc::new(rooted), Arc::clone(self.storage.proofs()));
+        let lender = Lender::new(find, Arc::new(rooted), Arc::clone(self.storage.proofs()), payer);
         Ok(Asked { key, question, lender, time_max: self.inner.options.time_max, correlation_id })
     }
 

@@ -202,6 +202,7 @@ fn odd_files_are_named_and_do_not_hang_a_start() {
     // A pipe where an object should be: nobody waits for its other end.
     let (started, _folder) = on(&|data| {
         let pipe = data.join("store/system/keys/pipe.json");
+        fs::create_dir_all(pipe.parent().unwrap()).unwrap();
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     });
     if let Ok(server) = started {

@@ -41,6 +41,10 @@ const DRAIN_STEP: Duration = Duration::from_millis(10);
 const ADMIT_TRIES: u32 = 40;
 const ADMIT_PAUSE: Duration = Duration::from_millis(5);
 
+/// How often a newcomer of an address that floods the listener waits for its own neighbours to be heard. Chosen: others
+/// wait behind it.
+const FLOOD_TRIES: u32 = 4;
+
 struct Lane {
     sockets: mpsc::Sender<Arrival>,
     open: Arc<AtomicUsize>,
@@ -153,11 +157,16 @@ fn accept(app: &Arc<App>, listener: &TcpListener, doors: &[Door]) {
 
 /// A place for a newcomer. Where all are taken, whoever else connects waits in the kernel's queue for a moment.
 fn admit(app: &App, strangers: &mut Strangers, peer: IpAddr) -> Option<Arc<Pass>> {
+    let mut floods = 0;
     for _ in 0..ADMIT_TRIES {
-        match strangers.admit(peer, Clock::monotonic_ns() / 1_000_000) {
+        match strangers.admit(peer, Clock::monotonic_ns() / 1_000_000, floods >= FLOOD_TRIES) {
             Admission::In(pass) => return Some(pass),
             Admission::Refused => return None,
             Admission::Wait => std::thread::sleep(ADMIT_PAUSE),
+            Admission::Flood => {
+                floods += 1;
+                std::thread::sleep(ADMIT_PAUSE);
+            }
         }
         if app.ingest.is_draining.load(Ordering::Relaxed) {
             return None;

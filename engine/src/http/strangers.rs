@@ -23,8 +23,9 @@ pub const STRANGER_BYTES: u64 = 48 << 10;
 /// allocator's rounding. Measured: 30 KiB in a debug build (`an_idle_connection_costs_what_it_is_charged`).
 pub const CLIENT_BYTES: u64 = 24 << 10;
 
-/// The part of the edge's memory that strangers may take together: a quarter.
-const STRANGERS_SHARE: u64 = 4;
+/// The part of the edge's memory that strangers may take together: half. Chosen: a body still fits beside them, and a
+/// client that opens a hundred connections at once is no flood yet.
+const STRANGERS_SHARE: u64 = 2;
 
 /// How long a stranger is waited for before another may have its place, in milliseconds: a client that connects and
 /// asks at once is not cut off by its own neighbours.
@@ -126,6 +127,8 @@ pub enum Admission {
     In(Arc<Pass>),
     /// Not now, but soon: everybody is young or at work.
     Wait,
+    /// Its address floods the listener: not now, and soon only if its own connections are heard meanwhile.
+    Flood,
     /// It may not.
     Refused,
 }
@@ -150,7 +153,8 @@ impl Strangers {
     }
 
     /// Lets one more in, in another's place where a bound is met.
-    pub fn admit(&mut self, peer: IpAddr, now_ms: u64) -> Admission {
+    /// Where its address floods the listener, `is_last` says that it waits no more.
+    pub fn admit(&mut self, peer: IpAddr, now_ms: u64, is_last: bool) -> Admission {
         self.all.retain(|pass| pass.is_stranger());
         let of = network(peer);
         let same = self.all.iter().filter(|pass| network(pass.peer) == of).count();
@@ -163,8 +167,13 @@ impl Strangers {
             };
             // A burst of one address may exceed its bound while it is young, and never take half of all places.
             let is_flood = same >= self.per_address_max.max(self.max / 2);
-            if !evict(YOUNG_MS) && is_flood && !evict(0) {
-                return Admission::Refused;
+            if !evict(YOUNG_MS) && is_flood {
+                if !is_last {
+                    return Admission::Flood;
+                }
+                if !evict(0) {
+                    return Admission::Refused;
+                }
             }
         }
         self.all.retain(|pass| pass.is_stranger());
@@ -207,9 +216,9 @@ mod tests {
     }
 
     fn admit(strangers: &mut Strangers, peer: IpAddr, now_ms: u64) -> Option<Arc<Pass>> {
-        match strangers.admit(peer, now_ms) {
+        match strangers.admit(peer, now_ms, true) {
             Admission::In(pass) => Some(pass),
-            Admission::Wait | Admission::Refused => None,
+            Admission::Wait | Admission::Flood | Admission::Refused => None,
         }
     }
 
@@ -243,9 +252,9 @@ mod tests {
     fn strangers_in_all_are_bounded_and_the_oldest_that_waits_leaves() {
         let (memory, mut strangers) = strangers(4, 0);
         let passes: Vec<_> = (0..4).map(|at| admit(&mut strangers, address(at), 1).expect("room")).collect();
-        assert!(matches!(strangers.admit(address(9), 1), Admission::Wait), "everybody is at work");
+        assert!(matches!(strangers.admit(address(9), 1, true), Admission::Wait), "everybody is at work");
         passes[2].waits(1);
-        assert!(matches!(strangers.admit(address(9), YOUNG_MS), Admission::Wait), "young");
+        assert!(matches!(strangers.admit(address(9), YOUNG_MS, true), Admission::Wait), "young");
         assert!(admit(&mut strangers, address(9), 1 + YOUNG_MS).is_some());
         assert!(!passes[2].works());
         // Who shows a key is none of them any more.

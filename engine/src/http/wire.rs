@@ -304,7 +304,7 @@ mod tests {
     fn slow_connections_are_judged_by_what_they_wait_for() {
         let tick = Rc::new(Cell::new(1));
         let memory = Memory::new(1 << 30, 0);
-        let Admission::In(pass) = Strangers::new(&memory, 10, 0).admit([127, 0, 0, 1].into(), 1) else {
+        let Admission::In(pass) = Strangers::new(&memory, 10, 0).admit([127, 0, 0, 1].into(), 1, true) else {
             panic!("there is room")
         };
         let watch = Watch::new(Rc::clone(&tick), Rc::default(), Arc::clone(&pass));

@@ -6,11 +6,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
+use storage::memory::{Charge, Memory, Pool};
 use storage::reader::{Damaged, Proofs, ProvenStore, Snapshot};
+use storage::record::Tenant;
 use tokio::task::spawn_blocking;
 
 use super::hot::{self, Wanted};
@@ -22,6 +25,12 @@ use crate::refusal::Refusal;
 /// Scans of one query: more than a plan within its bounds has.
 const SCANS_MAX: usize = 1_000;
 
+/// How often an answer that waits for memory looks whether there is some.
+const PACE_STEP: Duration = Duration::from_millis(5);
+
+/// How often it looks before it gives up; a query has ended long before.
+const PACE_STEPS_MAX: u32 = 12_000;
+
 /// Finds a table by its name, as the caller sees it.
 type Find = dyn Fn(&str) -> Option<Arc<Snapshot>> + Send + Sync;
 
@@ -30,6 +39,8 @@ pub struct Lender {
     find: Arc<Find>,
     store: Arc<dyn ObjectStore>,
     proofs: Arc<Proofs>,
+    memory: Arc<Memory>,
+    tenant: Tenant,
     lent: Mutex<Lent>,
     /// Bytes of objects that went through the server.
     passed_bytes: AtomicU64,
@@ -54,11 +65,17 @@ pub struct Loan {
     pub given: Given,
     /// Its bytes.
     pub tail: Bytes,
+    /// What they take of the server's memory: to be held until they are sent.
+    _charge: Option<Charge>,
 }
 
 impl Loan {
+    fn charged(charge: Charge, given: Given, tail: impl Into<Bytes>) -> Self {
+        Self { _charge: Some(charge), ..Self::of(given, tail) }
+    }
+
     fn of(given: Given, tail: impl Into<Bytes>) -> Self {
-        Self { given, tail: tail.into() }
+        Self { given, tail: tail.into(), _charge: None }
     }
 }
 
@@ -68,8 +85,25 @@ impl Lender {
         find: impl Fn(&str) -> Option<Arc<Snapshot>> + Send + Sync + 'static,
         store: Arc<dyn ObjectStore>,
         proofs: Arc<Proofs>,
+        (memory, tenant): (Arc<Memory>, Tenant),
     ) -> Self {
-        Self { find: Arc::new(find), store, proofs, lent: Mutex::default(), passed_bytes: AtomicU64::new(0) }
+        let (find, lent) = (Arc::new(find), Mutex::default());
+        Self { find, store, proofs, memory, tenant, lent, passed_bytes: AtomicU64::new(0) }
+    }
+
+    /// Takes memory for so many bytes on their way, and waits where the tenant's reads hold their share of it: that is
+    /// the back-pressure on its workers.
+    async fn room(&self, bytes: u64) -> Result<Charge, Refusal> {
+        let bytes = bytes.min(self.memory.alone_max(Pool::Read));
+        for _ in 0..PACE_STEPS_MAX {
+            if self.memory.has_room(Pool::Read, Some(&self.tenant), bytes)
+                && let Ok(charge) = self.memory.take(Pool::Read, Some(&self.tenant), bytes)
+            {
+                return Ok(charge);
+            }
+            tokio::time::sleep(PACE_STEP).await;
+        }
+        Err(Refusal::query_limit("the memory for reads is used by other queries of this tenant"))
     }
 
     /// Answers what a worker asks. What it may not have is refused; the worker goes on or not as it likes.
@@ -131,9 +165,11 @@ impl Lender {
 
     async fn hot(&self, scan: usize, at: (usize, usize)) -> Result<Loan, Refusal> {
         let scan = Arc::clone(self.lent().scans.get(scan).ok_or_else(Refusal::bug)?);
+        // Columns side by side, and the same as a message.
+        let charge = self.room(2 * hot::PIECE_BYTES_MAX as u64).await?;
         let taken = spawn_blocking(move || hot::take(&scan.snapshot, &scan.wanted, at));
         let (bytes, next) = taken.await.map_err(|_| Refusal::bug())??;
-        Ok(Loan::of(Given::Hot { next }, bytes))
+        Ok(Loan::charged(charge, Given::Hot { next }, bytes))
     }
 
     /// The store, which proves what it gives out of the tables that were lent.
@@ -162,12 +198,14 @@ impl Lender {
         }
         let location = Path::parse(path).map_err(|_| Refusal::bug())?;
         let ranges: Vec<_> = ranges.iter().map(|(begin, end)| *begin..*end).collect();
+        let copies = if ranges.len() > 1 { 2 } else { 1 };
+        let charge = self.room(total * copies).await?;
         let got =
             self.proven().get_ranges(&location, &ranges).await.map_err(|error| refusal(path, &error))?;
         self.passed_bytes.fetch_add(total, Ordering::Relaxed);
         Ok(match got.as_slice() {
-            [only] => Loan::of(Given::Bytes, only.clone()),
-            _ => Loan::of(Given::Bytes, got.concat()),
+            [only] => Loan::charged(charge, Given::Bytes, only.clone()),
+            _ => Loan::charged(charge, Given::Bytes, got.concat()),
         })
     }
 
@@ -204,7 +242,8 @@ mod tests {
     use super::{Lender, READ_BYTES_MAX, SCANS_MAX};
     use crate::fixture::{Fixture, Sealed, T0, row};
     use crate::worker::wire::{Ask, Given};
-    use storage::record::{Draft, Kind};
+    use storage::memory::Memory;
+    use storage::record::{Draft, Kind, Tenant};
 
     fn status(given: &Given) -> u16 {
         match given {
@@ -223,6 +262,7 @@ mod tests {
             move |name| (name == "events").then(|| Arc::clone(&snapshot)),
             Arc::new(rooted),
             Arc::default(),
+            (Memory::new(64 << 20, 0), Tenant::parse("a").unwrap()),
         )
     }
 
@@ -278,7 +318,8 @@ mod tests {
         assert_eq!(status(&lender.answer(scan()).await.given), 500);
         let store = Arc::new(InMemory::new());
         store.put(&Path::from("big"), PutPayload::from(vec![0; 6 << 20])).await.unwrap();
-        let lender = Lender::new(|_| None, store, Arc::default());
+        let payer = (Memory::new(64 << 20, 0), Tenant::parse("a").unwrap());
+        let lender = Lender::new(|_| None, store, Arc::default(), payer);
         lender.lent().files.insert("big".into(), 6 << 20);
         let read = |end| Ask::Read { path: "big".into(), ranges: vec![(0, end)] };
         assert_eq!(lender.answer(read(READ_BYTES_MAX)).await.tail.len() as u64, READ_BYTES_MAX);
