@@ -22,6 +22,11 @@ const BLOOMED: [&str; 4] = ["id", "trace_id", "correlation_id", "decision_id"];
 /// Columns whose neighbours differ by little.
 const DELTAS: [&str; 5] = ["time", "observed_time", "time_ns", "duration_ns", "seq"];
 
+/// Values that the encoder takes between two looks at the size of a page, and bytes that they should have together at
+/// most: a reader decodes a page as a whole, so one of a thousand long texts would be more than it may hold.
+const PAGE_VALUES: u64 = 1_024;
+const PAGE_BYTES: u64 = 1 << 20;
+
 /// A segment's bytes and what is known of them.
 #[derive(Debug)]
 pub struct Written {
@@ -67,7 +72,9 @@ impl Writer {
         is_empty: impl Fn(&str) -> bool,
         row_group_rows: usize,
     ) -> Result<Self> {
-        let properties = properties(kind, &schema, rows_max, is_empty, row_group_rows);
+        let row_bytes = (bytes / rows_max.max(1)).max(1);
+        let page_values = (PAGE_BYTES / row_bytes).clamp(1, PAGE_VALUES);
+        let properties = properties(kind, &schema, rows_max, is_empty, row_group_rows, page_values);
         let statistics = Statistics::new(&schema);
         let buffer = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
         let arrow = ArrowWriter::try_new(buffer, schema, Some(properties)).map_err(bug)?;
@@ -106,10 +113,12 @@ fn properties(
     rows_max: u64,
     is_empty: impl Fn(&str) -> bool,
     row_group_rows: usize,
+    page_values: u64,
 ) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(row_group_rows))
+        .set_write_batch_size(usize::try_from(page_values).expect("a thousand at most"))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_created_by(concat!("floodmark ", env!("CARGO_PKG_VERSION")).to_owned());
     let in_group = rows_max.min(row_group_rows as u64);
