@@ -3,10 +3,12 @@
 //! Memory that is given back under load is taken again a moment later, and the kernel clears every page of it in
 //! between: that was 10 to 21 % of the CPU. So freed memory waits [`KEPT`] for its next use, and a process that has
 //! nothing to do gives back all of it at once. Each thread has a heap of its own, which no other can tidy: lanes do
-//! it when they were idle for a second ([`give_back`]), threads of runtimes when they park ([`tidy`]).
+//! it when they were idle for a second ([`give_back`]), threads of runtimes when they park ([`tidy`]). What waits is
+//! no part of any budget, so it must not take the process to its cap: near it nothing waits ([`watch`]).
 
 use std::cell::Cell;
 use std::ffi::c_long;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -19,15 +21,30 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// bursts of a steady load, such as two seals.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// Between two tidyings of one thread: what parks often pays a few microseconds a second.
-const TIDY_EVERY_NS: u64 = 1_000_000_000;
+/// Between two tidyings of one thread. Chosen: what a seal has freed is given back before the next but one, and the
+/// kernel clears some megabytes a second for it.
+const TIDY_EVERY_NS: u64 = 2_000_000_000;
+
+/// The same while the process is near its cap.
+const TIDY_TIGHT_NS: u64 = 100_000_000;
+
+/// Hundredths of the cap from which on freed memory waits no more, and below which it waits again.
+const TIGHT_PERCENT: u64 = 75;
+const LOOSE_PERCENT: u64 = 60;
+
+/// Whether the process is near its cap.
+static IS_TIGHT: AtomicBool = AtomicBool::new(false);
 
 /// `mi_option_purge_delay`, in milliseconds; the binding does not name it.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 /// Sets how long freed memory waits; call it before there is much of it.
 pub fn start() {
-    let millis = c_long::try_from(KEPT.as_millis()).expect("ten seconds");
+    set_delay(KEPT);
+}
+
+fn set_delay(delay: Duration) {
+    let millis = c_long::try_from(delay.as_millis()).expect("ten seconds at most");
     // SAFETY: sets one word of the allocator's own options; any thread may, at any time.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, millis) };
 }
@@ -41,17 +58,33 @@ pub fn give_back() {
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
-/// Frees what other threads returned to this one's heap, at most once a second; for threads about to wait.
+/// Looks how near the process, which holds `resident_bytes`, is to its cap.
+pub fn watch(resident_bytes: u64, memory_max: u64) {
+    let was_tight = is_tight();
+    let percent = if was_tight { LOOSE_PERCENT } else { TIGHT_PERCENT };
+    let is_tight = resident_bytes > memory_max / 100 * percent;
+    if is_tight != was_tight {
+        IS_TIGHT.store(is_tight, Ordering::Relaxed);
+        set_delay(if is_tight { Duration::ZERO } else { KEPT });
+    }
+}
+
+/// Whether the process is near its cap: whoever has a heap of its own is to give back what it does not use.
+pub fn is_tight() -> bool {
+    IS_TIGHT.load(Ordering::Relaxed)
+}
+
+/// Gives back what this thread's heap does not use, every second or so; for threads about to wait.
 pub fn tidy() {
     thread_local! {
         static TIDIED_NS: Cell<u64> = const { Cell::new(0) };
     }
     let now_ns = Clock::monotonic_ns();
     TIDIED_NS.with(|tidied_ns| {
-        if now_ns.saturating_sub(tidied_ns.get()) >= TIDY_EVERY_NS {
+        let every_ns = if is_tight() { TIDY_TIGHT_NS } else { TIDY_EVERY_NS };
+        if now_ns.saturating_sub(tidied_ns.get()) >= every_ns {
             tidied_ns.set(now_ns);
-            // SAFETY: as in [`give_back`]; without force nothing is given back before its time.
-            unsafe { libmimalloc_sys::mi_collect(false) };
+            give_back();
         }
     });
 }
@@ -72,11 +105,11 @@ impl Rest {
     /// One second has passed, in which so many requests came. Gives memory back at the first second of rest, and now
     /// and then while it lasts.
     pub fn tick(&mut self, requests: u64) {
-        if requests > LIGHT_REQUESTS {
+        if requests > LIGHT_REQUESTS && !is_tight() {
             self.ticks = 0;
             return;
         }
-        if self.ticks % AGAIN_TICKS == 0 {
+        if self.ticks % AGAIN_TICKS == 0 || is_tight() {
             give_back();
         }
         self.ticks = self.ticks.wrapping_add(1);

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::identity::{Identity, master};
 use crate::jobs::{self, Jobs};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Process};
 use crate::state::origin::{self, Origin};
 use crate::state::proof::Prover;
 use crate::state::store::Store;
@@ -41,6 +41,9 @@ const CONTROL_THREADS: usize = 2;
 
 /// Changes of state that one tenant may have under way: they wait for each other, and for those of other tenants.
 const ADMIN_CHANGES_MAX: usize = 8;
+
+/// How often the process looks at its own size.
+const MEMORY_LOOK: Duration = Duration::from_millis(200);
 
 /// Connections that the kernel holds for us until they are accepted.
 const BACKLOG: i32 = 4_096;
@@ -146,6 +149,7 @@ where
         .map_err(|error| Exit::failed(format!("cannot start threads: {error}")))?;
     let app = control.block_on(async {
         let options = storage::Options {
+            at_rest: allocator::tidy,
             declared_key_secret: storage::DeclaredKeySecret::new(*derived.declared),
             ..config.settings.storage.clone()
         };
@@ -213,6 +217,7 @@ where
         .map_err(|error| Exit::failed(format!("cannot start the ingest lanes: {error}")))?;
     let addr = lanes.addr();
     app.metrics.idle.measure();
+    control.spawn(watch_memory(Arc::clone(&app)));
     let beside = control.spawn(alongside(addr, bootstrap_key.map(|key| key.as_str().to_owned())));
     say(&format!("listening http={addr} grpc=-"));
 
@@ -244,6 +249,16 @@ where
             control.shutdown_background();
             Ok(())
         }
+    }
+}
+
+/// Gives back unused memory sooner while the process is near its cap: what one thread's heap has freed, another's
+/// cannot use.
+async fn watch_memory(app: Arc<App>) {
+    let memory_max = app.storage.memory().memory_max();
+    loop {
+        tokio::time::sleep(MEMORY_LOOK).await;
+        allocator::watch(Process::this().resident_bytes, memory_max);
     }
 }
 

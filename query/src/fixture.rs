@@ -163,13 +163,16 @@ impl Fixture {
         );
         let (key, time_max) = ((tenant, roles), self.options.time_max);
         let asked = Asked { key, question, lender, time_max, correlation_id: "c".into() };
-        let pool = Pool::start(worker::Options {
-            launch: Launch::Thread,
-            workers_max: 2,
-            warm: 0,
-            memory_bytes: self.options.memory_bytes as u64,
-            threads: self.options.threads,
-        })
+        let pool = Pool::start(
+            worker::Options {
+                launch: Launch::Thread,
+                workers_max: 2,
+                warm: 0,
+                memory_bytes: self.options.memory_bytes as u64,
+                threads: self.options.threads,
+            },
+            || {},
+        )
         .unwrap();
         let answer = pool.ask(asked);
         self.pools.lock().unwrap().push(pool);

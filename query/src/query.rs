@@ -43,6 +43,8 @@ pub struct Options {
     pub threads: usize,
     /// The workers that answer SQL.
     pub workers: worker::Options,
+    /// Called by each thread of queries before it waits: the engine gives unused memory back to the system there.
+    pub at_rest: fn(),
 }
 
 impl Default for Options {
@@ -53,6 +55,7 @@ impl Default for Options {
             rows_max: 10_000,
             threads: 2,
             workers: worker::Options::default(),
+            at_rest: || {},
         }
     }
 }
@@ -129,10 +132,11 @@ impl Query {
             .worker_threads(options.threads.max(1))
             .thread_name("query")
             .thread_stack_size(STACK_BYTES)
+            .on_thread_park(options.at_rest)
             .enable_all()
             .build()?;
         let sessions = Sessions::new(options.memory_bytes, options.threads);
-        let workers = Pool::start(options.workers.clone())?;
+        let workers = Pool::start(options.workers.clone(), options.at_rest)?;
         let running_max = options.threads.max(1) * RUNNING_PER_THREAD;
         Ok(Self {
             storage,

@@ -18,6 +18,7 @@ use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::hot::{HotChunk, RETRY_AFTER};
+use crate::keeper::BLOCKING_IDLE_MAX;
 use crate::latency::Measurement;
 use crate::memory::Charge;
 use crate::record::TableId;
@@ -211,7 +212,12 @@ impl BucketLog {
 pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<std::thread::JoinHandle<()>> {
     let unavailable =
         |error| Error::new(ErrorKind::Unavailable, "no thread for the log in the bucket").with_source(error);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unavailable)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .on_thread_park(shared.options.at_rest)
+        .thread_keep_alive(BLOCKING_IDLE_MAX)
+        .enable_all()
+        .build()
+        .map_err(unavailable)?;
     let upload = move || {
         runtime.block_on(async {
             tokio::select! {

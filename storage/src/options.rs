@@ -102,9 +102,18 @@ pub struct Options {
     pub idempotency_bytes_max: u64,
     /// Datasets that one tenant may have beside the built-in ones; those that are there already stay.
     pub datasets_max: usize,
+    /// Called by each thread of storage before it waits: the engine gives unused memory back to the system there.
+    #[serde(skip, default = "nothing_at_rest")]
+    pub at_rest: fn(),
     /// Keys the hashes under which idempotency keys are kept. The engine derives it from the master key.
     #[serde(skip)]
     pub declared_key_secret: DeclaredKeySecret,
+}
+
+fn nothing() {}
+
+fn nothing_at_rest() -> fn() {
+    nothing
 }
 
 impl Default for Options {
@@ -148,6 +157,7 @@ impl Default for Options {
             idempotency_keys_max: 100_000,
             idempotency_bytes_max: 64 << 20,
             datasets_max: 200,
+            at_rest: nothing,
             declared_key_secret: DeclaredKeySecret::default(),
         }
     }

@@ -130,9 +130,8 @@ pub fn node(disk: &dyn Disk, wal: &Path) -> Result<Arc<str>> {
         Err(error) => return Err(failed(error)),
     };
     // Under another name every row of the log would count as new: what cannot be the name is refused.
-    let is_name = |name: &str| {
-        name.len() == NAME_BYTES && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
+    let is_name =
+        |name: &str| name.len() == NAME_BYTES && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     match std::str::from_utf8(&bytes).map(str::trim) {
         Ok(node) if is_name(node) => Ok(node.into()),
         _ => Err(damaged("is no name of eight hexadecimal digits")),

@@ -242,6 +242,7 @@ impl Config {
                 memory_bytes: self.worker_memory_bytes(),
                 threads,
             },
+            at_rest: crate::allocator::tidy,
         }
     }
 

@@ -121,15 +121,16 @@ impl Drop for Waiting {
 }
 
 impl Pool {
-    /// Starts the pool; its first workers get ready in the background.
+    /// Starts the pool; its first workers get ready in the background. Its threads call `at_rest` before they wait.
     ///
     /// # Errors
     /// When its threads cannot be started.
-    pub fn start(options: Options) -> io::Result<Self> {
+    pub fn start(options: Options, at_rest: fn()) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(FORWARD_THREADS)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("sql-forward")
+            .on_thread_park(at_rest)
             .enable_all()
             .build()?;
         let state = State {

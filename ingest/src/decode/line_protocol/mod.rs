@@ -144,7 +144,10 @@ fn store(
         return Err(Fault::new("too_new", detail));
     }
     if time_ns < ctx.oldest_ns {
-        return Err(Fault::new("too_old", "the time lies before what is kept (the dataset's retention, or past_days_max)"));
+        return Err(Fault::new(
+            "too_old",
+            "the time lies before what is kept (the dataset's retention, or past_days_max)",
+        ));
     }
     let unescaped = std::mem::take(&mut record.unescaped);
     // Taking ASCII backslashes out of UTF-8 leaves UTF-8.

@@ -59,7 +59,9 @@ impl Fault {
             Self::TooNew => {
                 format!("a time lies more than {} s in the future", limits.future_ns_max / 1_000_000_000)
             }
-            Self::TooOld => "the time lies before what is kept (the dataset's retention, or past_days_max)".into(),
+            Self::TooOld => {
+                "the time lies before what is kept (the dataset's retention, or past_days_max)".into()
+            }
         }
     }
 }

@@ -118,7 +118,10 @@ impl<'t> Reader<'t, '_> {
             return Err(Reject::new("too_new", "the time lies further in the future than future_ns_max"));
         }
         if ns < self.oldest_ns {
-            return Err(Reject::new("too_old", "the time lies before what is kept (the dataset's retention, or past_days_max)"));
+            return Err(Reject::new(
+                "too_old",
+                "the time lies before what is kept (the dataset's retention, or past_days_max)",
+            ));
         }
         self.row.draft.set_int(Field::TimeNs, ns);
         Ok(())
