@@ -54,7 +54,9 @@ impl Turn {
                 return taken;
             }
             let all = dates.union(&own).count();
-            if !(fits && all <= left) && !(is_first && taken.chunks == 0) {
+            // The first of all always goes, however large it is.
+            let goes = (fits && all <= left) || (is_first && taken.chunks == 0);
+            if !goes {
                 break;
             }
             dates.extend(own);

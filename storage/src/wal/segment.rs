@@ -99,7 +99,7 @@ pub fn list(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<u64>> {
         match number.filter(|number| path(folder, *number) == folder.join(&name)) {
             Some(number) if is_file()? => numbers.push(number),
             _ => {
-                tracing::warn!(path = %folder.join(&name).display(), "what is no segment of ours is left alone")
+                tracing::warn!(path = %folder.join(&name).display(), "what is no segment of ours is left alone");
             }
         }
     }

@@ -27,7 +27,7 @@ impl Draft {
         debug_assert_eq!(column.len(), runs.len(), "a column is written in one way");
         match runs.last_mut() {
             Some(last) if last.end == row && column.get(column.len() - 1) == Some(value) => {
-                last.end = row + 1
+                last.end = row + 1;
             }
             _ => {
                 column.push(value);

@@ -109,7 +109,7 @@ fn distinct_keys_beyond_the_bound_are_not_remembered() {
     assert_eq!(batch.num_rows(), keys);
     let overflow = batch.column_by_name("_overflow").unwrap().as_string::<i32>();
     assert_eq!(overflow.value(keys - 1), format!("{{\"key{}\":7}}", keys - 1));
-    let values: usize = batch.columns().iter().skip(1).map(|column| sparse::value_count(column)).sum();
+    let values: usize = batch.columns().iter().skip(1).map(sparse::value_count).sum();
     assert_eq!(values, keys, "every value is in a column or in _overflow");
 }
 

@@ -108,10 +108,10 @@ async fn what_is_no_file_is_no_object() {
     let at = |name: &str| folder.path().join("a/b").join(name);
     pipe(&at("pipe"));
     fs::create_dir(at("folder.json")).unwrap();
-    symlink(&at("loop"), at("loop")).unwrap();
+    symlink(at("loop"), at("loop")).unwrap();
     symlink(folder.path(), at("back")).unwrap();
-    symlink(&at("nothing"), at("dangling")).unwrap();
-    symlink(&at("pipe"), at("to_pipe")).unwrap();
+    symlink(at("nothing"), at("dangling")).unwrap();
+    symlink(at("pipe"), at("to_pipe")).unwrap();
     symlink(elsewhere.path(), at("disk")).unwrap();
     fs::write(folder.path().join("a/b").join(std::ffi::OsStr::from_bytes(b"\xff.json")), b"").unwrap();
     let look = async {
@@ -121,7 +121,7 @@ async fn what_is_no_file_is_no_object() {
         for name in ["pipe", "folder.json", "loop", "back", "dangling", "to_pipe", "nothing"] {
             let path = Path::from(format!("a/b/{name}"));
             let is_failed = store.get(&path).await.is_err();
-            assert!(is_failed && store.get_ranges(&path, &[0..1]).await.is_err(), "{name}");
+            assert!(is_failed && store.get_ranges(&path, std::slice::from_ref(&(0..1))).await.is_err(), "{name}");
             assert!(store.head(&path).await.is_err(), "{name}");
         }
         let level = store.list_with_delimiter(Some(&Path::from("a/b"))).await.unwrap();
