@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use ingest::admit::{Limiter, Policy, Rate};
+use ingest::admit::{Class, Limiter, Policy, Rate};
 use storage::record::Tenant;
 
 /// Times one tenant's spend.
@@ -19,7 +19,8 @@ pub fn stage(criterion: &mut Criterion) {
         let mut now_ns = 0;
         bencher.iter(|| {
             now_ns += 1_000_000;
-            black_box(limiter.spend(&tenant, 1, 1_000, 400_000, now_ns))
+            let _ = black_box(limiter.spend_request(&tenant, Class::Ingest, now_ns));
+            black_box(limiter.spend_stored(&tenant, 1_000, 400_000, now_ns))
         });
     });
     group.finish();

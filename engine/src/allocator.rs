@@ -109,7 +109,7 @@ impl Rest {
             self.ticks = 0;
             return;
         }
-        if self.ticks % AGAIN_TICKS == 0 || is_tight() {
+        if self.ticks.is_multiple_of(AGAIN_TICKS) || is_tight() {
             give_back();
         }
         self.ticks = self.ticks.wrapping_add(1);

@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(memory.used(Pool::Read), 0);
         let mut out = Out::new(&budget).unwrap();
         let refused = loop {
-            if let Err(short) = out.push(&[b'x'; 100_000]) {
+            if let Err(short) = out.push(&vec![b'x'; 100_000]) {
                 break short;
             }
         };

@@ -111,7 +111,7 @@ impl Fixture {
             },
             digest: Some(*blake3::hash(&bytes).as_bytes()),
             // Every other file is from before there were sums.
-            blocks: (number % 2 == 0).then(|| Arc::new(Blocks::of(&bytes))),
+            blocks: number.is_multiple_of(2).then(|| Arc::new(Blocks::of(&bytes))),
             stats: String::new(),
         };
         let location = Path::parse(format!("{}/{path}", table.prefix())).unwrap();

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 /// Answers SQL for the server that started it, over the socket that is its standard input
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Args {
     /// Its memory is limited already
     #[arg(long)]

@@ -123,7 +123,7 @@ pub async fn check(
     match bytes(objects, &master).await? {
         None => {
             put(objects, prover, "master", &Master { check: master_check.to_owned() }, PutMode::Create)
-                .await?
+                .await?;
         }
         Some(bytes) if prover.check(master.as_ref(), &bytes) != Proof::Holds => {
             return Err(Error::Forged(master.to_string()));

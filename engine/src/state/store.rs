@@ -85,7 +85,7 @@ pub(super) async fn list(objects: &dyn ObjectStore, folder: &str) -> Result<Vec<
         match name.filter(|name| path(&format!("{folder}/{name}")) == object.location) {
             Some(name) => found.push((name, object.location)),
             None => {
-                tracing::warn!(object = %object.location, "no record lies under such a name: it is left alone")
+                tracing::warn!(object = %object.location, "no record lies under such a name: it is left alone");
             }
         }
     }

@@ -199,6 +199,7 @@ impl Limiter {
     /// # Errors
     /// [`Denied`] with the measure that is over. What alone exceeds a quota is denied each time it comes
     /// ([`Denied::is_for_good`]): its sender must split it.
+    #[expect(clippy::indexing_slicing, reason = "one bucket a class, indexed by the class")]
     pub fn spend_stored(
         &self,
         tenant: &Tenant,

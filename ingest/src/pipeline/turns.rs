@@ -160,7 +160,7 @@ impl State {
                 self.tenants.len() - 1
             }
         };
-        &mut self.tenants[at]
+        self.tenants.get_mut(at).expect("it was found there, or put there")
     }
 
     fn waiting(&mut self, id: u64) -> &mut Waiting {
@@ -179,7 +179,7 @@ impl State {
         }
         let may_begin = self.begun < BODIES_MAX;
         for at in 0..self.tenants.len() {
-            let line = &mut self.tenants[at];
+            let Some(line) = self.tenants.get_mut(at) else { return };
             let may_begin = may_begin && line.begun < TENANT_BODIES_MAX;
             let Some(first) = line.waiting.iter().position(|waiting| waiting.has_begun || may_begin) else {
                 continue;

@@ -69,15 +69,16 @@ async fn one_list(
     // A page that is full says where the next list begins: at its first row, which follows every time and name.
     if limit == 0 || out.len() >= PAGE_BYTES_MAX {
         let first = Cursor { time_ns: i64::MIN, key: String::new(), seq: i64::MIN };
-        return Ok(Part { row_count: 0, next: Some(in_list(kind, first)) });
+        return Ok(Part { row_count: 0, next: Some(in_list(kind, &first)) });
     }
     let attributes: Vec<_> =
         tables.iter().map(|table| Attributes::of(kind, &table.snapshot.schema)).collect();
     let render = |row: &mut Vec<u8>, table: usize, batch: &RecordBatch, at: usize| {
+        let Some(attributes) = attributes.get(table) else { return };
         if kind == Kind::Spans {
-            span_out::span(row, batch, at, &attributes[table]);
+            span_out::span(row, batch, at, attributes);
         } else {
-            event_out::record(row, kind, batch, at, &attributes[table]);
+            event_out::record(row, kind, batch, at, attributes);
         }
     };
     let asked =
@@ -87,13 +88,14 @@ async fn one_list(
         Some(whole) => page::render(whole, &asked, out, render).await?,
         None => page::read(call, &tables, &asked, out, render).await?,
     };
-    let next = page.next.map(|key| in_list(kind, trace::cursor_of(&tables, &key)));
+    let next = page.next.map(|key| in_list(kind, &trace::cursor_of(&tables, &key)));
     Ok(Part { row_count: page.row_count, next })
 }
 
 /// A cursor within a list: `list/dataset/writer`.
-fn in_list(kind: Kind, cursor: Cursor) -> Cursor {
-    Cursor { key: format!("{}/{}", kind.as_str(), cursor.key), ..cursor }
+fn in_list(kind: Kind, cursor: &Cursor) -> Cursor {
+    let key = format!("{}/{}", kind.as_str(), cursor.key);
+    Cursor { time_ns: cursor.time_ns, key, seq: cursor.seq }
 }
 
 /// The list that a cursor stands in, and its place there.

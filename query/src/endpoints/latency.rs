@@ -153,7 +153,7 @@ impl Asked {
             dataset: params.take("dataset"),
             quantiles,
             step_ns,
-            after: params.take_cursor()?.map(after).transpose()?,
+            after: params.take_cursor()?.as_ref().map(after).transpose()?,
         };
         params.finish()?;
         if let (Some(from), Some(to), Some(step)) = (asked.from, asked.to, asked.step_ns)
@@ -186,7 +186,7 @@ impl Asked {
 }
 
 /// The names in a cursor: the source, and behind its length the operation.
-fn after(cursor: Cursor) -> Result<(String, String), Refusal> {
+fn after(cursor: &Cursor) -> Result<(String, String), Refusal> {
     let names = usize::try_from(cursor.seq).ok().and_then(|at| cursor.key.split_at_checked(at));
     let (source, operation) = names.ok_or_else(|| Refusal::parameter("cursor", "is none of ours"))?;
     Ok((source.to_owned(), operation.to_owned()))

@@ -80,14 +80,14 @@ pub async fn read(
     mut render: impl FnMut(&mut Vec<u8>, usize, &RecordBatch, usize),
 ) -> Result<Page, Refusal> {
     let (keys, _charge) = keys(call, tables, asked).await?;
-    let shown = &keys[..keys.len().min(asked.limit)];
+    let shown = first(&keys, asked.limit);
     let mut writer = Writer::new(out);
     let mut row_bytes = None;
     while writer.row_count < shown.len() {
-        let left = &shown[writer.row_count..];
+        let left = shown.get(writer.row_count..).unwrap_or_default();
         let guess = row_bytes.unwrap_or_else(|| guess(tables, left)).max(1);
         let len = (writer.room().clamp(1, BLOCK_BYTES) / guess).clamp(1, left.len());
-        let block = match block(call, tables, &left[..len], asked.is_ascending, guess).await {
+        let block = match block(call, tables, first(left, len), asked.is_ascending, guess).await {
             Ok(block) => block,
             Err(Trouble::Short(_)) if writer.row_count > 0 => break,
             Err(Trouble::Short(short)) => return Err(budget::refusal(short)),
@@ -103,8 +103,8 @@ pub async fn read(
         }
     }
     let at = writer.row_count;
-    let next = (at < keys.len()).then(|| at.checked_sub(1).map(|last| keys[last].clone())).flatten();
-    Ok(Page { row_count: at, next })
+    let last = at.checked_sub(1).filter(|_| at < keys.len());
+    Ok(Page { row_count: at, next: last.and_then(|last| keys.get(last)).cloned() })
 }
 
 /// Renders the first page of a short list that is read already.
@@ -117,12 +117,18 @@ pub async fn render(
     out: &mut Out,
     mut render: impl FnMut(&mut Vec<u8>, usize, &RecordBatch, usize),
 ) -> Result<Page, Refusal> {
-    let shown = &whole.rows[..whole.rows.len().min(asked.limit)];
+    let shown = first(&whole.rows, asked.limit);
     let mut writer = Writer::new(out);
     writer.write(&whole.batches, shown, &mut render).await?;
     let at = writer.row_count;
-    let next = (at < whole.rows.len()).then(|| at.checked_sub(1).map(|last| whole.rows[last].0.clone()));
-    Ok(Page { row_count: at, next: next.flatten() })
+    let last = at.checked_sub(1).filter(|_| at < whole.rows.len());
+    let next = last.and_then(|last| whole.rows.get(last)).map(|(key, ..)| key.clone());
+    Ok(Page { row_count: at, next })
+}
+
+/// As many of them from the first on as there are, and no more than `count`.
+fn first<T>(all: &[T], count: usize) -> &[T] {
+    all.get(..count).unwrap_or(all)
 }
 
 /// Writes rows until the page is full.
@@ -156,7 +162,7 @@ impl<'a> Writer<'a> {
             if self.row_count > 0 {
                 self.row.push(b',');
             }
-            let (table, batch) = &batches[*batch];
+            let Some((table, batch)) = batches.get(*batch) else { return Err(Refusal::bug()) };
             render(&mut self.row, *table, batch, *index);
             if self.row_count > 0 && self.row.len() > self.room() {
                 return Ok(false);
@@ -239,7 +245,7 @@ async fn block(
     let mut len = keys.len();
     let mut row_bytes = row_bytes;
     loop {
-        let keys = &keys[..len];
+        let keys = first(keys, len);
         match fill(call, tables, keys, is_ascending, row_bytes).await {
             Ok(block) => return Ok(block),
             Err((Trouble::Short(short), found)) if len > 1 => {

@@ -71,7 +71,9 @@ pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
     let asked =
         Asked { is_ascending: true, limit, after: cursor.as_ref().map(|cursor| key(&tables, cursor)) };
     let render = |row: &mut Vec<u8>, table: usize, batch: &RecordBatch, at: usize| {
-        span_out::span(row, batch, at, &attributes[table]);
+        if let Some(attributes) = attributes.get(table) {
+            span_out::span(row, batch, at, attributes);
+        }
     };
     let next = match whole {
         Some(whole) => page::render(whole, &asked, &mut out, render).await?.next,
@@ -83,7 +85,7 @@ pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
 
 /// A cursor of a list over several tables: `dataset/writer`.
 pub fn cursor_of(tables: &[Listed<'_>], key: &Key) -> Cursor {
-    let dataset = &tables[key.table].snapshot.table.dataset;
+    let dataset = tables.get(key.table).map_or("", |table| table.snapshot.table.dataset.as_str());
     Cursor { time_ns: key.time_ns, key: format!("{dataset}/{}", key.writer), seq: key.seq }
 }
 

@@ -56,7 +56,7 @@ pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
     let mut shown = page.len();
     // Traces of many spans are folded fewer at a time, so that what they take is bounded.
     let traces = loop {
-        match summaries(call, snapshot, &page[..shown]).await {
+        match summaries(call, snapshot, page.get(..shown).unwrap_or(&page)).await {
             Err(Trouble::Short(_)) if shown > 1 => shown /= 2,
             Err(Trouble::Short(short)) => return Err(budget::refusal(short)),
             Err(Trouble::Refused(refusal)) => return Err(refusal),
@@ -65,7 +65,7 @@ pub async fn answer(call: &Call<'_>) -> Result<Answer, Refusal> {
     };
     let mut out = begin_list(call, "traces")?;
     let (mut row, mut written) = (Vec::new(), 0_usize);
-    for (id, _) in &page[..shown] {
+    for (id, _) in page.iter().take(shown) {
         let Some(trace) = traces.by_id.get(id) else { continue };
         row.clear();
         if written > 0 {

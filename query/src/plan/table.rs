@@ -99,7 +99,8 @@ pub fn file_scan(
     let group_count = session.config().target_partitions().clamp(1, files.len().max(1));
     let mut groups = vec![Vec::new(); group_count];
     for (at, file) in files.iter().enumerate() {
-        groups[at % group_count].push(file.partitioned(schema)?);
+        let group: &mut Vec<_> = groups.get_mut(at % group_count).expect("less than their number");
+        group.push(file.partitioned(schema)?);
     }
     let rows = files.iter().map(|file| row_count(file.rows)).sum();
     let mut statistics = Statistics::new_unknown(schema);

@@ -76,7 +76,8 @@ pub fn take(snapshot: &Snapshot, wanted: &Wanted, at: Place) -> Result<(Vec<u8>,
 
 /// The columns of a chunk at these places: the one spot that knows how hot rows are kept.
 fn columns(snapshot: &Snapshot, chunk: usize, places: Option<&[usize]>) -> RecordBatch {
-    snapshot.hot[chunk].project(&snapshot.schema, places)
+    let rows = snapshot.hot.get(chunk).expect("the place was looked at");
+    rows.project(&snapshot.schema, places)
 }
 
 /// At most `rows_max` rows from `at` on that are at most `bytes_max` long; one row whatever its length where
@@ -204,8 +205,7 @@ mod tests {
                 });
             }
         };
-        let chunks: Vec<(Sealed, &dyn Fn(&mut Draft))> =
-            (0..chunks).map(|_| (Sealed::No, &chunk as _)).collect();
+        let chunks: Vec<_> = (0..chunks).map(|_| (Sealed::No, &chunk as &dyn Fn(&mut Draft))).collect();
         fixture.table("a", "events", Kind::Events, &chunks).await;
         fixture
     }

@@ -261,7 +261,7 @@ impl Running {
     /// Rows and bytes read so far.
     fn so_far(&self) -> (u64, u64) {
         let hot = self.read.hot_rows.load(Ordering::Relaxed);
-        let sealed = self.plan.as_ref().map_or(0, |plan| leaf_rows(plan));
+        let sealed = self.plan.as_ref().map_or(0, leaf_rows);
         (hot + sealed, self.store.read_bytes())
     }
 }

@@ -199,11 +199,11 @@ pub struct Malformed;
 /// The bytes before a tail.
 #[must_use]
 pub fn begin<T: Serialize>(head: &T, tail_bytes: usize) -> Vec<u8> {
-    let mut bytes = vec![0; PREFIX_BYTES];
-    serde_json::to_writer(&mut bytes, head).expect("heads are plain values");
-    let head_bytes = u32::try_from(bytes.len() - PREFIX_BYTES).expect("heads have a bound");
-    bytes[..4].copy_from_slice(&head_bytes.to_le_bytes());
-    bytes[4..8].copy_from_slice(&u32::try_from(tail_bytes).expect("tails have a bound").to_le_bytes());
+    let head = serde_json::to_vec(head).expect("heads are plain values");
+    let mut bytes = Vec::with_capacity(PREFIX_BYTES + head.len());
+    bytes.extend_from_slice(&u32::try_from(head.len()).expect("heads have a bound").to_le_bytes());
+    bytes.extend_from_slice(&u32::try_from(tail_bytes).expect("tails have a bound").to_le_bytes());
+    bytes.extend_from_slice(&head);
     bytes
 }
 

@@ -137,8 +137,8 @@ impl ScalarUDFImpl for Bounded {
         let (mut at, mut total) = (0, 0_u64);
         while at < rows {
             let (mut end, mut sum) = (at, 0_u64);
-            while end < rows && sum.saturating_add(made[end]) <= most {
-                sum += made[end];
+            while let Some(next) = made.get(end).filter(|next| sum.saturating_add(**next) <= most) {
+                sum += next;
                 end += 1;
             }
             let part = self.inner.invoke_with_args(slice(&args, at, end - at))?.into_array(end - at)?;

@@ -121,7 +121,10 @@ async fn what_is_no_file_is_no_object() {
         for name in ["pipe", "folder.json", "loop", "back", "dangling", "to_pipe", "nothing"] {
             let path = Path::from(format!("a/b/{name}"));
             let is_failed = store.get(&path).await.is_err();
-            assert!(is_failed && store.get_ranges(&path, std::slice::from_ref(&(0..1))).await.is_err(), "{name}");
+            assert!(
+                is_failed && store.get_ranges(&path, std::slice::from_ref(&(0..1))).await.is_err(),
+                "{name}"
+            );
             assert!(store.head(&path).await.is_err(), "{name}");
         }
         let level = store.list_with_delimiter(Some(&Path::from("a/b"))).await.unwrap();

@@ -128,7 +128,7 @@ fn event(out: &mut Vec<u8>, has_address: bool, second: &str, micros: u64, random
     out.text(".");
     out.number(random.below(256));
     out.text("\",\"method\":\"");
-    out.text(if route % 3 == 0 { "POST" } else { "GET" });
+    out.text(if route.is_multiple_of(3) { "POST" } else { "GET" });
     out.text("\",\"route\":\"");
     out.text(ROUTES[route]);
     out.text("\",\"status\":");
