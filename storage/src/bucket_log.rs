@@ -18,7 +18,7 @@ use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::hot::{HotChunk, RETRY_AFTER};
-use crate::keeper::BLOCKING_IDLE_MAX;
+use crate::keeper::BLOCKING_IDLE;
 use crate::latency::Measurement;
 use crate::memory::Charge;
 use crate::record::TableId;
@@ -214,7 +214,7 @@ pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<
         |error| Error::new(ErrorKind::Unavailable, "no thread for the log in the bucket").with_source(error);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .on_thread_park(shared.options.at_rest)
-        .thread_keep_alive(BLOCKING_IDLE_MAX)
+        .thread_keep_alive(BLOCKING_IDLE)
         .enable_all()
         .build()
         .map_err(unavailable)?;

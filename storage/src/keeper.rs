@@ -33,7 +33,7 @@ const ROUND: Duration = Duration::from_millis(200);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a thread for blocking calls outlives its last one: while it lives, what it freed is kept for it.
-pub(crate) const BLOCKING_IDLE_MAX: Duration = Duration::from_secs(2);
+pub(crate) const BLOCKING_IDLE: Duration = Duration::from_secs(2);
 
 /// Tables that one tenant has sealed in its turn: then it is another tenant's (X2).
 pub const TURN_TABLES_MAX: usize = 16;
@@ -47,7 +47,7 @@ pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<
         |error| Error::new(ErrorKind::Unavailable, "no thread for background work").with_source(error);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .on_thread_park(shared.options.at_rest)
-        .thread_keep_alive(BLOCKING_IDLE_MAX)
+        .thread_keep_alive(BLOCKING_IDLE)
         .enable_all()
         .build()
         .map_err(unavailable)?;

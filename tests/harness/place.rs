@@ -144,6 +144,13 @@ pub fn resident(pid: u32) -> u64 {
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
 
+/// Memory of one process that no file stands behind, now: what it asked for, without pages of its own binary.
+pub fn anonymous(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let told = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    told.and_then(|told| told.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
 /// Memory of a process and everything it started: `(resident now, largest of one child now, children)`.
 pub fn resident_of_all(pid: u32) -> (u64, u64, usize) {
     let of_children: Vec<u64> = children(pid).into_iter().map(resident).collect();

@@ -299,7 +299,7 @@ fn the_gauges_say_what_the_process_holds() {
         let pid = stage.bounded.server.pid();
         let look = || {
             let gauge = crate::adversary::gauge(&scene).expect("the server has gauges of memory");
-            (gauge as f64, crate::harness::place::resident(pid) as f64)
+            (gauge as f64, crate::harness::place::anonymous(pid) as f64)
         };
         let before = look();
         let kind = crate::adversary::bodies::KINDS.into_iter().find(|(name, _)| *name == kind).unwrap();

@@ -106,7 +106,7 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// Open connections of the whole process.
     pub connections_max: usize,
-    /// Open connections that have shown no valid key yet; fewer where a quarter of the edge's memory is less.
+    /// Open connections that have shown no valid key yet; fewer where half of the edge's memory is less.
     pub connections_unproven_max: usize,
     /// Those of them of one address (of one /64 of IPv6); 0 = not bounded by address.
     pub connections_per_ip_max: usize,

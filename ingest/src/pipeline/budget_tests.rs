@@ -41,7 +41,7 @@ fn tenant(name: &str) -> Tenant {
 
 impl World {
     fn send(&self, name: &str, route: Route, pairs: &[(&str, &str)], body: &[u8]) -> Result<usize, Refusal> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(self.go(name, route, pairs, body))
     }
 
@@ -270,7 +270,7 @@ fn a_small_body_is_done_before_a_large_one_that_began_first() {
     ] {
         let world = Rc::new(world(350 << 20));
         let done = Rc::new(std::cell::RefCell::new(Vec::new()));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let heavy = {
                 let (world, done) = (Rc::clone(&world), Rc::clone(&done));

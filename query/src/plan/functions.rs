@@ -362,7 +362,7 @@ mod tests {
             Ok(())
         );
         for (sql, nearest) in [
-            ("SELECT uper('a')", "upper"),
+            ("SELECT upperr('a')", "upper"),
             ("SELECT array_resize([1], 5)", "array_remove"),
             ("SELECT \"REPEATS\"('a', 5)", "repeat"),
             ("SELECT 1 WHERE version() = 'x'", "overlay"),

@@ -28,9 +28,6 @@ const SCANS_MAX: usize = 1_000;
 /// How often an answer that waits for memory looks whether there is some.
 const PACE_STEP: Duration = Duration::from_millis(5);
 
-/// How often it looks before it gives up; a query has ended long before.
-const PACE_STEPS_MAX: u32 = 12_000;
-
 /// Finds a table by its name, as the caller sees it.
 type Find = dyn Fn(&str) -> Option<Arc<Snapshot>> + Send + Sync;
 
@@ -92,18 +89,17 @@ impl Lender {
     }
 
     /// Takes memory for so many bytes on their way, and waits where the tenant's reads hold their share of it: that is
-    /// the back-pressure on its workers.
-    async fn room(&self, bytes: u64) -> Result<Charge, Refusal> {
+    /// the back-pressure on its workers. The end of the query ends the wait.
+    async fn room(&self, bytes: u64) -> Charge {
         let bytes = bytes.min(self.memory.alone_max(Pool::Read));
-        for _ in 0..PACE_STEPS_MAX {
+        loop {
             if self.memory.has_room(Pool::Read, Some(&self.tenant), bytes)
                 && let Ok(charge) = self.memory.take(Pool::Read, Some(&self.tenant), bytes)
             {
-                return Ok(charge);
+                return charge;
             }
             tokio::time::sleep(PACE_STEP).await;
         }
-        Err(Refusal::query_limit("the memory for reads is used by other queries of this tenant"))
     }
 
     /// Answers what a worker asks. What it may not have is refused; the worker goes on or not as it likes.
@@ -166,7 +162,7 @@ impl Lender {
     async fn hot(&self, scan: usize, at: (usize, usize)) -> Result<Loan, Refusal> {
         let scan = Arc::clone(self.lent().scans.get(scan).ok_or_else(Refusal::bug)?);
         // Columns side by side, and the same as a message.
-        let charge = self.room(2 * hot::PIECE_BYTES_MAX as u64).await?;
+        let charge = self.room(2 * hot::PIECE_BYTES_MAX as u64).await;
         let taken = spawn_blocking(move || hot::take(&scan.snapshot, &scan.wanted, at));
         let (bytes, next) = taken.await.map_err(|_| Refusal::bug())??;
         Ok(Loan::charged(charge, Given::Hot { next }, bytes))
@@ -199,7 +195,7 @@ impl Lender {
         let location = Path::parse(path).map_err(|_| Refusal::bug())?;
         let ranges: Vec<_> = ranges.iter().map(|(begin, end)| *begin..*end).collect();
         let copies = if ranges.len() > 1 { 2 } else { 1 };
-        let charge = self.room(total * copies).await?;
+        let charge = self.room(total * copies).await;
         let got =
             self.proven().get_ranges(&location, &ranges).await.map_err(|error| refusal(path, &error))?;
         self.passed_bytes.fetch_add(total, Ordering::Relaxed);

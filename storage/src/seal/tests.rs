@@ -285,7 +285,7 @@ fn a_tenant_that_fills_the_memory_is_refused_alone() {
         assert!(writer.pressure(&light.tenant).is_none());
         writer.append(&light, rows(&[5]), None).await.unwrap();
         // What alone is more than one tenant may ever hold is refused for good.
-        let huge = writer.append(&light, rows(&vec![5; 400_000]), None).await.unwrap_err();
+        let huge = writer.append(&light, rows(&vec![5; 800_000]), None).await.unwrap_err();
         assert_eq!(huge.kind(), ErrorKind::TooLarge, "{huge}");
         // Counted is what is held, and all of it is given back.
         assert_eq!(
