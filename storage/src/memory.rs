@@ -2,7 +2,7 @@
 //!
 //! Whoever is about to allocate by what a client sent takes a [`Charge`] first and drops it with the bytes. A pool
 //! never lends more than its part of the cap, so no pool takes another's room: sealing goes on while ingest is
-//! refused. Within a pool a tenant may hold at most [`GENEROSITY`] times what would still be free afterwards. One
+//! refused. Within a pool a tenant may hold at most `GENEROSITY` times what would still be free afterwards. One
 //! heavy tenant alone gets three quarters, two get three sevenths each, and there is always room for one more: the
 //! heavy one is refused first, and nobody has to count who is active.
 
