@@ -19,7 +19,7 @@ const ANYWAY_BYTES: u64 = 24 << 20;
 
 /// Only the body is measured: nothing is sealed meanwhile, nothing waits for room.
 const WITHOUT_SEALS: [(&str, &str); 3] = [
-    ("FLOODMARK_MEMORY_MAX", "900MiB"),
+    ("FLOODMARK_MEMORY_MAX", "700MiB"),
     ("FLOODMARK_STORAGE__SEAL_AGE_MS", "3600000"),
     ("FLOODMARK_STORAGE__SEAL_ROWS", "100000000"),
 ];
