@@ -19,7 +19,7 @@ use crate::hot::HotChunk;
 use crate::reader::{DataFile, HotRows, Snapshot};
 use crate::record::fit::Columns;
 use crate::record::{Dataset, Kind, TableId, Tenant};
-use crate::seal::dates::{Begun, day_of};
+use crate::seal::dates::{Begun, Days, day_of, days_of};
 
 /// A published version: what a snapshot reads.
 #[derive(Debug)]
@@ -80,6 +80,8 @@ pub struct Table {
     waiting: Waiting,
     hot_rows: AtomicU64,
     hot_bytes: AtomicU64,
+    /// Locked after the chunks where both are.
+    hot_days: Mutex<Days>,
     published: ArcSwap<Published>,
 }
 
@@ -98,6 +100,7 @@ impl Table {
             waiting: Waiting::default(),
             hot_rows: AtomicU64::new(0),
             hot_bytes: AtomicU64::new(0),
+            hot_days: Mutex::default(),
             published: ArcSwap::from_pointee(Published::new(state)),
         })
     }
@@ -136,14 +139,25 @@ impl Table {
         self.hot.lock().expect("no panic happens under this lock")
     }
 
+    fn hot_days(&self) -> std::sync::MutexGuard<'_, Days> {
+        self.hot_days.lock().expect("no panic happens under this lock")
+    }
+
+    /// The UTC days of what waits.
+    pub fn days_waiting(&self) -> usize {
+        self.hot_days().count()
+    }
+
     /// Makes an acknowledged chunk readable.
     pub fn push(&self, chunk: Arc<HotChunk>) {
+        let days = days_of(&chunk.batch);
         self.hot_rows.fetch_add(chunk.batch.num_rows() as u64, Ordering::Relaxed);
         self.hot_bytes.fetch_add(chunk.bytes(), Ordering::Relaxed);
         let mut hot = self.hot();
         if hot.is_empty() {
             self.waiting.lock().expect("no panic happens under this lock").insert(self.id.clone());
         }
+        self.hot_days().add(&days);
         hot.push(chunk);
     }
 
@@ -176,6 +190,7 @@ impl Table {
             if is_in {
                 self.hot_rows.fetch_sub(chunk.batch.num_rows() as u64, Ordering::Relaxed);
                 self.hot_bytes.fetch_sub(chunk.bytes(), Ordering::Relaxed);
+                self.hot_days().remove(&days_of(&chunk.batch));
             }
             !is_in
         });
@@ -331,6 +346,11 @@ impl Tables {
         let by_id = self.by_id.read().expect("no panic happens under this lock");
         let from = by_id.range(TableId::first_of(tenant)..);
         from.take_while(|(id, _)| id.tenant == *tenant).map(|(_, table)| Arc::clone(table)).collect()
+    }
+
+    /// The UTC days of what waits in a tenant's tables, counted table by table.
+    pub fn days_waiting(&self, tenant: &Tenant) -> usize {
+        self.of(tenant).iter().map(|table| table.days_waiting()).sum()
     }
 
     /// Every table, in order of name.

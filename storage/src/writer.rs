@@ -23,6 +23,7 @@ use crate::memory::{Charge, Memory, Pool, Short};
 use crate::options::WalPlace;
 use crate::principal::Acknowledgement;
 use crate::record::{Clean, TableId, Tenant};
+use crate::seal::dates::{DAYS_WAITING_MAX, days_of};
 use crate::table::Table;
 use crate::wal::frame::Meta;
 use crate::wal::log::{Failure, Log, Remembered};
@@ -192,6 +193,14 @@ impl Writer {
         let (kind, batch, scrub_version, measurement) = chunk.into_parts();
         let table = shared.table(id, kind)?;
         let batch = table.fit(batch);
+        // X2: each day becomes a file, which takes as long with one row as with thousands. Rows of one day are the
+        // ordinary case and always taken.
+        if days_of(&batch).len() > 1 && shared.tables.days_waiting(&id.tenant) > DAYS_WAITING_MAX {
+            let text = format!(
+                "the tenant's unsealed records are of more than {DAYS_WAITING_MAX} days: send records of one day, or wait until they are sealed"
+            );
+            return Err(Error::new(ErrorKind::Share { retry_after: RETRY_AFTER }, text));
+        }
         let appended_ns = shared.steady_ns();
         let row_count = batch.num_rows() as u64;
         let idempotency = idempotency.map(|record| shared.keys.seal(&id.tenant, record));

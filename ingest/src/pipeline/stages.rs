@@ -23,7 +23,7 @@ use crate::head::{self, Accepted, Head, Media};
 use crate::inflate::Inflater;
 use crate::measure::measure;
 use crate::reply::{self, Outcome, PARTIAL_WRITE, Refusal};
-use crate::scrub::{Scrubber, scrub};
+use crate::scrub::{Scrubber, scrub_paced};
 use crate::{Dialect, Route};
 
 type Headers = Vec<(HeaderName, HeaderValue)>;
@@ -153,7 +153,10 @@ impl Stages {
             self.refused_midway(accepted.kind, refused, decoded.accepted as usize);
         })?;
         work.pass().await;
-        let mut step = self.after_decode(head, accepted, inflated_bytes, decoded, &mut draft, scrubber)?;
+        let mut pace = Pace::of(work);
+        let step =
+            self.after_decode(head, accepted, inflated_bytes, decoded, (&mut draft, scrubber), &mut pace);
+        let mut step = step.await?;
         let mut drafts = self.drafts.borrow_mut();
         if drafts.iter().all(|kept| kept.kind() != draft.kind()) {
             drafts.push(draft);
@@ -183,14 +186,14 @@ impl Stages {
         }
     }
 
-    pub(super) fn after_decode(
+    pub(super) async fn after_decode(
         &self,
         head: &Head<'_>,
         accepted: &Accepted,
         bytes: usize,
         decoded: Decoded,
-        draft: &mut Draft,
-        scrubber: &mut Scrubber,
+        (draft, scrubber): (&mut Draft, &mut Scrubber),
+        pace: &mut Pace<'_>,
     ) -> Result<Step<'_>, Refusal> {
         debug_assert_eq!(draft.row_count(), decoded.accepted as usize, "A2: a row for every accepted record");
         let shared = &*self.shared;
@@ -215,8 +218,10 @@ impl Stages {
         }
         correlate::fill(draft, head.correlation);
         shared.completeness.observe(tenant, draft, head.now_ns);
+        pace.pass().await;
+        let rules = shared.scrub.load_full();
         // P1: the only way from a draft to a chunk that storage takes.
-        let (clean, report) = match scrub(scrubber, &shared.scrub.load(), draft) {
+        let (clean, report) = match scrub_paced(scrubber, &rules, draft, pace).await {
             Ok(scrubbed) => scrubbed,
             Err(failed) => {
                 shared.admit.refund_stored(tenant, spent.0, spent.1);
@@ -227,6 +232,7 @@ impl Stages {
             }
         };
         shared.counters.scrubbed(&report);
+        pace.pass().await;
         let measurement = measure(clean.kind(), clean.batch());
         Ok(Step::Store(Box::new(Ready {
             table: TableId::new(tenant.clone(), accepted.dataset.clone()),

@@ -13,7 +13,7 @@ use super::work::Work;
 use super::{Shared, append_refused, finish, outcome_of, replay};
 use crate::admit::{Policy, Rate};
 use crate::correlate::Correlation;
-use crate::decode::{Decoded, Limits, at_once};
+use crate::decode::{Decoded, Limits, Pace, at_once};
 use crate::head::{self, Accepted, Head};
 use crate::reply::{Refusal, Reply, render};
 use crate::scrub::{Rules, Scrubber};
@@ -98,7 +98,14 @@ impl World {
         }
         let mut decoded = Decoded { accepted: good, ..Decoded::default() };
         (0..bad).for_each(|at| decoded.reject(at as usize, Some(at as usize + 1), "bad_value", "no number"));
-        self.stages.after_decode(head, &accepted, 1_000, decoded, &mut draft, &mut Scrubber::default())
+        at_once(self.stages.after_decode(
+            head,
+            &accepted,
+            1_000,
+            decoded,
+            (&mut draft, &mut Scrubber::default()),
+            &mut Pace::default(),
+        ))
     }
 
     /// received, accepted, rejected, throttled of the route's kind (A2).

@@ -14,9 +14,16 @@ use super::rules::Rules;
 use super::value::{How, Scan};
 use super::{DETECTORS, Report, UNSCRUBBED};
 use crate::cut;
+use crate::decode::Pace;
 
 /// Keys a lane remembers the verdicts of. Chosen: eight full datasets, as the draft remembers.
 const KNOWN_KEYS_MAX: usize = 4_096;
+
+/// What a value that is searched counts for in a slice, beside decoding its bytes: detectors walk it several times.
+const SEARCH_WEIGHT: usize = 8;
+
+/// What a column counts for however short it is: its key's verdict, a pass over its rows.
+const COLUMN_WEIGHT: usize = 512;
 
 /// A lane's room for scrubbing, kept between chunks.
 #[derive(Debug, Default)]
@@ -55,22 +62,28 @@ struct Outcome {
 }
 
 impl Scrubber {
-    /// Scrubs every column of the draft.
-    pub(super) fn run(&mut self, rules: &Rules, draft: &mut Draft, report: &mut Report) {
+    /// Scrubs every column of the draft, slice by slice.
+    pub(super) async fn run(
+        &mut self,
+        rules: &Rules,
+        draft: &mut Draft,
+        report: &mut Report,
+        pace: &mut Pace<'_>,
+    ) {
         if self.version != rules.version || self.keys.len() > KNOWN_KEYS_MAX {
             self.keys.clear();
             self.version = rules.version;
         }
         let mut scan = Scan { rules, report };
-        self.fixed(&mut scan, draft);
-        self.attributes(&mut scan, draft);
+        self.fixed(&mut scan, draft, pace).await;
+        self.attributes(&mut scan, draft, pace).await;
         // Last: masked numbers and values under masked keys have moved here.
-        if self.column(&mut scan, draft.overflow_mut(), &[], |_| How::Json) {
+        if self.column(&mut scan, draft.overflow_mut(), &[], |_| How::Json, pace).await {
             scan.report.columns_rewritten += 1;
         }
     }
 
-    fn fixed(&mut self, scan: &mut Scan<'_>, draft: &mut Draft) {
+    async fn fixed(&mut self, scan: &mut Scan<'_>, draft: &mut Draft, pace: &mut Pace<'_>) {
         let types = body_types(draft);
         // Bytes in base64 say nothing to the prefilter.
         let encoded: Vec<usize> =
@@ -105,7 +118,7 @@ impl Scrubber {
                 _ => How::Text,
             };
             let always: &[usize] = if *field == Field::Body { &encoded } else { &[] };
-            if self.column(scan, column, always, how) {
+            if self.column(scan, column, always, how, pace).await {
                 scan.report.columns_rewritten += 1;
                 if *field == Field::Body {
                     self.forget_number_types(&types, draft);
@@ -127,9 +140,12 @@ impl Scrubber {
         }
     }
 
-    fn attributes(&mut self, scan: &mut Scan<'_>, draft: &mut Draft) {
+    async fn attributes(&mut self, scan: &mut Scan<'_>, draft: &mut Draft, pace: &mut Pace<'_>) {
         let (mut masked, mut renamed) = (Vec::new(), Vec::new());
         for attribute in draft.attributes_mut() {
+            if pace.work(COLUMN_WEIGHT + attribute.column.len()) {
+                pace.pass().await;
+            }
             let key = self.key(scan, &attribute.key);
             if let Some(name) = key.masked {
                 renamed.push((attribute.key.clone(), name));
@@ -145,7 +161,7 @@ impl Scrubber {
                 _ => How::Text,
             };
             if let Column::Text(column) = &mut attribute.column {
-                if self.column(scan, column, &[], |_| how) {
+                if self.column(scan, column, &[], |_| how, pace).await {
                     scan.report.columns_rewritten += 1;
                 }
             } else if scan.finds_cards() {
@@ -180,12 +196,13 @@ impl Scrubber {
 
     /// Scrubs one column; answers whether it was rewritten. Which rows changed stays in `changed`.
     /// `always` are rows to be looked at whatever the prefilter says.
-    fn column(
+    async fn column(
         &mut self,
         scan: &mut Scan<'_>,
         column: &mut TextColumn,
         always: &[usize],
         how: impl Fn(usize) -> How,
+        pace: &mut Pace<'_>,
     ) -> bool {
         self.changed.clear();
         self.values.clear();
@@ -202,6 +219,9 @@ impl Scrubber {
         let mut last: Option<Outcome> = None;
         for row in self.rows.iter().copied() {
             let Some(value) = column.get(row) else { continue };
+            if pace.work(SEARCH_WEIGHT * value.len()) {
+                pace.pass().await;
+            }
             let how = how(row);
             let outcome = match last {
                 Some(last) if last.how == how && column.get(last.row) == Some(value) => {

@@ -27,10 +27,15 @@ mod value;
 mod wrapped;
 
 use std::borrow::Cow;
+use std::future::poll_fn;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 
 use storage::record::{Clean, Draft};
+
+use crate::decode::{Pace, at_once};
 
 pub use columns::Scrubber;
 pub use fields::Action;
@@ -92,16 +97,36 @@ impl std::error::Error for Failed {}
 /// # Errors
 /// [`Failed`] when the draft's own structure gives way: our bug, no value does it. Reject the whole request.
 pub fn scrub(scrubber: &mut Scrubber, rules: &Rules, draft: &mut Draft) -> Result<(Clean, Report), Failed> {
+    at_once(scrub_paced(scrubber, rules, draft, &mut Pace::default()))
+}
+
+/// As [`scrub`], in slices: between two of them the lane is another tenant's (X2).
+///
+/// # Errors
+/// As [`scrub`].
+pub(crate) async fn scrub_paced(
+    scrubber: &mut Scrubber,
+    rules: &Rules,
+    draft: &mut Draft,
+    pace: &mut Pace<'_>,
+) -> Result<(Clean, Report), Failed> {
     let mut report = Report::default();
-    let done = catch_unwind(AssertUnwindSafe(|| scrubber.run(rules, draft, &mut report)));
+    let is_whole = {
+        let mut run = pin!(scrubber.run(rules, draft, &mut report, pace));
+        poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(true),
+            Err(_) => Poll::Ready(false),
+        })
+        .await
+    };
     // P1: only a chunk that was scrubbed to its end is attested.
-    match done {
-        Ok(()) => Ok((Clean::attest(draft, rules.version), report)),
-        Err(_) => {
-            draft.reset();
-            *scrubber = Scrubber::default();
-            Err(Failed { reason: "the chunk's structure gave way" })
-        }
+    if is_whole {
+        Ok((Clean::attest(draft, rules.version), report))
+    } else {
+        draft.reset();
+        *scrubber = Scrubber::default();
+        Err(Failed { reason: "the chunk's structure gave way" })
     }
 }
 

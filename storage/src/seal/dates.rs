@@ -4,12 +4,20 @@
 //! rising order; each commit tells in one transaction of its log which chunk was begun and up to which date. Until
 //! the last one is in, the chunk stays hot and logged, and its rows of those dates are read from the files alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{max, min};
+use arrow::datatypes::Int64Type;
 
 use crate::commit::State;
 
 /// UTC dates that one commit takes of a table. Chosen: at some 6 ms a file on a disk, half a second.
 pub const SEAL_DATES_MAX: usize = 64;
+
+/// UTC days that a tenant's unsealed rows have in all its tables; past it no chunk of several days is taken until some
+/// are sealed (X2). Chosen: a body may hold years, and what waits is sealed within some ten seconds.
+pub const DAYS_WAITING_MAX: usize = 2_048;
 
 /// UTC dates that there are at all: an event time has 64 bits of nanoseconds.
 pub const DAYS_MAX: usize = 213_504;
@@ -23,6 +31,54 @@ const DAY_BITS: u32 = 18;
 /// The UTC day of an event time, in days since 1970.
 pub fn day_of(time_ns: i64) -> i64 {
     time_ns.div_euclid(DAY_NS)
+}
+
+/// The UTC days of a chunk's rows.
+pub fn days_of(batch: &RecordBatch) -> BTreeSet<i64> {
+    let times = batch.column_by_name("time_ns").expect("every chunk has its times");
+    let times = times.as_primitive::<Int64Type>();
+    let bounds = min(times).zip(max(times)).map(|(low, high)| (day_of(low), day_of(high)));
+    match bounds {
+        // Nearly always: a look at two numbers instead of one at each row.
+        Some((low, high)) if low == high => BTreeSet::from([low]),
+        _ => times.values().iter().map(|time_ns| day_of(*time_ns)).collect(),
+    }
+}
+
+/// The UTC days of what waits in one table: as many files as sealing it makes.
+#[derive(Debug, Default)]
+pub struct Days {
+    /// Chunks that have rows of a day.
+    chunks: HashMap<i64, u32>,
+}
+
+impl Days {
+    /// A chunk of these days waits.
+    pub fn add(&mut self, days: &BTreeSet<i64>) {
+        for day in days {
+            *self.chunks.entry(*day).or_default() += 1;
+        }
+    }
+
+    /// It does not wait any more.
+    pub fn remove(&mut self, days: &BTreeSet<i64>) {
+        for day in days {
+            if let Some(chunks) = self.chunks.get_mut(day) {
+                *chunks -= 1;
+                if *chunks == 0 {
+                    self.chunks.remove(day);
+                }
+            }
+        }
+        if self.chunks.is_empty() {
+            self.chunks = HashMap::new();
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.chunks.len()
+    }
 }
 
 /// The partition value of a day.

@@ -1,12 +1,13 @@
 //! Rows of chunks to files in the store: sorted, encoded, read back and put, one file after the other.
 //!
-//! At any moment a seal holds the places of some chunks' rows, and one file on its way. Both have their bytes from the
+//! At any moment a seal holds the places of some chunks' rows, and one file on its way, or a few small ones. All have their bytes from the
 //! pool of seals before they exist; where the pool is lent out, the seal waits.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
@@ -27,6 +28,9 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Small files of one seal on their way at once. Chosen: what a sync waits for, others encode meanwhile.
+const AT_ONCE: usize = 4;
 
 /// What a column takes while it is encoded, beside its pages: its dictionary, its statistics.
 const COLUMN_BYTES: u64 = 16 << 10;
@@ -138,19 +142,35 @@ async fn put_group(
     let (kind, schema, last_day) = (target.kind, Arc::clone(target.schema), target.last_day);
     let sorted = blocking(move || Sorted::new(kind, &schema, inputs, last_day).map_err(bug)).await?;
     let sorted = Arc::new(sorted);
-    for piece in sorted.pieces(file_bytes) {
-        let path = segment::path(&date_of(piece.day), target.now_ns);
-        let work = {
-            let (sorted, path, stats) = (Arc::clone(&sorted), path.clone(), Arc::clone(&tools.stats));
-            let row_group_rows = tools.options.row_group_rows;
-            move || encode(kind, &sorted, &piece, row_group_rows, &path, &stats)
-        };
-        let written = blocking(work).await?;
-        faults::reach("seal.before_put").await?;
-        let mismatches = &tools.stats.segment_mismatches;
-        files.push(segment::put(&*tools.store, target.root, path, written, mismatches).await?);
+    let pieces = sorted.pieces(file_bytes);
+    // A chunk of many dates is many small files, and each waits for a sync.
+    let is_small = |piece: &Piece| piece.bytes <= BATCH_BYTES / AT_ONCE as u64;
+    let are_many = pieces.len() > 2 * AT_ONCE && pieces.iter().all(is_small);
+    let at_once = if are_many { AT_ONCE } else { 1 };
+    let _others = tools.memory.count(Pool::Seal, None, (at_once as u64 - 1) * columns);
+    let mut put =
+        stream::iter(pieces).map(|piece| put_piece(tools, target, &sorted, piece)).buffered(at_once);
+    while let Some(file) = put.try_next().await? {
+        files.push(file);
     }
     Ok(())
+}
+
+async fn put_piece(
+    tools: &Tools,
+    target: Target<'_>,
+    sorted: &Arc<Sorted>,
+    piece: Piece,
+) -> Result<DataFile> {
+    let path = segment::path(&date_of(piece.day), target.now_ns);
+    let work = {
+        let (sorted, path, stats) = (Arc::clone(sorted), path.clone(), Arc::clone(&tools.stats));
+        let (kind, row_group_rows) = (target.kind, tools.options.row_group_rows);
+        move || encode(kind, &sorted, &piece, row_group_rows, &path, &stats)
+    };
+    let written = blocking(work).await?;
+    faults::reach("seal.before_put").await?;
+    segment::put(&*tools.store, target.root, path, written, &tools.stats.segment_mismatches).await
 }
 
 /// Encodes a piece and reads it back.

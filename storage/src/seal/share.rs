@@ -4,11 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::AsArray;
-use arrow::compute::{max, min};
-use arrow::datatypes::Int64Type;
-
-use super::dates::{SEAL_DATES_MAX, day_of};
+use super::dates::{SEAL_DATES_MAX, days_of};
 use crate::hot::HotChunk;
 use crate::table::Published;
 
@@ -70,16 +66,9 @@ impl Turn {
 
 /// The UTC days of a chunk's rows behind `after`.
 fn days(chunk: &HotChunk, after: Option<i64>) -> BTreeSet<i64> {
-    let times = chunk.batch.column_by_name("time_ns").expect("every chunk has its times");
-    let times = times.as_primitive::<Int64Type>();
-    let bounds = min(times).zip(max(times)).map(|(low, high)| (day_of(low), day_of(high)));
-    let days = match bounds {
-        // Nearly always: a look at two numbers instead of one at each row.
-        Some((low, high)) if low == high => BTreeSet::from([low]),
-        _ => times.values().iter().map(|time_ns| day_of(*time_ns)).collect(),
-    };
-    match after {
-        None => days,
-        Some(after) => days.into_iter().filter(|day| *day > after).collect(),
+    let mut days = days_of(&chunk.batch);
+    if let Some(after) = after {
+        days.retain(|day| *day > after);
     }
+    days
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
-use super::dates::SEAL_DATES_MAX;
+use super::dates::{DAYS_WAITING_MAX, SEAL_DATES_MAX};
 use super::files::{Sizes, lend};
 use super::plan::Budget;
 use super::share::{SEAL_BYTES_MAX, SEAL_SERIES_MAX, Share, Turn};
@@ -123,6 +123,28 @@ fn a_chunk_of_many_dates_is_sealed_in_turns_and_others_do_not_wait() {
         assert_eq!(storage.flush().await.unwrap(), count as u64 - 2 * SEAL_DATES_MAX as u64 + 2);
         assert_eq!(found(&storage, &heavy).await, (count as u64 + 2, count as u64 + 2));
         assert_eq!((storage.levels().hot_rows, storage.levels().hot_bytes), (0, 0));
+        assert_eq!(shared.tables.days_waiting(&heavy.tenant), 0);
+    });
+}
+
+// X2, B1: what one tenant has sealed file by file stays within some seconds of work.
+#[test]
+fn past_so_many_unsealed_days_a_tenants_rows_of_one_day_alone_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (heavy, other, light) = (id("heavy", "events"), id("heavy", "others"), id("light", "events"));
+    run(async || {
+        let storage = open(folder.path(), |_| ()).await;
+        let writer = storage.writer(0).unwrap();
+        let half = DAYS_WAITING_MAX as i64 / 2 + 1;
+        writer.append(&heavy, rows(&days(half)), None).await.unwrap();
+        writer.append(&heavy, rows(&days(half)), None).await.unwrap();
+        assert_eq!(storage.shared().tables.days_waiting(&heavy.tenant), half as usize, "a day counts once");
+        writer.append(&other, rows(&days(half)), None).await.unwrap();
+        let refused = writer.append(&heavy, rows(&days(2)), None).await.unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::Share { .. }), "{refused}");
+        assert!(refused.to_string().contains("2048 days"), "{refused}");
+        writer.append(&heavy, rows(&[5]), None).await.unwrap();
+        writer.append(&light, rows(&days(2)), None).await.unwrap();
     });
 }
 
