@@ -4,6 +4,7 @@ use std::fmt;
 
 use datafusion::common::DataFusionError;
 use object_store::Error as StoreError;
+use storage::reader::Damaged;
 
 use crate::plan::guard::Refused;
 use crate::worker::wire;
@@ -132,10 +133,25 @@ pub enum Failure {
     Engine,
 }
 
+/// Whether an object store that does not answer is at the root: the reader of files wraps its errors in its own.
+fn is_store_away(error: &DataFusionError) -> bool {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<StoreError>() {
+            return !matches!(error, StoreError::NotFound { .. }) && Damaged::find(error).is_none();
+        }
+        next = error.source();
+    }
+    false
+}
+
 impl Failure {
     /// Sorts an error. `DataFusionError` wraps errors in many layers; the innermost decides.
     pub fn of(error: &DataFusionError) -> Self {
         let refused = |status, code, detail: String| Self::Refused(Refusal::new(status, code, detail));
+        if is_store_away(error) {
+            return Self::Refused(Refusal::storage_unavailable());
+        }
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => {
                 Self::Refused(Refusal::query_limit("the query needs more memory than one query may have"))
@@ -167,10 +183,7 @@ impl Failure {
                 }
                 _ => refused(400, "invalid_query", "a function failed on a value".into()),
             },
-            DataFusionError::ObjectStore(error) => match **error {
-                StoreError::NotFound { .. } => Self::MaybeCorrupt,
-                _ => Self::Refused(Refusal::storage_unavailable()),
-            },
+            DataFusionError::ObjectStore(_) => Self::MaybeCorrupt,
             // What the server or a function of ours refused, on its way through the engine.
             DataFusionError::External(inner) if inner.is::<Refusal>() => {
                 Self::Refused(inner.downcast_ref::<Refusal>().expect("it was asked").clone())
@@ -194,4 +207,40 @@ fn sentence(text: &str) -> String {
 pub fn shortened(text: &str, bytes_max: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.get(..line.floor_char_boundary(bytes_max)).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::common::DataFusionError;
+    use object_store::Error as StoreError;
+    use parquet::errors::ParquetError;
+
+    use super::Failure;
+
+    fn code(error: DataFusionError) -> &'static str {
+        match Failure::of(&error) {
+            Failure::Refused(refusal) => refusal.code,
+            Failure::MaybeCorrupt => "maybe corrupt",
+            Failure::Engine => "engine",
+        }
+    }
+
+    /// F40: a store that is away is no damage, however deep its error is wrapped.
+    #[test]
+    fn a_store_that_is_away_is_told_from_damage_however_its_error_is_wrapped() {
+        let away = || StoreError::Generic { store: "s", source: "timed out".into() };
+        let gone = || StoreError::NotFound { path: "p".into(), source: "gone".into() };
+        let in_parquet = |error: StoreError| DataFusionError::from(ParquetError::External(Box::new(error)));
+        let in_arrow = |error: StoreError| {
+            let error = arrow::error::ArrowError::from_external_error(Box::new(error));
+            DataFusionError::from(error).context("while reading")
+        };
+        for wrapped in [in_parquet(away()), in_arrow(away()), DataFusionError::from(away())] {
+            assert_eq!(code(wrapped), "storage_unavailable");
+        }
+        for wrapped in [in_parquet(gone()), in_arrow(gone()), DataFusionError::from(gone())] {
+            assert_eq!(code(wrapped), "maybe corrupt");
+        }
+        assert_eq!(code(DataFusionError::from(ParquetError::EOF("short".into()))), "maybe corrupt");
+    }
 }

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::dates::date_of;
 use super::run::Tools;
-use super::sorted::{BATCH_BYTES, Input, Piece, Sorted, sort_bytes};
+use super::sorted::{BATCH_BYTES, Input, Piece, Sorted, is_made, sort_bytes};
 use crate::deployment::Stats;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults;
@@ -83,7 +85,7 @@ pub struct Target<'a> {
     /// The table's root in the store.
     pub root: &'a str,
     /// The table's columns.
-    pub schema: &'a arrow::datatypes::SchemaRef,
+    pub schema: &'a SchemaRef,
     /// Rows of later days are left out.
     pub last_day: Option<i64>,
     /// When, nanoseconds since 1970 UTC.
@@ -148,8 +150,8 @@ async fn put_group(
     let are_many = pieces.len() > 2 * AT_ONCE && pieces.iter().all(is_small);
     let at_once = if are_many { AT_ONCE } else { 1 };
     let _others = tools.memory.count(Pool::Seal, None, (at_once as u64 - 1) * columns);
-    let mut put =
-        stream::iter(pieces).map(|piece| put_piece(tools, target, &sorted, piece)).buffered(at_once);
+    let put = |piece| put_piece(tools, target, &sorted, piece, are_many);
+    let mut put = stream::iter(pieces).map(put).buffered(at_once);
     while let Some(file) = put.try_next().await? {
         files.push(file);
     }
@@ -161,16 +163,57 @@ async fn put_piece(
     target: Target<'_>,
     sorted: &Arc<Sorted>,
     piece: Piece,
+    is_one_of_many: bool,
 ) -> Result<DataFile> {
     let path = segment::path(&date_of(piece.day), target.now_ns);
     let work = {
         let (sorted, path, stats) = (Arc::clone(sorted), path.clone(), Arc::clone(&tools.stats));
         let (kind, row_group_rows) = (target.kind, tools.options.row_group_rows);
-        move || encode(kind, &sorted, &piece, row_group_rows, &path, &stats)
+        move || {
+            if is_one_of_many {
+                encode_filled(kind, &sorted, &piece, row_group_rows, &path, &stats)
+            } else {
+                encode(kind, &sorted, &piece, row_group_rows, &path, &stats)
+            }
+        }
     };
     let written = blocking(work).await?;
     faults::reach("seal.before_put").await?;
     segment::put(&*tools.store, target.root, path, written, &tools.stats.segment_mismatches).await
+}
+
+/// As [`encode`], of a small piece: without the attributes that none of its rows has. A file of one row in a table of a
+/// thousand columns costs a thousand encoders otherwise; a column that a file lacks reads as nulls.
+fn encode_filled(
+    kind: Kind,
+    sorted: &Sorted,
+    piece: &Piece,
+    row_group_rows: usize,
+    path: &str,
+    stats: &Stats,
+) -> Result<Written> {
+    let batches: Vec<RecordBatch> = sorted.batches(piece).collect::<Result<_, _>>().map_err(bug)?;
+    let own = kind.fields();
+    let is_filled = |at: &usize| {
+        let name = sorted.schema().field(*at).name();
+        let is_fixed = is_made(name) || own.iter().any(|field| field.name() == name);
+        is_fixed || batches.iter().any(|batch| batch.column(*at).null_count() < batch.num_rows())
+    };
+    let filled: Vec<usize> = (0..sorted.schema().fields().len()).filter(is_filled).collect();
+    let schema: SchemaRef = Arc::new(sorted.schema().project(&filled).map_err(bug)?);
+    let rows = sorted.row_count(piece);
+    let is_empty = |name: &str| sorted.is_empty(name);
+    let mut writer = Writer::new(kind, Arc::clone(&schema), rows, piece.bytes, is_empty, row_group_rows)?;
+    let mut expected = Fingerprint::default();
+    for batch in &batches {
+        let batch = batch.project(&filled).and_then(|batch| batch.with_schema(Arc::clone(&schema)));
+        let batch = batch.map_err(bug)?;
+        expected.add(&batch);
+        writer.write(&batch)?;
+    }
+    let written = writer.finish()?;
+    read_back(path, &written, &schema, (expected, rows), stats)?;
+    Ok(written)
 }
 
 /// Encodes a piece and reads it back.
@@ -193,12 +236,24 @@ fn encode(
         writer.write(&batch)?;
     }
     let written = writer.finish()?;
-    // C1: what a commit will name has been read back (F22), every row of the piece.
-    segment::check(path, &written, schema, expected, &stats.segment_mismatches)?;
-    if expected.rows() != rows {
-        return Err(Error::new(ErrorKind::Bug, format!("{} of {rows} rows were gathered", expected.rows())));
-    }
+    read_back(path, &written, schema, (expected, rows), stats)?;
     Ok(written)
+}
+
+/// C1: what a commit will name has been read back (F22), every row of the piece.
+fn read_back(
+    path: &str,
+    written: &Written,
+    schema: &SchemaRef,
+    (expected, rows): (Fingerprint, u64),
+    stats: &Stats,
+) -> Result<()> {
+    segment::check(path, written, schema, expected, &stats.segment_mismatches)?;
+    if expected.rows() == rows {
+        Ok(())
+    } else {
+        Err(Error::new(ErrorKind::Bug, format!("{} of {rows} rows were gathered", expected.rows())))
+    }
 }
 
 fn bug(error: arrow::error::ArrowError) -> Error {

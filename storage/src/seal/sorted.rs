@@ -277,7 +277,7 @@ impl<'a> Values<'a> {
 }
 
 /// Whether a column is made from the rows' coordinates and times.
-fn is_made(name: &str) -> bool {
+pub fn is_made(name: &str) -> bool {
     matches!(name, schema::TIME | schema::OBSERVED_TIME | schema::WRITER | schema::SEQ)
 }
 
