@@ -206,4 +206,12 @@ mod tests {
         check("a\nb\r\"\\", "a\\u000ab\\u000d\\\"\\\\");
         check("\u{1b}[31m\u{9b}\u{2028}\u{202e}", "\\u001b[31m\\u009b\\u2028\\u202e");
     }
+
+    /// B1: a value is cut between characters.
+    #[test]
+    fn a_value_in_a_line_has_a_length() {
+        let mut line = String::new();
+        escape(&mut line, &format!("x{}", "\u{e9}".repeat(64 << 10)));
+        assert_eq!(line, format!("x{}", "\u{e9}".repeat(2_047)));
+    }
 }

@@ -6,10 +6,11 @@ use ingest::Refusal;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use storage::record::{Dataset, TableId};
+use tokio::sync::oneshot;
 
 use super::{Call, jobs, not_changed, paging};
 use crate::http::{Answer, json as answer};
-use crate::jobs::{Kind, Status, Wish};
+use crate::jobs::{JobRecord, Kind, Status, Wish};
 
 /// How long an answer waits for a run before it tells the job instead. Chosen: below what clients wait.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -104,7 +105,7 @@ pub(super) async fn run(call: &Call) -> Result<Answer, Refusal> {
         "retention.run"
     );
     let (record, ended) = call.app.jobs.ask(wish).await.map_err(|error| jobs::not_queued(&error))?;
-    let Ok(Ok(ended)) = tokio::time::timeout(WAIT_MAX, ended).await else {
+    let Some(ended) = soon(ended).await else {
         return Ok(answer(202, &jobs::brief(&record)));
     };
     if ended.status == Status::Succeeded {
@@ -118,6 +119,11 @@ pub(super) async fn run(call: &Call) -> Result<Answer, Refusal> {
         Some("corrupt_object") => Refusal::new(500, "corrupt_object", detail),
         _ => Refusal::new(500, "internal", "the run failed: see the job"),
     })
+}
+
+/// The job once it has ended; `None` where that takes long, or where nobody is left to end it.
+async fn soon(ended: oneshot::Receiver<JobRecord>) -> Option<JobRecord> {
+    tokio::time::timeout(WAIT_MAX, ended).await.ok()?.ok()
 }
 
 /// Datasets that every tenant has, whether anything was sent to them or not.
@@ -134,4 +140,25 @@ pub(super) fn known(call: &Call, dataset: &str) -> Result<TableId, Refusal> {
     let is_there = BUILT_IN.contains(&dataset.as_str())
         || call.app.storage.datasets(tenant).iter().any(|(have, _)| *have == dataset);
     if is_there { Ok(TableId::new(tenant.clone(), dataset)) } else { Err(unknown()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+    use tokio::time::Instant;
+
+    /// B1: a run that takes hours, or waits behind others, holds no connection for so long.
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_takes_long_is_not_waited_for() {
+        let (_runs, ended) = oneshot::channel();
+        let begun = Instant::now();
+        assert!(super::soon(ended).await.is_none());
+        assert_eq!(begun.elapsed().as_secs(), 10);
+        let (gone, ended) = oneshot::channel();
+        drop(gone);
+        assert!(super::soon(ended).await.is_none());
+        assert!(begun.elapsed() < Duration::from_secs(11), "nobody is left to end it");
+    }
 }

@@ -167,3 +167,35 @@ fn closing(mut refusal: Refusal) -> Refusal {
     refusal.headers.push((CONNECTION, HeaderValue::from_static("close")));
     refusal
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use storage::memory::{Memory, Pool};
+    use storage::record::Tenant;
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::{Budget, STEP_BYTES};
+
+    /// B1: a body that waits for memory keeps its connection and its sender: not for long.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_waits_a_while_for_memory() {
+        let memory = Memory::new(1 << 30, 0);
+        let tenant = Tenant::parse("acme").expect("a good id");
+        let budget = Budget { memory: &memory, tenant: &tenant };
+        let all = memory.count(Pool::Edge, None, memory.max(Pool::Edge));
+        let (begun, mut charge) = (Instant::now(), None);
+        let grown = timeout(Duration::from_secs(60), budget.grow(&mut charge, STEP_BYTES)).await;
+        let refusal = grown.expect("it ends").expect_err("there is no memory");
+        assert_eq!((refusal.status, refusal.retryable, begun.elapsed().as_secs()), (503, true, 2));
+        assert!(charge.is_none());
+        // Memory that comes in time is taken.
+        let others = async {
+            sleep(Duration::from_secs(1)).await;
+            drop(all);
+        };
+        let (grown, ()) = tokio::join!(budget.grow(&mut charge, STEP_BYTES), others);
+        assert!(grown.is_ok() && charge.is_some_and(|charge| charge.bytes() == STEP_BYTES));
+    }
+}

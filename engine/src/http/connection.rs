@@ -109,17 +109,7 @@ pub async fn serve(app: Arc<App>, lane: Rc<ingest::Lane>, stream: TcpStream, wat
         watch.is_http2.set(true);
         watch.head_since.set(0);
         let io = TokioIo::new(Wire::new(stream, Rc::clone(&watch), false));
-        let connection = http2::Builder::new(OnLane)
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(HEADER_LIST_BYTES)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
-            .max_send_buf_size(SEND_BUFFER_BYTES)
-            .max_pending_accept_reset_streams(RESETS_MAX)
-            .max_local_error_reset_streams(RESETS_MAX)
-            .keep_alive_interval(Some(Duration::from_secs(20)))
-            .serve_connection(io, service);
+        let connection = bounded_http2().serve_connection(io, service);
         tokio::pin!(connection);
         loop {
             tokio::select! {
@@ -155,6 +145,22 @@ pub async fn serve(app: Arc<App>, lane: Rc<ingest::Lane>, stream: TcpStream, wat
     if stream.shutdown().await.is_ok() && (ended.is_err() || watch.left_unread.get()) {
         linger(stream).await;
     }
+}
+
+/// HTTP/2 within its bounds.
+fn bounded_http2() -> http2::Builder<OnLane> {
+    let mut http2 = http2::Builder::new(OnLane);
+    http2
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(RESETS_MAX)
+        .keep_alive_interval(Some(Duration::from_secs(20)));
+    http2
 }
 
 async fn respond(
@@ -203,4 +209,59 @@ async fn linger(mut stream: TcpStream) {
         }
     };
     let _ = tokio::time::timeout(LINGER, forget).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::convert::Infallible;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use http::{Request, Response};
+    use hyper::body::Incoming;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::task::LocalSet;
+
+    use super::bounded_http2;
+    use crate::http::answer::Body;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    /// A frame of less than 256 bytes.
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).expect("a small frame");
+        [&[0, 0, length, kind, flags], &stream.to_be_bytes()[..], payload].concat()
+    }
+
+    /// B1: a client that heeds no settings opens eighty streams at once, and is heard on 64 of them. More
+    /// than `RESETS_MAX` refused ones would end the connection.
+    #[tokio::test(start_paused = true)]
+    async fn streams_past_the_bound_are_not_heard() {
+        let heard = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&heard);
+        let service = service_fn(move |_: Request<Incoming>| {
+            counted.set(counted.get() + 1);
+            // None is ever answered.
+            std::future::pending::<Result<Response<Body>, Infallible>>()
+        });
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        // :method GET, :scheme http, :path /, :authority x; the head is whole and the stream ends with it.
+        let fields = [0x82, 0x86, 0x84, 0x41, 1, b'x'];
+        let heads = (0..80_u32).flat_map(|at| frame(1, 5, 2 * at + 1, &fields));
+        let sent: Vec<u8> = PREFACE.iter().copied().chain(frame(4, 0, 0, b"")).chain(heads).collect();
+        client.write_all(&sent).await.expect("there is room for all of it");
+        let serve = bounded_http2().serve_connection(TokioIo::new(server), service);
+        let all_heard = async {
+            tokio::select! {
+                ended = serve => panic!("nothing was to end it: {ended:?}"),
+                // A paused clock goes on once nobody has anything left to do.
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        };
+        LocalSet::new().run_until(all_heard).await;
+        assert_eq!(heard.get(), 64);
+    }
 }

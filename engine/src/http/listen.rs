@@ -146,7 +146,7 @@ fn accept(app: &Arc<App>, listener: &TcpListener, doors: &[Door]) {
             .iter()
             .min_by_key(|(_, open)| open.load(Ordering::Relaxed))
             .expect("there is at least one lane");
-        // A lane that has a thousand sockets waiting takes no more: the client sees a closed connection.
+        // A lane whose row is full takes no more: the client sees a closed connection.
         if let Err(refused) = sockets.try_send((socket, pass)) {
             let (_, pass) = refused.into_inner();
             pass.end();
@@ -175,8 +175,13 @@ fn admit(app: &App, strangers: &mut Strangers, peer: IpAddr) -> Option<Arc<Pass>
     None
 }
 
+/// Where sockets wait for a lane.
+fn row() -> (mpsc::Sender<Arrival>, mpsc::Receiver<Arrival>) {
+    mpsc::channel(WAITING_MAX)
+}
+
 fn start_lane(app: &Arc<App>, index: usize, close: watch::Receiver<bool>) -> io::Result<Lane> {
-    let (sockets, arriving) = mpsc::channel::<Arrival>(WAITING_MAX);
+    let (sockets, arriving) = row();
     let open = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&open);
     let app = Arc::clone(app);
@@ -285,5 +290,17 @@ impl Drop for Open {
         self.pass.end();
         self.lane.fetch_sub(1, Ordering::Relaxed);
         self.app.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// B1: a lane that stands still takes no more sockets than this.
+    #[test]
+    fn a_lanes_row_of_sockets_is_bounded() {
+        let (sockets, _arriving) = super::row();
+        // Places are as good as sockets, and cost no descriptors.
+        let places: Vec<_> = (0..2_000).map_while(|_| sockets.try_reserve().ok()).collect();
+        assert_eq!(places.len(), 1_024);
     }
 }

@@ -104,3 +104,41 @@ impl Arriving {
         tokio::time::timeout(TIME_MAX, read_on).await.unwrap_or(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use http::{Request, Response};
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::{Instant, timeout};
+
+    use super::{Arriving, Body};
+
+    /// B1: who was refused and then sends no more of a small rest does not keep the connection.
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_that_does_not_come_is_not_waited_for() {
+        let service = service_fn(|request: Request<Incoming>| async move {
+            let (head, incoming) = request.into_parts();
+            let body = Arriving::new(incoming, head.version, &head.headers);
+            let mut response = Response::new(Body::Full("refused".into()));
+            body.finish(&mut response, true).await;
+            Ok::<_, Infallible>(response)
+        });
+        let (mut client, server) = tokio::io::duplex(1 << 10);
+        client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc").await.expect("sent");
+        let (begun, mut answer) = (Instant::now(), String::new());
+        let served =
+            http1::Builder::new().header_read_timeout(None).serve_connection(TokioIo::new(server), service);
+        let both = async { tokio::join!(served, client.read_to_string(&mut answer)) };
+        let (_, read) = timeout(Duration::from_secs(60), both).await.expect("the connection ends");
+        read.expect("an answer");
+        assert_eq!(begun.elapsed().as_secs(), 1);
+        assert!(answer.contains("connection: close") && answer.ends_with("refused"), "{answer}");
+    }
+}

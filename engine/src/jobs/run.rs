@@ -236,3 +236,22 @@ fn shown(expiry: &Expiry) -> Value {
         "report": expiry.report,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use storage::{Expiry, Leaving};
+
+    use super::shown;
+
+    /// B1: results are remembered, so what they list is bounded, and says so.
+    #[test]
+    fn a_result_lists_so_many_files() {
+        let file = |at: usize| Leaving { path: format!("part-{at}"), rows: 1, bytes: 1, is_whole: true };
+        for (count, listed, is_truncated) in [(100, 100, false), (101, 100, true), (1_000, 100, true)] {
+            let expiry = Expiry { leaving: (0..count).map(file).collect(), ..Expiry::default() };
+            let result = shown(&expiry);
+            assert_eq!(result["leaving"].as_array().map(Vec::len), Some(listed), "of {count} files");
+            assert_eq!(result["is_truncated"], is_truncated, "of {count} files");
+        }
+    }
+}

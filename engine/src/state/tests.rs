@@ -219,3 +219,39 @@ fn an_admin_stays_below_the_operators_ceiling() {
         assert_eq!(is_within(wish, ceiling), expected, "{wish:?} under {ceiling:?}");
     }
 }
+
+/// B1: all tenants are held in memory, and read again at each start.
+#[test]
+fn a_deployment_has_so_many_tenants() {
+    run(async {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let (_, state) = open(&objects).await;
+        let create = async |id: &str| {
+            let tenant = Tenant::parse(id).expect("a tenant id");
+            state.create_tenant(&tenant, Roles::of(&[Role::Admin]), None, 1).await
+        };
+        create("first").await.expect("made");
+        {
+            let held = &mut *state.held.lock().await;
+            let record = held.tenants["first"].clone();
+            held.tenants.extend((2..10_000).map(|at| (format!("t{at}"), record.clone())));
+        }
+        create("last").await.expect("the last that there is room for");
+        assert!(matches!(create("more").await, Err(Error::Full("tenants", _))));
+        assert_eq!(state.held.lock().await.tenants.len(), 10_000);
+    });
+}
+
+/// B1: whoever may write to the bucket does not make a start read what is larger than any record.
+#[test]
+fn a_record_has_a_length() {
+    run(async {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let padded = |bytes: usize| format!(r#"{{"form":2,"pad":"{}"}}"#, "x".repeat(bytes));
+        put_newer(&objects, "holds/h1", &padded(1_000_000)).await;
+        assert_eq!(open(&objects).await.1.newer_records(), 1, "it is read, and of a newer build");
+        put_newer(&objects, "holds/h2", &padded(1 << 20)).await;
+        let error = try_open(&objects).await.err().expect("refused");
+        assert!(matches!(&error, Error::Forged(named) if named == "system/holds/h2.json"), "{error}");
+    });
+}

@@ -89,14 +89,22 @@ impl Stages {
         work: &mut Work,
         reserve: impl FnOnce(&str, [u8; 16]) -> Known,
     ) -> Result<Step<'_>, Refusal> {
-        let mut tools = self.tools.borrow_mut().pop().unwrap_or_default();
+        let mut tools = self.take_tools();
         let step = self.work_on(head, accepted, body, oldest_ns, work, &mut tools, reserve).await;
+        self.keep_tools(tools);
+        step
+    }
+
+    fn take_tools(&self) -> Tools {
+        self.tools.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn keep_tools(&self, mut tools: Tools) {
         tools.inflater.rest();
         let mut kept = self.tools.borrow_mut();
         if kept.len() < TOOLS_KEPT_MAX {
             kept.push(tools);
         }
-        step
     }
 
     #[expect(clippy::too_many_arguments, reason = "one caller, and each is what one stage needs")]
@@ -338,4 +346,24 @@ pub(super) fn outcome_of(head: &Head<'_>, decoded: &Decoded) -> Outcome {
 
 fn counts(decoded: &Decoded) -> Decoded {
     Decoded { accepted: decoded.accepted, rejected_count: decoded.rejected_count, ..Decoded::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Shared, Stages, Tools};
+    use crate::decode::Limits;
+    use crate::scrub::Rules;
+
+    /// B1: what many requests worked with at once does not stay with the lane.
+    #[test]
+    fn tools_of_a_crowd_are_not_kept() {
+        let shared = Shared::new(Limits::default(), Arc::new(Rules::default_on()));
+        let stages = Stages::new(Arc::new(shared));
+        // As many bodies as a lane begins at once.
+        let crowd: Vec<Tools> = (0..32).map(|_| stages.take_tools()).collect();
+        crowd.into_iter().for_each(|tools| stages.keep_tools(tools));
+        assert_eq!(stages.tools.borrow().len(), 4);
+    }
 }

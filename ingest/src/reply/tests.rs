@@ -188,3 +188,16 @@ fn partial_success_counts_and_warns() {
     let got: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(got["warnings"], json!(["end_before_start"]));
 }
+
+/// B1: what is wrong is told at bounded length in every dialect, cut between characters.
+#[test]
+fn a_detail_has_a_length() {
+    let long = Refusal::new(400, "x", "\u{e9}".repeat(64 << 10));
+    let otlp = Dialect::Otlp(Signal::Logs);
+    for dialect in [otlp, Dialect::InfluxV1, Dialect::InfluxV2, Dialect::InfluxV3, Dialect::Problem] {
+        let text = json_of(dialect, &long).to_string();
+        assert!(text.len() < 4 << 10 && text.contains("\u{e9}\u{e9}"), "{dialect:?}: {} bytes", text.len());
+    }
+    let proto = render(otlp, &headers("application/x-protobuf"), &long, "c").body;
+    assert!(proto.len() < 4 << 10, "{} bytes", proto.len());
+}

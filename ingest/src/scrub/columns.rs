@@ -365,3 +365,31 @@ fn cards(column: &Column) -> Vec<(usize, String)> {
     }
     (0..column.len()).filter(|row| is_hit(*row)).map(|row| (row, "[card]".to_owned())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use storage::record::{Draft, Field, Kind, Value};
+
+    use super::Scrubber;
+    use crate::scrub::{Rules, scrub};
+
+    /// B1: a sender chooses its keys. A lane forgets them past its bound, which is looked at before each chunk: what one
+    /// chunk has in columns may stand above it.
+    #[test]
+    fn keys_that_are_known_are_bounded() {
+        let (mut scrubber, rules) = (Scrubber::default(), Rules::default_on());
+        let mut draft = Draft::new(Kind::Events);
+        for chunk in 0..20 {
+            draft.begin_row();
+            draft.set_int(Field::TimeNs, 1);
+            draft.set_int(Field::ObservedNs, 1);
+            for at in 0..500 {
+                let _ = draft.attribute(&format!("key-{chunk}-{at}"), Value::Int(at));
+            }
+            draft.end_row();
+            scrub(&mut scrubber, &rules, &mut draft).expect("scrubs");
+            let known = scrubber.keys.len();
+            assert!((500..=4_096 + 512).contains(&known), "{known} keys after chunk {chunk}");
+        }
+    }
+}

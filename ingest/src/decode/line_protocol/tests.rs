@@ -263,6 +263,15 @@ fn a_tag_named_like_a_field_gets_a_prefix_that_is_free() {
     check("m,trace_id=x trace_id=1i", &[m, ("tag.trace_id", "x"), ("trace_id", "1i")]);
 }
 
+/// B1: each prefix is a search among all keys, and each key that a sender takes asks for one more.
+#[test]
+fn a_tag_gets_so_many_prefixes_and_no_more() {
+    let taken = |count: usize| (1..=count).map(|n| format!(",{}a=1i", "tag.".repeat(n))).collect::<String>();
+    let (decoded, rows) = Given::default().rows(format!("m,a=t a=1i{}", taken(3)).as_bytes());
+    assert_eq!((decoded.accepted, rows[0]["tag.tag.tag.tag.a"].as_str()), (1, "t"));
+    check_rejected(&format!("m,a=t a=1i{}", taken(4)), "duplicate_tag");
+}
+
 #[test]
 fn the_last_of_two_equal_fields_wins_with_a_warning() {
     for (line, key, value) in [

@@ -8,7 +8,7 @@ use super::sink::Sink;
 use super::text::{JsonText, Object};
 
 /// Text of one span's events and links, in bytes. Chosen: four values at their own limit.
-pub(super) const SPAN_TEXT_BYTES_MAX: usize = 4 << 20;
+const SPAN_TEXT_BYTES_MAX: usize = 4 << 20;
 
 /// Text that a body's events and links may become, in bytes for each byte of the body. Chosen: an event of a time and
 /// a short name becomes four times as much, an empty one thirty-five times.

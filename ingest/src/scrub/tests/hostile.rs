@@ -190,6 +190,16 @@ proptest! {
     }
 }
 
+/// B1: each layer of escapes is one more pass over the text, and a sender writes as many as it likes.
+#[test]
+fn so_many_layers_of_escapes_are_undone() {
+    let wrapped = |layers: usize| format!("jane%{}40example.com", "25".repeat(layers - 1));
+    for layers in 1..=4 {
+        assert_eq!(find(&RULES, &wrapped(layers)).len(), 1, "{layers} layers");
+    }
+    assert!(find(&RULES, &wrapped(5)).is_empty());
+}
+
 /// Every escape, cut off at every place, before characters of every length.
 #[test]
 fn an_escape_cut_off_before_a_character_is_text() {

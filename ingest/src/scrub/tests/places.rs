@@ -182,6 +182,16 @@ fn clean_columns_are_not_written() {
     assert_eq!(body.as_string::<i32>().values().as_ptr(), before);
 }
 
+/// B1: all rules of a profile become one automaton.
+#[test]
+fn a_profile_has_so_many_rules() {
+    let fields = (0..257).map(|at| FieldRule { key: format!("field{at}"), action: Action::Drop });
+    let mut config = RulesConfig { fields: fields.collect(), ..RulesConfig::default() };
+    assert!(Rules::compile(&config, None).is_err_and(|error| error.contains("257")));
+    config.fields.pop();
+    assert!(Rules::compile(&config, None).is_ok());
+}
+
 #[test]
 fn rules_decide_over_named_fields() {
     let rule = |key: &str, action| FieldRule { key: key.to_owned(), action };

@@ -6,7 +6,6 @@ use super::message::{Message, any_deep, any_text, good_log, good_span, key_value
 use super::{NOW_NS, decode, decode_within, int, text};
 use crate::decode::Limits;
 use crate::decode::otlp::notes::OBJECT_LINES_MAX;
-use crate::decode::otlp::span_text::SPAN_TEXT_BYTES_MAX;
 use crate::decode::otlp::{logs_proto, traces_proto};
 
 /// Sends a span beside a good one: the good one is stored, the other's code is as expected.
@@ -302,7 +301,7 @@ fn text_that_outgrows_its_body_costs_its_record_alone() {
         batch.get_array_memory_size()
     };
     // 5 MiB of events as text, of 150 KB sent.
-    let events = (0..SPAN_TEXT_BYTES_MAX / 55).fold(good_span(), |span, _| span.message(11, &Message::new()));
+    let events = (0..76_000).fold(good_span(), |span, _| span.message(11, &Message::new()));
     assert!(rejected_as_too_large(events) < 1 << 20);
     // 2 MiB of events as text, of 60 KB sent: below the bound of one span, above that of such a body.
     let events = (0..30_000).fold(good_span(), |span, _| span.message(11, &Message::new()));
@@ -320,6 +319,23 @@ fn text_that_outgrows_its_body_costs_its_record_alone() {
     let body = Message::new().message(1, &Message::new().message(1, &resource).message(2, &spans));
     let (decoded, _) = decode(traces_proto, Kind::Spans, &body.0).unwrap();
     assert_eq!((decoded.accepted, decoded.rejected[0].code), (0, "value_too_large"));
+}
+
+/// B1: each value within its bound, and together too much for one row; the body is large enough to pay for it.
+#[test]
+fn events_and_links_of_one_span_have_a_length() {
+    let attribute = key_value("k", &any_text(&"v".repeat(900 << 10)));
+    let event = Message::new().message(3, &attribute);
+    let link = Message::new().message(4, &attribute);
+    let many = |count: usize| (0..count).fold(good_span(), |span, _| span.message(11, &event));
+    // `check_span` would print megabytes where this fails.
+    let code = |span: Message| {
+        let (decoded, _) = decode(traces_proto, Kind::Spans, &request(&[span]).0).unwrap();
+        decoded.rejected.first().map(|rejected| rejected.code)
+    };
+    assert_eq!(code(many(4)), None);
+    assert_eq!(code(many(5)), Some("value_too_large"));
+    assert_eq!(code(many(4).message(13, &link)), Some("value_too_large"));
 }
 
 #[test]
