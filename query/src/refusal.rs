@@ -195,3 +195,22 @@ pub fn shortened(text: &str, bytes_max: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.get(..line.floor_char_boundary(bytes_max)).unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::common::DataFusionError;
+
+    use super::{Failure, Refusal};
+
+    // B1: a planner's message may quote a statement of any length.
+    #[test]
+    fn a_planners_message_is_cut() {
+        let of = |text: &str| match Failure::of(&DataFusionError::Plan(text.to_owned())) {
+            Failure::Refused(Refusal { detail, .. }) => detail,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of("there is no column x.\nDid you mean y?"), "there is no column x");
+        assert_eq!(of(&"x".repeat(10_000)).len(), 300);
+        assert_eq!(of(&"ä".repeat(10_000)).len(), 300);
+    }
+}
