@@ -17,6 +17,7 @@ pub struct Cursor {
     pub seq: i64,
 }
 
+/// Bytes of a cursor's key at most.
 const KEY_BYTES_MAX: usize = 1_024;
 
 impl Cursor {
@@ -58,5 +59,13 @@ mod tests {
         for bad in ["", "x", "MSAx", "MiAxIDIgYQ", "%%%", &"A".repeat(10_000)] {
             assert_eq!(Cursor::decode(bad), None, "{bad}");
         }
+    }
+
+    // B1: a cursor is the client's text, however it looks.
+    #[test]
+    fn a_cursor_of_any_length_is_not_decoded() {
+        let of = |bytes: usize| Cursor { time_ns: 1, key: "k".repeat(bytes), seq: 2 }.encode();
+        assert!(Cursor::decode(&of(1_024)).is_some());
+        assert_eq!(Cursor::decode(&of(2_048)), None);
     }
 }

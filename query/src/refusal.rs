@@ -215,10 +215,10 @@ mod tests {
     use object_store::Error as StoreError;
     use parquet::errors::ParquetError;
 
-    use super::Failure;
+    use super::{Failure, Refusal};
 
-    fn code(error: DataFusionError) -> &'static str {
-        match Failure::of(&error) {
+    fn code(error: &DataFusionError) -> &'static str {
+        match Failure::of(error) {
             Failure::Refused(refusal) => refusal.code,
             Failure::MaybeCorrupt => "maybe corrupt",
             Failure::Engine => "engine",
@@ -236,11 +236,23 @@ mod tests {
             DataFusionError::from(error).context("while reading")
         };
         for wrapped in [in_parquet(away()), in_arrow(away()), DataFusionError::from(away())] {
-            assert_eq!(code(wrapped), "storage_unavailable");
+            assert_eq!(code(&wrapped), "storage_unavailable");
         }
         for wrapped in [in_parquet(gone()), in_arrow(gone()), DataFusionError::from(gone())] {
-            assert_eq!(code(wrapped), "maybe corrupt");
+            assert_eq!(code(&wrapped), "maybe corrupt");
         }
-        assert_eq!(code(DataFusionError::from(ParquetError::EOF("short".into()))), "maybe corrupt");
+        assert_eq!(code(&DataFusionError::from(ParquetError::EOF("short".into()))), "maybe corrupt");
+    }
+
+    // B1: a planner's message may quote a statement of any length.
+    #[test]
+    fn a_planners_message_is_cut() {
+        let of = |text: &str| match Failure::of(&DataFusionError::Plan(text.to_owned())) {
+            Failure::Refused(Refusal { detail, .. }) => detail,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of("there is no column x.\nDid you mean y?"), "there is no column x");
+        assert_eq!(of(&"x".repeat(10_000)).len(), 300);
+        assert_eq!(of(&"ä".repeat(10_000)).len(), 300);
     }
 }

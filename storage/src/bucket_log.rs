@@ -252,3 +252,6 @@ pub async fn run(shared: &Shared) {
         tokio::time::sleep_until(begun + interval).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

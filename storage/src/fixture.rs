@@ -1,11 +1,13 @@
 //! What several rooms' tests need: a deployment on a folder of its own, rows at chosen times.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::deployment::Storage;
+use crate::disk::{Disk, DiskFile, LocalDisk};
 use crate::latency::Measurement;
 use crate::options::Options;
 use crate::policies::Rules;
@@ -77,4 +79,54 @@ pub fn on_disk(data: &Path, path: &str) -> PathBuf {
 pub fn run(test: impl AsyncFnOnce()) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(tokio::task::LocalSet::new().run_until(async { test().await }));
+}
+
+/// The local disk, whose files all say that they have so many bytes: as long ones do, at the cost of short ones.
+#[derive(Debug)]
+pub struct Stretched(pub u64);
+
+impl Disk for Stretched {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        LocalDisk.create(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        LocalDisk.open(path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        LocalDisk.read(path)
+    }
+
+    fn read_at(&self, path: &Path, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        LocalDisk.read_at(path, bytes, at)
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        LocalDisk.len(path).map(|_| self.0)
+    }
+
+    fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+        LocalDisk.names(folder)
+    }
+
+    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        LocalDisk.make_folder(folder)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        LocalDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.remove(path)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        LocalDisk.sync_folder(folder)
+    }
+
+    fn space(&self, folder: &Path) -> io::Result<(u64, u64)> {
+        LocalDisk.space(folder)
+    }
 }

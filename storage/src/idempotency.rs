@@ -220,12 +220,28 @@ pub fn encode_lines(keys: &[Remembered]) -> Vec<u8> {
 /// A line that does not read costs its key and no more: a client that sends the same again is stored twice at worst, and
 /// every acknowledged row is where it was. It is named by `name`, its number and where it begins.
 pub fn decode_lines(name: &str, text: &[u8]) -> (Vec<Remembered>, u64) {
+    let (remembered, Broken { count, named }) = read_lines(text);
+    for (line, offset) in named {
+        tracing::error!(file = name, line, offset, "no declared key stands here: it is passed over");
+    }
+    (remembered, count)
+}
+
+/// Lines that are no keys.
+#[derive(Debug, Default)]
+struct Broken {
+    count: u64,
+    /// The first of them: their numbers, and where they begin.
+    named: Vec<(usize, usize)>,
+}
+
+fn read_lines(text: &[u8]) -> (Vec<Remembered>, Broken) {
     let read = |line: &[u8]| {
         let line: Line = serde_json::from_slice(line).ok()?;
         let tenant = Tenant::stored(&line.tenant).ok()?;
         Some((tenant, line.at_ns, Arc::new(Idempotency::try_from(line.idempotency).ok()?)))
     };
-    let (mut remembered, mut broken, mut at) = (Vec::new(), 0, 0);
+    let (mut remembered, mut broken, mut at) = (Vec::new(), Broken::default(), 0);
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let offset = at;
         at += line.len() + 1;
@@ -235,15 +251,9 @@ pub fn decode_lines(name: &str, text: &[u8]) -> (Vec<Remembered>, u64) {
         match read(line) {
             Some(key) => remembered.push(key),
             None => {
-                broken += 1;
-                if broken <= NAMED_MAX {
-                    let line = index + 1;
-                    tracing::error!(
-                        file = name,
-                        line,
-                        offset,
-                        "no declared key stands here: it is passed over"
-                    );
+                broken.count += 1;
+                if broken.named.len() < NAMED_MAX {
+                    broken.named.push((index + 1, offset));
                 }
             }
         }
@@ -252,7 +262,7 @@ pub fn decode_lines(name: &str, text: &[u8]) -> (Vec<Remembered>, u64) {
 }
 
 /// Lines of a file that are named when they do not read; the others are counted.
-const NAMED_MAX: u64 = 10;
+const NAMED_MAX: usize = 10;
 
 /// Bytes of one file of keys that a start reads; what stands beyond is no key of ours. Chosen: far above what all
 /// tenants' keys may take.
@@ -339,9 +349,10 @@ fn files_beside(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<(u64, PathBuf)
 mod tests {
     use std::sync::Arc;
 
-    use super::{Keys, gather_beside, keep_beside, read_beside};
+    use super::{Keys, gather_beside, keep_beside, read_beside, read_lines};
     use crate::declared::DeclaredKeySecret;
     use crate::disk::LocalDisk;
+    use crate::fixture::Stretched;
     use crate::memory::{Memory, Pool};
     use crate::record::Tenant;
     use crate::writer::{Idempotency, Known};
@@ -443,6 +454,24 @@ mod tests {
         gather_beside(&LocalDisk, folder.path(), &all, 15).unwrap();
         assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap().0, all[5..]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    // B1: damage does not fill the log.
+    #[test]
+    fn few_lines_that_are_no_keys_are_named() {
+        let (keys, broken) = read_lines("no key\n".repeat(5_000).as_bytes());
+        assert_eq!((keys.len(), broken.count, broken.named.len()), (0, 5_000, 10));
+        assert_eq!(broken.named[..2], [(1, 0), (2, 7)]);
+    }
+
+    // B1: a start does not read whatever stands there into memory.
+    #[test]
+    fn a_file_of_keys_that_is_too_long_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = (Tenant::parse("acme").unwrap(), 50, done("a"));
+        keep_beside(&LocalDisk, folder.path(), 1, std::slice::from_ref(&key)).unwrap();
+        assert_eq!(read_beside(&Stretched(1 << 30), folder.path()).unwrap(), (vec![key], 0));
+        assert_eq!(read_beside(&Stretched((1 << 30) + 1), folder.path()).unwrap(), (Vec::new(), 1));
     }
 
     #[test]

@@ -364,3 +364,27 @@ fn quantiles(out: &mut Vec<u8>, histogram: &Sparse, asked: &Asked) {
     }
     out.push(b'}');
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use storage::memory::{Memory, Pool};
+
+    use super::{Asked, Merged, Params, Sparse};
+
+    // B1: whatever memory a tenant has, one reply takes a part of it.
+    #[test]
+    fn histograms_of_one_reply_have_so_many_buckets() {
+        let asked = Asked::take(Params::parse(None).unwrap()).unwrap();
+        // Counted, not held.
+        let charge = Memory::new(1 << 40, 0).take(Pool::Read, None, 0).unwrap();
+        let mut merged =
+            Merged { asked: &asked, series: BTreeMap::new(), bucket_count: 3_999_999, name_bytes: 0, charge };
+        let mut one = Sparse::default();
+        one.add(1, 1);
+        merged.add("s", "a", 0, &one, 0).unwrap();
+        let refusal = merged.add("s", "b", 0, &one, 0).unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (422, "query_limit"), "{}", refusal.detail);
+    }
+}

@@ -4,13 +4,27 @@
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 
+use crate::refusal::Refusal;
+
 /// Rows that a product of tables may come to. Chosen: an hour of one core at 10 million rows a second.
-pub const PRODUCT_ROWS_MAX: f64 = 3.6e10;
+const PRODUCT_ROWS_MAX: f64 = 3.6e10;
+
+/// Refuses an optimized plan in which tables are multiplied into too many rows.
+///
+/// # Errors
+/// 422.
+pub fn check(plan: &LogicalPlan, table_rows: &dyn Fn(&str) -> u64) -> Result<(), Refusal> {
+    if product_rows(plan, table_rows) > PRODUCT_ROWS_MAX {
+        return Err(Refusal::query_limit(
+            "the query multiplies tables into too many rows; join them on a column",
+        ));
+    }
+    Ok(())
+}
 
 /// Rows that the largest product of tables in an optimized plan comes to, at most; 0 where there is none, or
 /// where nothing above it needs all of it (a limited or streamed result stops early).
-#[must_use]
-pub fn product_rows(plan: &LogicalPlan, table_rows: &dyn Fn(&str) -> u64) -> f64 {
+fn product_rows(plan: &LogicalPlan, table_rows: &dyn Fn(&str) -> u64) -> f64 {
     let mut largest = 0.0_f64;
     let walked = plan.apply(|node| {
         if matches!(
@@ -54,5 +68,31 @@ fn estimate(plan: &LogicalPlan, table_rows: &dyn Fn(&str) -> u64) -> (f64, f64) 
         LogicalPlan::Limit(_) => (most.min(10_000.0), 0.0),
         LogicalPlan::Union(_) => (inputs.iter().map(|(rows, _)| rows).sum(), product),
         _ => (most, product),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::logical_expr::{LogicalPlanBuilder, table_scan};
+
+    use super::check;
+
+    fn scan(table: &str) -> LogicalPlanBuilder {
+        let schema = Schema::new(vec![Field::new("c", DataType::Int64, true)]);
+        table_scan(Some(table), &schema, None).unwrap()
+    }
+
+    // B1: what has to see a whole product of tables is refused by its rows, before it runs.
+    #[test]
+    fn products_of_tables_are_of_so_many_rows() {
+        let product = || scan("a").cross_join(scan("b").build().unwrap()).unwrap();
+        let whole = product().distinct().unwrap().build().unwrap();
+        let rows = |of_each: u64| move |_: &str| of_each;
+        assert!(check(&whole, &rows(189_000)).is_ok());
+        let refusal = check(&whole, &rows(190_000)).unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (422, "query_limit"));
+        let streamed = product().build().unwrap();
+        assert!(check(&streamed, &rows(190_000)).is_ok(), "its client may stop it at any row");
     }
 }

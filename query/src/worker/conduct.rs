@@ -374,3 +374,6 @@ impl Reply {
         self.whole = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,3 +126,26 @@ impl Desk {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    use super::Inbox;
+
+    // B1: no memory is taken for it.
+    #[test]
+    fn a_loan_over_its_bound_is_not_taken() {
+        for (tail_bytes, expected) in
+            [(256 << 20, ErrorKind::UnexpectedEof), ((256 << 20) + 1, ErrorKind::InvalidData)]
+        {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            theirs.write_all(&2_u32.to_le_bytes()).unwrap();
+            theirs.write_all(&u32::to_le_bytes(tail_bytes)).unwrap();
+            theirs.write_all(b"{}").unwrap();
+            drop(theirs);
+            assert_eq!(Inbox::new(ours).next().unwrap_err().kind(), expected, "{tail_bytes}");
+        }
+    }
+}

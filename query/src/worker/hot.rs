@@ -226,6 +226,16 @@ mod tests {
         assert_eq!(of_wide.iter().map(|(rows, _)| rows).sum::<usize>(), 1_000);
     }
 
+    // B1: chunks of which nothing matches end a piece, too.
+    #[tokio::test]
+    async fn a_piece_looks_at_so_many_chunks() {
+        let mut snapshot = table(1, 1, 1).await.snapshots.remove(0);
+        snapshot.hot = vec![snapshot.hot[0].clone(); 5_000];
+        let none = Wanted { projection: Some(vec![0]), bounds: Bounds { time_ns: (0, 1), sources: None } };
+        assert_eq!(take(&snapshot, &none, (0, 0)).unwrap(), (Vec::new(), Some((4_096, 0))));
+        assert_eq!(take(&snapshot, &none, (4_096, 0)).unwrap(), (Vec::new(), None));
+    }
+
     // Q1: what is left out cannot match.
     #[tokio::test]
     async fn rows_that_cannot_match_are_left_out() {

@@ -18,9 +18,9 @@ use super::process::{self, End, Options, Starter, Worker};
 use super::turns::{Full, Turns};
 
 /// Queries that one worker answers in its life.
-pub const SERVED_MAX: u64 = 200;
+const SERVED_MAX: u64 = 200;
 /// Memory that a worker may keep after a query beyond what it held when it was ready, in bytes.
-pub const GROWN_BYTES_MAX: u64 = 48 << 20;
+const GROWN_BYTES_MAX: u64 = 48 << 20;
 /// How long a worker waits for its tenant's next query before its memory is given back.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// How often idle workers are looked at.
@@ -96,6 +96,26 @@ impl Drop for Turn {
         state.turns.end(&self.tenant);
         grant(&mut state);
     }
+}
+
+impl State {
+    /// Takes out the workers that nobody is to wait for any more: long idle, or ended by themselves.
+    fn spent(&mut self, now: Instant) -> Vec<Worker> {
+        let mut spent = Vec::new();
+        while let Some((_, _, since)) = self.kept.first()
+            && now.saturating_duration_since(*since) >= IDLE_MAX
+        {
+            spent.push(self.kept.remove(0).1);
+        }
+        let ended = self.fresh.iter_mut().position(Worker::has_ended);
+        spent.extend(ended.map(|at| self.fresh.remove(at)));
+        spent
+    }
+}
+
+/// Whether a worker that answered so many queries, and kept so many bytes, may serve again.
+fn may_serve(served: u64, grown_bytes: u64) -> bool {
+    served < SERVED_MAX && grown_bytes <= GROWN_BYTES_MAX
 }
 
 /// Gives turns to whom it is. A waiter that left meanwhile is passed over.
@@ -291,8 +311,7 @@ impl Shared {
     /// Takes a worker back after a query that ended well; keeps it where it may serve again.
     pub async fn release(self: &Arc<Self>, key: Key, mut worker: Worker, is_clean: bool) {
         worker.served += 1;
-        let may_serve = is_clean && worker.served < SERVED_MAX && worker.grown_bytes() <= GROWN_BYTES_MAX;
-        if may_serve {
+        if is_clean && may_serve(worker.served, worker.grown_bytes()) {
             let mut state = self.state();
             if !state.is_over {
                 state.kept.push((key, worker, Instant::now()));
@@ -321,22 +340,14 @@ impl Shared {
     /// Keeps as many workers ready as are wanted, and ends those that are idle.
     async fn keep(self: Arc<Self>) {
         loop {
-            let idle = {
+            let spent = {
                 let mut state = self.state();
                 if state.is_over {
                     return;
                 }
-                let mut idle: Vec<Worker> = Vec::new();
-                while let Some((_, _, since)) = state.kept.first()
-                    && since.elapsed() >= IDLE_MAX
-                {
-                    idle.push(state.kept.remove(0).1);
-                }
-                let ended = state.fresh.iter_mut().position(Worker::has_ended);
-                idle.extend(ended.map(|at| state.fresh.remove(at)));
-                idle
+                state.spent(Instant::now())
             };
-            for worker in idle {
+            for worker in spent {
                 self.counts.retired.fetch_add(1, Ordering::Relaxed);
                 self.end(worker).await;
             }
@@ -408,3 +419,6 @@ impl Drop for Granted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,6 @@ pub const BINARY: &str = "/proc/self/exe";
 const READY_MAX: Duration = Duration::from_secs(30);
 /// How long a worker that closed its socket may take to end.
 const END_MAX: Duration = Duration::from_secs(2);
-/// Starts that may wait for the thread that makes them.
-const STARTS_MAX: usize = 64;
 
 /// How workers come to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +31,9 @@ pub enum Launch {
     /// A thread of this process over the same protocol, for tests of this crate: it cannot be killed.
     #[cfg(test)]
     Thread,
+    /// A thread that is ready, and gone before it takes a query.
+    #[cfg(test)]
+    Gone,
 }
 
 /// Bounds of the workers.
@@ -77,6 +78,27 @@ pub enum End {
 }
 
 impl Worker {
+    /// A worker that is whatever is at the other end of a socket.
+    #[cfg(test)]
+    pub fn over(stream: UnixStream) -> io::Result<Self> {
+        Ok(Self { child: None, link: Link::new(stream)?, served: 0, ready_bytes: 0 })
+    }
+
+    /// Tells it what it may use, and waits until it is ready.
+    async fn ready(mut self, options: &Options) -> io::Result<Self> {
+        let configure = Configure { threads: options.threads, memory_bytes: options.memory_bytes };
+        self.link.writer().write(&ToWorker::Configure(configure), &[]).await?;
+        match tokio::time::timeout(READY_MAX, self.link.read()).await {
+            Ok(Ok(Some((ToServer::Ready { confined_by }, _)))) => {
+                tracing::debug!(confined_by = confined_by.join(","), "a SQL worker is ready");
+            }
+            Ok(Err(error)) => return Err(error),
+            _ => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        self.ready_bytes = self.held_bytes();
+        Ok(self)
+    }
+
     /// Memory it holds now beyond what it held when it was ready, in bytes.
     #[must_use]
     pub fn grown_bytes(&self) -> u64 {
@@ -153,7 +175,8 @@ impl Starter {
     /// # Errors
     /// The system's.
     pub fn new(options: Options) -> io::Result<Self> {
-        let (asked, mut asks) = mpsc::channel::<oneshot::Sender<Started>>(STARTS_MAX);
+        // Each start has a place among the processes, so no more of them wait.
+        let (asked, mut asks) = mpsc::channel::<oneshot::Sender<Started>>(options.workers_max.max(1));
         let launch = options.launch.clone();
         std::thread::Builder::new().name("sql-starter".into()).spawn(move || {
             while let Some(reply) = asks.blocking_recv() {
@@ -176,18 +199,8 @@ impl Starter {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         self.asked.send(reply).await.map_err(|_| gone())?;
         let (child, stream) = started.await.map_err(|_| gone())??;
-        let mut worker = Worker { child, link: Link::new(stream)?, served: 0, ready_bytes: 0 };
-        let configure = Configure { threads: self.options.threads, memory_bytes: self.options.memory_bytes };
-        worker.link.writer().write(&ToWorker::Configure(configure), &[]).await?;
-        match tokio::time::timeout(READY_MAX, worker.link.read()).await {
-            Ok(Ok(Some((ToServer::Ready { confined_by }, _)))) => {
-                tracing::debug!(confined_by = confined_by.join(","), "a SQL worker is ready");
-            }
-            Ok(Err(error)) => return Err(error),
-            _ => return Err(io::ErrorKind::TimedOut.into()),
-        }
-        worker.ready_bytes = worker.held_bytes();
-        Ok(worker)
+        let worker = Worker { child, link: Link::new(stream)?, served: 0, ready_bytes: 0 };
+        worker.ready(&self.options).await
     }
 }
 
@@ -215,10 +228,44 @@ fn start(launch: &Launch) -> Started {
                 .spawn(move || super::serve::serve(theirs, false))?;
             Ok((None, ours))
         }
+        #[cfg(test)]
+        Launch::Gone => {
+            let (ours, theirs) = UnixStream::pair()?;
+            std::thread::spawn(move || tests::be_ready_and_go(theirs));
+            Ok((None, ours))
+        }
     }
 }
 
 /// Waits for the end of a worker on a thread that may block.
 pub async fn reap(worker: Worker, handle: &Handle) -> End {
     handle.spawn_blocking(move || worker.reap()).await.unwrap_or(End::Crashed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::{Options, Worker};
+    use crate::worker::desk::{Desk, Inbox};
+    use crate::worker::wire::ToServer;
+
+    /// A worker that is ready, and gone before it takes a query.
+    pub fn be_ready_and_go(stream: UnixStream) -> io::Result<()> {
+        Inbox::new(stream.try_clone()?).next()?;
+        Desk::new(stream).report(&ToServer::Ready { confined_by: Vec::new() }, &[])
+    }
+
+    // B1: by a clock that stands still but for what is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_does_not_get_ready_is_given_up() {
+        let (ours, _mute) = UnixStream::pair().unwrap();
+        let options = Options::default();
+        let ready = Worker::over(ours).unwrap().ready(&options);
+        let ready = tokio::time::timeout(Duration::from_secs(31), ready).await;
+        let error = ready.expect("it is waited for no longer").err().expect("it never says a word");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
 }

@@ -188,11 +188,7 @@ impl Room {
         };
         size::check(&optimized)?;
         let rows_of = |name: &str| shapes.get(name).map_or(0, |shape| shape.rows);
-        if work::product_rows(&optimized, &rows_of) > work::PRODUCT_ROWS_MAX {
-            return Err(Refusal::query_limit(
-                "the query multiplies tables into too many rows; join them on a column",
-            ));
-        }
+        work::check(&optimized, &rows_of)?;
         let schema = Arc::new(frame.schema().as_arrow().clone());
         let format = render::format(question.accept.as_deref(), &schema).map_err(|_| Refusal::bug())?;
         let frame = match (&format, frame) {

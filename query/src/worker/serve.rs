@@ -45,7 +45,7 @@ pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
     let Some((ToWorker::Configure(configure), _)) = inbox.next()? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
-    let configure = Configure { threads: configure.threads.clamp(1, THREADS_MAX), ..configure };
+    let configure = within(configure);
     let mut confined_by = Vec::new();
     let measure = has_process.then(confine::measure).transpose()?;
     // Before there is a second thread: it holds for those that are started afterwards.
@@ -73,6 +73,11 @@ pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
     served
 }
 
+/// What a worker makes of what it may use.
+fn within(configure: Configure) -> Configure {
+    Configure { threads: configure.threads.clamp(1, THREADS_MAX), ..configure }
+}
+
 fn runtime(configure: &Configure) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(configure.threads)
@@ -98,4 +103,19 @@ fn attend(inbox: &mut Inbox, desk: &Desk, room: &Arc<Room>, runtime: &Runtime) -
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{runtime, within};
+    use crate::worker::wire::Configure;
+
+    // B1: a worker's address space has room for the stacks of so many.
+    #[test]
+    fn a_query_has_so_many_threads() {
+        for (asked, given) in [(0, 1), (2, 2), (4, 4), (9, 4)] {
+            let configure = within(Configure { threads: asked, memory_bytes: 1 << 20 });
+            assert_eq!(runtime(&configure).unwrap().metrics().num_workers(), given, "{asked}");
+        }
+    }
 }

@@ -38,7 +38,7 @@ pub enum ToWorker {
 }
 
 /// What a worker may use.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Configure {
     /// Threads of its query.
     pub threads: usize,

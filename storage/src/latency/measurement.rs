@@ -190,6 +190,16 @@ mod tests {
         }
     }
 
+    // B1: whatever a client says that something took, it has a place in the stored histograms.
+    #[test]
+    fn a_duration_of_any_length_counts_as_a_day_at_most() {
+        let mut recorder = Recorder::default();
+        recorder.record("a", "b", false, 0, i64::MAX);
+        let buckets = &recorder.take().series[0].buckets;
+        assert_eq!(*buckets, [(three_digits(86_400_000_000_000), 1)]);
+        assert!(super::new_histogram().record(buckets[0].0).is_ok());
+    }
+
     #[test]
     fn a_series_past_the_bound_is_counted_under_other() {
         let mut recorder = Recorder::default();

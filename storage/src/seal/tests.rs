@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -257,6 +258,16 @@ fn a_seal_waits_for_its_memory() {
         assert_eq!(storage.flush().await.unwrap(), 2);
         assert_eq!(memory.used(Pool::Seal), 0);
     });
+}
+
+// B1: by a clock that stands still but for what is waited for.
+#[tokio::test(start_paused = true)]
+async fn memory_that_stays_lent_is_waited_for_so_long() {
+    let memory = Memory::new(128 << 20, 0);
+    let _lent = lend(&memory, Pool::Seal, u64::MAX).await.unwrap();
+    let waited = tokio::time::timeout(Duration::from_secs(11), lend(&memory, Pool::Seal, 1)).await;
+    let error = waited.expect("it is waited for no longer").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 
 // B1: one file at a time, and none larger than its part of the pool.

@@ -104,3 +104,34 @@ fn timestamp(ns: i64) -> String {
         jiff::Timestamp::from_millisecond(ns.div_euclid(1_000_000)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{at:.3}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Statistics;
+    use crate::record::{Draft, Field, Kind};
+
+    /// Whether the log of a table tells the bounds of two sources of so many bytes each.
+    fn tells(bytes: usize) -> bool {
+        let mut draft = Draft::new(Kind::Events);
+        for source in ["a", "b"] {
+            draft.begin_row();
+            draft.set_int(Field::TimeNs, 1);
+            draft.set_int(Field::ObservedNs, 1);
+            draft.set_text(Field::Source, &source.repeat(bytes));
+            draft.end_row();
+        }
+        let rows = draft.take();
+        let mut statistics = Statistics::new(&rows.schema());
+        statistics.add(&rows);
+        let json = statistics.json();
+        assert_eq!(statistics.source().is_some(), json.contains(&"b".repeat(bytes)));
+        statistics.source().is_some()
+    }
+
+    // B1: what a client calls itself does not make the log of a table long.
+    #[test]
+    fn long_sources_are_not_told_as_bounds() {
+        assert!(tells(128));
+        assert!(!tells(129));
+    }
+}

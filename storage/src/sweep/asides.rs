@@ -43,3 +43,26 @@ fn is_aside(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.rsplit_once('#').is_some_and(|(_, id)| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Instant;
+
+    use super::sweep;
+    use crate::clock_trust;
+
+    // B1: those beyond are looked at once these are gone.
+    #[test]
+    fn few_asides_are_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        for at in 0..10_010 {
+            std::fs::write(folder.path().join(format!("a#{at}")), b"").unwrap();
+        }
+        let (mut seen, at) = (HashMap::new(), Instant::now());
+        assert_eq!(sweep(folder.path(), &mut seen, at), 0);
+        assert_eq!(seen.len(), 10_000);
+        assert_eq!(sweep(folder.path(), &mut seen, at + clock_trust::APART), 10_000);
+        assert_eq!(seen.len(), 10);
+    }
+}

@@ -90,9 +90,11 @@ pub fn plan(state: &State, listed: &[Listed], seen: &mut HashMap<String, Instant
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::time::{Duration, Instant};
 
-    use super::Ages;
+    use super::{Ages, Listed, plan};
+    use crate::commit::State;
 
     const HOUR_MS: i64 = 3_600_000;
 
@@ -118,5 +120,20 @@ mod tests {
         check(24, 0, false, true);
         // A stamp from a clock that was ahead does not keep a file for ever.
         check(24, -10 * 8_760, true, true);
+    }
+
+    /// B1: those beyond wait until these are gone.
+    #[test]
+    fn few_orphans_are_remembered() {
+        let file = |at: u32| Listed { path: format!("date=2026-01-02/{at}"), modified_ms: 0, bytes: 1 };
+        let listed: Vec<_> = (0..10_010).map(file).collect();
+        let (mut seen, at) = (HashMap::new(), Instant::now());
+        let mut look = |hours: u64| {
+            let at = at + Duration::from_secs(hours * 3_600);
+            let ages = Ages { at, now_ms: None, grace: Duration::from_secs(24 * 3_600) };
+            (plan(&State::empty(), &listed, &mut seen, ages).orphans.len(), seen.len())
+        };
+        assert_eq!(look(0), (0, 10_000));
+        assert_eq!(look(24), (10_000, 10_000));
     }
 }

@@ -362,3 +362,27 @@ fn read_chunk(chunk: &[u8]) -> Result<Option<RecordBatch>> {
     .map_err(|_| broken("an offset lies outside of it".into()))?
     .map_err(|error: arrow::error::ArrowError| broken(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Header, VERSION};
+
+    // B1: a checksum that holds is no reason to take as much memory as a header says.
+    #[test]
+    fn a_header_tells_of_no_larger_payload() {
+        let told = |payload_len: u32| {
+            let header = Header {
+                version: VERSION,
+                segment: 1,
+                seq: 1,
+                epoch: 1,
+                durable_seq: 0,
+                payload_len,
+                payload_crc: 0,
+            };
+            Header::decode(&header.encode()).map(|header| header.payload_len)
+        };
+        assert_eq!(told(256 << 20), Some(256 << 20));
+        assert_eq!(told((256 << 20) + 1), None);
+    }
+}

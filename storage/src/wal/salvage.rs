@@ -135,3 +135,21 @@ pub fn accept(disk: &dyn Disk, folder: &Path) -> Result<Vec<Gap>> {
     }
     Ok(gaps.split_off(before))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Gap, keep, known};
+    use crate::disk::LocalDisk;
+    use crate::error::Kind;
+    use crate::fixture::Stretched;
+
+    // B1: a start does not read whatever stands there into memory.
+    #[test]
+    fn a_list_of_gaps_that_is_too_long_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let gap = Gap { segment: 1, from: 2, to: 3, first_seq: 4, next_seq: 5, proof: 6, proof_segment: 7 };
+        keep(&LocalDisk, folder.path(), std::slice::from_ref(&gap)).unwrap();
+        assert_eq!(known(&Stretched(16 << 20), folder.path()).unwrap(), [gap]);
+        assert_eq!(known(&Stretched((16 << 20) + 1), folder.path()).unwrap_err().kind(), Kind::Corrupt);
+    }
+}

@@ -68,3 +68,20 @@ async fn latency_merges_stored_and_hot() {
         assert_eq!(reply["series"], json!([]), "{none}");
     }
 }
+
+// B1: a reply has so many series, and one that would have more says so.
+#[tokio::test]
+async fn percentiles_are_of_so_many_series() {
+    let mut fixture = Fixture::new();
+    // A chunk opens fewer of its own, so there are several.
+    for chunk in 0..4 {
+        let mut recorder = Recorder::default();
+        for at in 0..2_501 {
+            recorder.record(&format!("web-{chunk}"), &at.to_string(), false, 0, 5);
+        }
+        fixture.hot_latency.push(recorder.take().into());
+    }
+    let told = fixture.get(Endpoint::Latency, "", "").await.map(|_| "a reply");
+    assert_eq!(told.map_err(|refusal| (refusal.status, refusal.code)), Err((422, "query_limit")));
+    assert!(fixture.get(Endpoint::Latency, "", "source=web-3").await.is_ok());
+}

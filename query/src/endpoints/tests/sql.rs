@@ -264,3 +264,23 @@ async fn nested_names_are_each_their_own() {
         }
     }
 }
+
+// B1: a long reply is on its way before it is whole; a short one comes with its length.
+#[tokio::test]
+async fn a_long_reply_is_not_held_until_its_end() {
+    let mut fixture = Fixture::new();
+    let rows = |draft: &mut Draft| {
+        for at in 0..20 {
+            row(draft, T0 + at, "s", |d| d.set_text(Field::Message, &"x".repeat(100_000)));
+        }
+    };
+    fixture.table("a", "events", Kind::Events, &[(Sealed::No, &rows)]).await;
+    for accept in [None, Some("text/csv"), Some("application/x-ndjson")] {
+        for (limit, is_streamed) in [(5, false), (20, true)] {
+            let request = sql_request(&format!("SELECT message FROM events LIMIT {limit}"), accept);
+            let answer = fixture.ask_as("a", &[Role::Analyst], request).await.unwrap();
+            let is_stream = matches!(answer.body, crate::query::Body::Stream(_));
+            assert_eq!(is_stream, is_streamed, "{limit} {accept:?}");
+        }
+    }
+}

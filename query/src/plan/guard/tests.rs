@@ -125,6 +125,16 @@ fn bounds_hold() {
     assert!(long.len() > SQL_BYTES_MAX);
 }
 
+// B1: a function that makes much of little is given a length, and no large one.
+#[test]
+fn functions_that_grow_are_given_a_small_length() {
+    for function in ["repeat", "lpad", "rpad", "array_repeat", "list_repeat", "array_resize", "list_resize"] {
+        let of = |length: u64| check(&format!("SELECT {function}(a, {length}) FROM events"));
+        assert!(of(10_000).is_ok(), "{function}");
+        assert_eq!(of(10_001).unwrap_err(), Refused::Function(function));
+    }
+}
+
 #[test]
 fn refusals_quote_no_values() {
     let refused = check("SELECT 'a secret' 'b' + FROM 'another secret' 'c'").unwrap_err();

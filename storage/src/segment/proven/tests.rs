@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
@@ -124,4 +125,19 @@ fn few_segments_are_remembered() {
         remember(&proofs.proven, key, 1);
     }
     assert!(proofs.proven.len() <= REMEMBERED_MAX);
+}
+
+/// B1: files without sums are read from end to end a few at a time, whoever asks.
+#[tokio::test]
+async fn few_digests_are_proved_at_once() {
+    let inner = Arc::new(InMemory::new());
+    put(&inner, bytes()).await;
+    let proofs = Arc::new(Proofs::default());
+    let store = over(&inner, &proofs, false);
+    let path = Path::from(PLACE);
+    let others = proofs.proving.acquire_many(4).await.unwrap();
+    let mut read = Box::pin(store.get_range(&path, 0..1));
+    assert!((&mut read).now_or_never().is_none(), "four are proved already");
+    drop(others);
+    assert_eq!(read.await.unwrap(), bytes()[..1]);
 }

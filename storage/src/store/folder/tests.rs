@@ -139,3 +139,16 @@ async fn what_is_no_file_is_no_object() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), look).await.expect("nothing waits for a pipe");
 }
+
+/// B1: what lies deeper than anything of ours is not looked for.
+#[tokio::test]
+async fn folders_within_folders_are_looked_into_so_deep() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SyncedFolder::open(folder.path()).unwrap();
+    let within = |depth: usize| ["f"].repeat(depth).join("/");
+    fs::create_dir_all(folder.path().join(within(40))).unwrap();
+    for depth in [16, 17, 40] {
+        fs::write(folder.path().join(within(depth)).join("object"), b"x").unwrap();
+    }
+    assert_eq!(names(&store).await, [format!("{}/object", within(16))]);
+}

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::io;
-use std::path::Path as FsPath;
+use std::path::{Path as FsPath, PathBuf};
 use std::sync::Mutex;
 
 use object_store::path::Path;
@@ -26,11 +26,16 @@ enum Found {
 }
 
 fn name_once(path: &FsPath) {
-    static NAMED: Mutex<BTreeSet<std::path::PathBuf>> = Mutex::new(BTreeSet::new());
+    static NAMED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let Ok(mut named) = NAMED.lock() else { return };
-    if named.len() < NAMED_MAX && named.insert(path.to_owned()) {
+    if is_new(&mut named, path) {
         tracing::warn!(path = %path.display(), "this is no object and is left alone");
     }
+}
+
+/// Whether a path is to be named now: it was not yet, and there is room to remember it.
+fn is_new(named: &mut BTreeSet<PathBuf>, path: &FsPath) -> bool {
+    named.len() < NAMED_MAX && named.insert(path.to_owned())
 }
 
 /// The objects below `folder`, which is `prefix` in the store of `root`; those behind `after` alone, where one is given.
@@ -152,4 +157,22 @@ pub fn is_object(path: &FsPath) -> io::Result<()> {
     }
     name_once(path);
     Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is no regular file", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    use super::is_new;
+
+    // B1
+    #[test]
+    fn few_odd_names_are_remembered() {
+        let mut named = BTreeSet::new();
+        let paths: Vec<_> = (0..1_500).map(|at| PathBuf::from(at.to_string())).collect();
+        assert_eq!(paths.iter().filter(|path| is_new(&mut named, path)).count(), 1_000);
+        assert_eq!(named.len(), 1_000);
+        assert!(!is_new(&mut named, &paths[0]), "once");
+    }
 }

@@ -1,0 +1,44 @@
+//! When a worker is thrown away (B1).
+
+use std::os::unix::net::UnixStream;
+
+use super::*;
+
+fn key() -> Key {
+    (Tenant::parse("a").unwrap(), Roles::NONE)
+}
+
+#[test]
+fn a_worker_serves_so_often_and_while_it_is_small() {
+    assert!(may_serve(199, 48 << 20));
+    assert!(!may_serve(200, 0));
+    assert!(!may_serve(1, (48 << 20) + 1));
+}
+
+#[tokio::test]
+async fn a_worker_that_served_often_enough_is_not_kept() {
+    let options = Options { launch: process::Launch::Thread, warm: 0, ..Options::default() };
+    let pool = Pool::start(options, || {}).unwrap();
+    for (served, is_kept) in [(198, true), (199, false)] {
+        let mut worker = pool.shared().worker(&key()).await.unwrap();
+        worker.served = served;
+        pool.shared().release(key(), worker, true).await;
+        assert_eq!(pool.levels().0, usize::from(is_kept), "{served}");
+    }
+    assert_eq!(pool.counts().retired.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_long_idle_is_taken_out() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let since = Instant::now();
+    let mut state = State {
+        turns: Turns::new(1),
+        fresh: Vec::new(),
+        kept: vec![(key(), Worker::over(ours).unwrap(), since)],
+        processes: 1,
+        is_over: false,
+    };
+    assert_eq!(state.spent(since + Duration::from_secs(9)).len(), 0);
+    assert_eq!(state.spent(since + Duration::from_secs(10)).len(), 1);
+}
