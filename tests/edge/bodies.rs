@@ -14,7 +14,9 @@ const BODY_BYTES: usize = 9_900_000;
 /// small requests go on. Past their share they are told so, on connections that live or say that they close.
 #[test]
 fn bodies_that_are_held_back_stay_within_their_share() {
-    let server = Server::start_with(&[("FLOODMARK_MEMORY_MAX", "350MB")]);
+    // Both tenants have one address here: a newcomer of it is not to take the place of the other's unproven connection.
+    let environment = [("FLOODMARK_MEMORY_MAX", "350MB"), ("FLOODMARK_CONNECTIONS_PER_IP_MAX", "1000")];
+    let server = Server::start_with(&environment);
     let (heavy, light) = (server.tenant("heavy"), server.tenant("light"));
     let length = BODY_BYTES.to_string();
     let before = resident(&server);
