@@ -354,8 +354,14 @@ impl Fault<'_> {
     /// Names the first object that cannot be decoded; our bug if all can. A store that is away is no damage.
     async fn corrupt(&self) -> Refusal {
         for table in self.tables {
+            if table.store.was_away() {
+                return Refusal::storage_unavailable();
+            }
             for file in table.store.files_of(&table.name) {
                 let probe = AssertUnwindSafe(self.session.decode(&table.schema, &file)).catch_unwind().await;
+                if table.store.was_away() {
+                    return Refusal::storage_unavailable();
+                }
                 match probe {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => match Failure::of(&error) {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -30,13 +30,21 @@ pub struct Lent {
     files: Mutex<HashMap<String, Scanned>>,
     /// Bytes read so far.
     read_bytes: AtomicU64,
+    /// Whether a read was refused because the server's store does not answer: the reader of files keeps no more of an
+    /// error than its text.
+    was_away: AtomicBool,
 }
 
 impl Lent {
     /// A store with nothing in it.
     #[must_use]
     pub fn new(desk: Arc<Desk>) -> Self {
-        Self { desk, files: Mutex::default(), read_bytes: AtomicU64::new(0) }
+        Self {
+            desk,
+            files: Mutex::default(),
+            read_bytes: AtomicU64::new(0),
+            was_away: AtomicBool::new(false),
+        }
     }
 
     /// Adds a file of a scan.
@@ -64,6 +72,12 @@ impl Lent {
         self.read_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether the server's store did not answer a read: what failed then says nothing about the bytes.
+    #[must_use]
+    pub fn was_away(&self) -> bool {
+        self.was_away.load(Ordering::Relaxed)
+    }
+
     fn size(&self, location: &Path) -> Result<u64> {
         self.files().get(location.as_ref()).map(|file| file.bytes).ok_or_else(|| Error::NotFound {
             path: location.to_string(),
@@ -81,7 +95,12 @@ impl Lent {
         while at < range.end {
             let end = range.end.min(at + READ_BYTES_MAX);
             let ask = Ask::Read { path: path.to_owned(), ranges: vec![(at, end)] };
-            let gift = self.desk.ask(ask).await.map_err(|refusal| failed(path, refusal))?;
+            let gift = self.desk.ask(ask).await.map_err(|refusal| {
+                if refusal.status == 503 {
+                    self.was_away.store(true, Ordering::Relaxed);
+                }
+                failed(path, refusal)
+            })?;
             if gift.tail.len() as u64 != end - at {
                 return Err(short(path));
             }
