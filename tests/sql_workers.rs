@@ -19,7 +19,7 @@ const NOISE: Duration = Duration::from_secs(2);
 /// What one worker may hold, in bytes: its part, 64 MiB, and the pages of a binary built for tests.
 const WORKER_HOLDS_MAX: u64 = 128_000_000 + (64 << 20) + (160 << 20);
 /// What the server itself may take while its workers are tried, in bytes.
-const SERVER_GROWS_MAX: u64 = 96 << 20;
+const SERVER_GROWS_MAX: u64 = 64 << 20;
 
 fn server(environment: &[(&str, &str)]) -> Server {
     // The later of two values wins.
@@ -338,7 +338,12 @@ fn a_client_that_does_not_read_holds_little_and_not_for_long() {
         (0..12).map(|_| ask_and_wait(&server, sql, "application/x-ndjson")).collect();
     eventually("some run", || (metric(&server, "floodmark_sql_queries_running ") > 0).then_some(()));
     std::thread::sleep(Duration::from_secs(2));
-    let grown = resident_bytes(server.pid()).saturating_sub(before);
+    // The least of a second: what is held stays, what a heap keeps for its next use comes and goes.
+    let looks = (0..10).map(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        resident_bytes(server.pid())
+    });
+    let grown = looks.min().unwrap().saturating_sub(before);
     println!("the server grew by {} MiB", grown >> 20);
     assert!(grown < SERVER_GROWS_MAX, "the server grew by {grown}");
     eventually("all are over", || {

@@ -225,7 +225,7 @@ mod tests {
         }
     }
 
-    /// F40: a store that is away is no damage, however deep its error is wrapped.
+    /// A store that is away is no damage, however deep its error is wrapped.
     #[test]
     fn a_store_that_is_away_is_told_from_damage_however_its_error_is_wrapped() {
         let away = || StoreError::Generic { store: "s", source: "timed out".into() };

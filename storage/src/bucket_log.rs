@@ -18,7 +18,7 @@ use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::hot::{HotChunk, RETRY_AFTER};
-use crate::keeper::BLOCKING_IDLE;
+use crate::keeper;
 use crate::latency::Measurement;
 use crate::memory::Charge;
 use crate::record::TableId;
@@ -212,12 +212,7 @@ impl BucketLog {
 pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<std::thread::JoinHandle<()>> {
     let unavailable =
         |error| Error::new(ErrorKind::Unavailable, "no thread for the log in the bucket").with_source(error);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .on_thread_park(shared.options.at_rest)
-        .thread_keep_alive(BLOCKING_IDLE)
-        .enable_all()
-        .build()
-        .map_err(unavailable)?;
+    let runtime = keeper::runtime(&shared.options).map_err(unavailable)?;
     let upload = move || {
         runtime.block_on(async {
             tokio::select! {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::compact::run::compact;
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::keeper::BLOCKING_IDLE;
+use crate::keeper;
 
 /// How often the caretaker looks when there was nothing to do.
 const ROUND: Duration = Duration::from_secs(1);
@@ -30,12 +30,7 @@ const NICE: i32 = 19;
 pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<std::thread::JoinHandle<()>> {
     let unavailable =
         |error| Error::new(ErrorKind::Unavailable, "no thread for background work").with_source(error);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .on_thread_park(shared.options.at_rest)
-        .thread_keep_alive(BLOCKING_IDLE)
-        .enable_all()
-        .build()
-        .map_err(unavailable)?;
+    let runtime = keeper::runtime(&shared.options).map_err(unavailable)?;
     std::thread::Builder::new()
         .name("caretaker".into())
         .spawn(move || {

@@ -12,13 +12,14 @@ use std::time::Duration;
 use futures::{FutureExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::deployment::{Check, Shared, is_measured, latency_of};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::hot::HotChunk;
 use crate::memory::Pool;
-use crate::options::WalPlace;
+use crate::options::{Options, WalPlace};
 use crate::record::{Kind, Tenant};
 use crate::seal::dates::{DAYS_MAX, SEAL_DATES_MAX};
 use crate::seal::plan::{Backlog, Budget, due};
@@ -33,10 +34,22 @@ const ROUND: Duration = Duration::from_millis(200);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a thread for blocking calls outlives its last one: while it lives, what it freed is kept for it.
-pub(crate) const BLOCKING_IDLE: Duration = Duration::from_secs(2);
+const BLOCKING_IDLE: Duration = Duration::from_secs(2);
 
 /// Tables that one tenant has sealed in its turn: then it is another tenant's (X2).
 pub const TURN_TABLES_MAX: usize = 16;
+
+/// The runtime of one background thread: what it frees goes back to the system when it rests.
+///
+/// # Errors
+/// As the system says.
+pub(crate) fn runtime(options: &Options) -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .on_thread_park(options.at_rest)
+        .thread_keep_alive(BLOCKING_IDLE)
+        .enable_all()
+        .build()
+}
 
 /// Starts the keeper's thread; it ends when `stopped` turns true.
 ///
@@ -45,12 +58,7 @@ pub const TURN_TABLES_MAX: usize = 16;
 pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<std::thread::JoinHandle<()>> {
     let unavailable =
         |error| Error::new(ErrorKind::Unavailable, "no thread for background work").with_source(error);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .on_thread_park(shared.options.at_rest)
-        .thread_keep_alive(BLOCKING_IDLE)
-        .enable_all()
-        .build()
-        .map_err(unavailable)?;
+    let runtime = runtime(&shared.options).map_err(unavailable)?;
     std::thread::Builder::new()
         .name("keeper".into())
         .spawn(move || {

@@ -169,91 +169,59 @@ async fn put_piece(
     let work = {
         let (sorted, path, stats) = (Arc::clone(sorted), path.clone(), Arc::clone(&tools.stats));
         let (kind, row_group_rows) = (target.kind, tools.options.row_group_rows);
-        move || {
-            if is_one_of_many {
-                encode_filled(kind, &sorted, &piece, row_group_rows, &path, &stats)
-            } else {
-                encode(kind, &sorted, &piece, row_group_rows, &path, &stats)
-            }
-        }
+        move || encode((kind, is_one_of_many), &sorted, &piece, row_group_rows, &path, &stats)
     };
     let written = blocking(work).await?;
     faults::reach("seal.before_put").await?;
     segment::put(&*tools.store, target.root, path, written, &tools.stats.segment_mismatches).await
 }
 
-/// As [`encode`], of a small piece: without the attributes that none of its rows has. A file of one row in a table of a
-/// thousand columns costs a thousand encoders otherwise; a column that a file lacks reads as nulls.
-fn encode_filled(
-    kind: Kind,
+/// Encodes a piece and reads it back. One of many small ones goes without the attributes that none of its rows has: a
+/// file of one row in a table of a thousand columns costs a thousand encoders otherwise, and a column that a file lacks
+/// reads as nulls.
+fn encode(
+    (kind, is_one_of_many): (Kind, bool),
     sorted: &Sorted,
     piece: &Piece,
     row_group_rows: usize,
     path: &str,
     stats: &Stats,
 ) -> Result<Written> {
-    let batches: Vec<RecordBatch> = sorted.batches(piece).collect::<Result<_, _>>().map_err(bug)?;
-    let own = kind.fields();
-    let is_filled = |at: &usize| {
-        let name = sorted.schema().field(*at).name();
-        let is_fixed = is_made(name) || own.iter().any(|field| field.name() == name);
-        is_fixed || batches.iter().any(|batch| batch.column(*at).null_count() < batch.num_rows())
+    let mut batches = sorted.batches(piece);
+    let gathered: Vec<RecordBatch> = match is_one_of_many {
+        true => batches.by_ref().collect::<std::result::Result<_, _>>().map_err(bug)?,
+        false => Vec::new(),
     };
-    let filled: Vec<usize> = (0..sorted.schema().fields().len()).filter(is_filled).collect();
-    let schema: SchemaRef = Arc::new(sorted.schema().project(&filled).map_err(bug)?);
-    let rows = sorted.row_count(piece);
+    let all = || (0..sorted.schema().fields().len()).collect();
+    let columns: Vec<usize> = if is_one_of_many { filled(kind, sorted, &gathered) } else { all() };
+    let schema: SchemaRef = Arc::new(sorted.schema().project(&columns).map_err(bug)?);
     let is_empty = |name: &str| sorted.is_empty(name);
+    let rows = sorted.row_count(piece);
     let mut writer = Writer::new(kind, Arc::clone(&schema), rows, piece.bytes, is_empty, row_group_rows)?;
     let mut expected = Fingerprint::default();
-    for batch in &batches {
-        let batch = batch.project(&filled).and_then(|batch| batch.with_schema(Arc::clone(&schema)));
+    for batch in gathered.into_iter().map(Ok).chain(batches) {
+        let batch = batch.and_then(|batch| batch.project(&columns)?.with_schema(Arc::clone(&schema)));
         let batch = batch.map_err(bug)?;
         expected.add(&batch);
         writer.write(&batch)?;
     }
     let written = writer.finish()?;
-    read_back(path, &written, &schema, (expected, rows), stats)?;
+    // C1: what a commit will name has been read back, every row of the piece.
+    segment::check(path, &written, &schema, expected, &stats.segment_mismatches)?;
+    if expected.rows() != rows {
+        return Err(Error::new(ErrorKind::Bug, format!("{} of {rows} rows were gathered", expected.rows())));
+    }
     Ok(written)
 }
 
-/// Encodes a piece and reads it back.
-fn encode(
-    kind: Kind,
-    sorted: &Sorted,
-    piece: &Piece,
-    row_group_rows: usize,
-    path: &str,
-    stats: &Stats,
-) -> Result<Written> {
-    let schema = sorted.schema();
-    let is_empty = |name: &str| sorted.is_empty(name);
-    let rows = sorted.row_count(piece);
-    let mut writer = Writer::new(kind, Arc::clone(schema), rows, piece.bytes, is_empty, row_group_rows)?;
-    let mut expected = Fingerprint::default();
-    for batch in sorted.batches(piece) {
-        let batch = batch.map_err(bug)?;
-        expected.add(&batch);
-        writer.write(&batch)?;
-    }
-    let written = writer.finish()?;
-    read_back(path, &written, schema, (expected, rows), stats)?;
-    Ok(written)
-}
-
-/// C1: what a commit will name has been read back (F22), every row of the piece.
-fn read_back(
-    path: &str,
-    written: &Written,
-    schema: &SchemaRef,
-    (expected, rows): (Fingerprint, u64),
-    stats: &Stats,
-) -> Result<()> {
-    segment::check(path, written, schema, expected, &stats.segment_mismatches)?;
-    if expected.rows() == rows {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::Bug, format!("{} of {rows} rows were gathered", expected.rows())))
-    }
+/// The columns that every row has by its kind, and those in which a row has a value.
+fn filled(kind: Kind, sorted: &Sorted, batches: &[RecordBatch]) -> Vec<usize> {
+    let is_filled = |at: &usize| {
+        let name = sorted.schema().field(*at).name();
+        let is_fixed = is_made(name) || kind.fields().iter().any(|field| field.name() == name);
+        is_fixed || batches.iter().any(|batch| batch.column(*at).null_count() < batch.num_rows())
+    };
+    (0..sorted.schema().fields().len()).filter(is_filled).collect()
 }
 
 fn bug(error: arrow::error::ArrowError) -> Error {

@@ -22,7 +22,7 @@ use crate::keeper::{self, TURN_TABLES_MAX};
 use crate::latency::{Measurement, Recorder};
 use crate::memory::{Memory, Pool};
 use crate::options::Options;
-use crate::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant};
+use crate::record::{Clean, Dataset, Draft, Field, Kind, TableId, Tenant, Value};
 use crate::table::Published;
 
 fn id(tenant: &str, dataset: &str) -> TableId {
@@ -125,6 +125,49 @@ fn a_chunk_of_many_dates_is_sealed_in_turns_and_others_do_not_wait() {
         assert_eq!(found(&storage, &heavy).await, (count as u64 + 2, count as u64 + 2));
         assert_eq!((storage.levels().hot_rows, storage.levels().hot_bytes), (0, 0));
         assert_eq!(shared.tables.days_waiting(&heavy.tenant), 0);
+    });
+}
+
+#[test]
+fn small_files_of_one_seal_hold_the_attributes_that_their_rows_have_and_read_back_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = id("acme", "events");
+    let count = 20_usize;
+    let mut draft = Draft::new(Kind::Events);
+    for (at, time_ns) in days(count as i64).into_iter().enumerate() {
+        draft.begin_row();
+        draft.set_int(Field::TimeNs, time_ns);
+        draft.set_int(Field::ObservedNs, time_ns);
+        draft.set_text(Field::Source, "s");
+        let _ = draft.attribute(if at % 2 == 0 { "even" } else { "odd" }, Value::Int(at as i64));
+        draft.end_row();
+    }
+    let clean = Clean::attest(&mut draft, 1);
+    run(async || {
+        let storage = open(folder.path(), |_| ()).await;
+        storage.writer(0).unwrap().append(&table, clean, None).await.unwrap();
+        assert_eq!(storage.flush().await.unwrap(), count as u64);
+        let snapshot = storage.snapshot(&table).unwrap();
+        assert_eq!(snapshot.files.len(), count);
+        let mut seen = Vec::new();
+        for file in &snapshot.files {
+            let path = object_store::path::Path::from(format!("{}/{}", table.prefix(), file.path));
+            let got = storage.object_store().get_opts(&path, Default::default()).await.unwrap();
+            let bytes = got.bytes().await.unwrap();
+            let own = parquet::arrow::arrow_reader::ArrowReaderMetadata::load(&bytes, Default::default());
+            let own = Arc::clone(own.unwrap().schema());
+            let has = |name: &str| own.column_with_name(name).is_some();
+            assert!(has("even") != has("odd") && has("message"), "{own}");
+            for batch in crate::segment::read(file, bytes, &snapshot.schema, 1_000).unwrap() {
+                let batch = batch.unwrap();
+                for name in ["even", "odd"] {
+                    let values = batch.column_by_name(name).unwrap().as_primitive::<Int64Type>();
+                    seen.extend(values.iter().flatten());
+                }
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..count as i64).collect::<Vec<_>>());
     });
 }
 
