@@ -52,6 +52,6 @@ pub use expire::{Ended, Expiry, Leaving, Refused};
 pub use options::{Options, WalPlace};
 pub use policies::Rules;
 pub use principal::{Acknowledgement, Principal, Role, Roles};
-pub use store::{local_root, open as open_store};
+pub use store::{UNTRUSTED, is_untrusted, local_root, open as open_store};
 pub use sweep::Swept;
 pub use writer::{Idempotency, Known, Receipt, Writer};

@@ -30,13 +30,15 @@ const RETRIES_MAX: usize = 5;
 /// The first pause before a request is tried again, and the longest. Chosen.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// What is said of a store for which [`is_untrusted`] holds.
+pub const UNTRUSTED: &str =
+    "its certificate is not trusted: set storage.store_ca to the PEM file of the authority that signed it";
+
 /// What a store's failure means to its callers: come back later.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err calls")]
 pub fn unavailable(error: object_store::Error) -> Error {
     if is_untrusted(&error) {
-        let context = "object store's certificate is not trusted: set storage.store_ca to the PEM file of the \
-                       authority that signed it";
-        return Error::new(Kind::Unavailable, context);
+        return Error::new(Kind::Unavailable, format!("object store does not answer: {UNTRUSTED}"));
     }
     let text = redacted(&error);
     let unavailable = Error::new(Kind::Unavailable, "object store does not answer");
@@ -54,7 +56,8 @@ fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKi
 }
 
 /// Whether the server's certificate was refused. The client hides the reason below several layers.
-fn is_untrusted(error: &object_store::Error) -> bool {
+#[must_use]
+pub fn is_untrusted(error: &object_store::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.to_string().contains("invalid peer certificate") {

@@ -53,6 +53,7 @@ pub(super) fn failed(error: &object_store::Error) -> Error {
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 "access is denied"
             }
+            error if storage::is_untrusted(error) => storage::UNTRUSTED,
             _ => "it does not answer as expected",
         }
         .into(),
