@@ -129,7 +129,7 @@ impl BucketLog {
         let (done, waiter) = oneshot::channel();
         let key =
             meta.idempotency.clone().map(|key| (meta.table.tenant.clone(), meta.appended_ns, Arc::new(key)));
-        let chunk = Arc::new(HotChunk {
+        let chunk = HotChunk {
             writer: Arc::clone(self.writer()),
             seq,
             first_seq,
@@ -137,7 +137,7 @@ impl BucketLog {
             measurement: Arc::new(measurement),
             appended_ns: meta.appended_ns,
             charge,
-        });
+        };
         gathered.queue.push_back((Meta { first_seq, ..meta }, Waiting { table, chunk, key, frame, done }));
         drop(gathered);
         self.due.notify_one();

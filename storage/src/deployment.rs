@@ -374,7 +374,7 @@ impl Storage {
     /// Opens the log of lane `index`; call it once a lane, on the lane's own thread, inside its `LocalSet`.
     ///
     /// # Errors
-    /// `Kind::Unavailable` when the log's folder cannot be made.
+    /// `Kind::Unavailable` when the log's folder or thread cannot be made.
     pub fn writer(self: &Arc<Self>, index: usize) -> Result<Writer> {
         let shared = Arc::clone(&self.shared);
         let folder = shared.options.data.join("wal").join(index.to_string());
@@ -384,7 +384,7 @@ impl Storage {
         let tail = tail.unwrap_or_else(|| recovery::Tail::fresh(&shared, &folder, &writer));
         let bytes = shared.options.wal_segment_bytes;
         let log = Log::new(tail.ledger, tail.last_segment, tail.last_seq, tail.epoch + 1, bytes);
-        Ok(Writer::open(shared, log, tail.next_rows))
+        Writer::open(shared, log, tail.next_rows)
     }
 
     /// Makes sure a dataset of that kind exists (built-in ones appear by themselves on first use).

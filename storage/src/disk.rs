@@ -16,6 +16,11 @@ use crate::faults;
 
 /// A file system below a data folder.
 pub trait Disk: fmt::Debug + Send + Sync {
+    /// Whether a call may take as long as a disk does: who must not wait makes it on another thread.
+    fn may_block(&self) -> bool {
+        true
+    }
+
     /// Creates a file that must not be there yet, open for writing.
     ///
     /// # Errors

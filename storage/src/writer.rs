@@ -1,8 +1,8 @@
 //! A lane's door into the log: `append` returns when the chunk survives a crash.
 //!
-//! Everything here runs on the lane's own thread. A request gathers its frame and waits; when the lane has
-//! decoded everything its sockets had ready, one task writes all frames, syncs once, makes the chunks readable
-//! and wakes the waiters. Between the socket and the synced reply nothing is handed to another thread.
+//! Everything here runs on the lane's own thread, and nothing here waits for the disk. A request queues its chunk and
+//! waits; one task has a group of what waits written and synced by the log's thread (`wal/committer.rs`), makes its chunks
+//! readable and wakes its waiters. What comes meanwhile is the next group.
 //! What is to outlive the machine goes to the node's log in the bucket instead (`bucket_log.rs`).
 
 use std::cell::RefCell;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::{Notify, oneshot};
 
 use crate::deployment::Shared;
@@ -25,11 +26,17 @@ use crate::principal::Acknowledgement;
 use crate::record::{Clean, TableId, Tenant};
 use crate::seal::dates::{DAYS_WAITING_MAX, days_of};
 use crate::table::Table;
-use crate::wal::frame::Meta;
-use crate::wal::log::{Failure, Log, Remembered};
+use crate::wal::committer::Committer;
+use crate::wal::frame::{Meta, PAYLOAD_BYTES_MAX};
+use crate::wal::log::{Entry, Failure, Log, Remembered};
+use crate::wal::queue::Queue;
 
 /// What a request of one record takes of the memory for hot rows, its frame included: less is not worth a body.
 const REQUEST_BYTES: u64 = 16 << 10;
+
+/// Bytes of frames that are written and synced as one group; a larger frame is one alone. Chosen: whoever sends little
+/// waits for one group, which takes a disk some milliseconds, and a busy lane's syncs stay few beside what they write.
+const GROUP_BYTES_MAX: u64 = 2 << 20;
 
 /// Nanoseconds in a day.
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -83,15 +90,16 @@ pub struct Writer {
 #[derive(Debug)]
 struct Lane {
     shared: Arc<Shared>,
+    /// The log's name.
+    writer: Arc<str>,
     state: RefCell<LaneState>,
     due: Notify,
 }
 
 #[derive(Debug)]
 struct LaneState {
-    log: Log,
     next_rows: HashMap<TableId, u64>,
-    waiting: Vec<Waiting>,
+    queue: Queue<(Meta, Waiting)>,
     is_poisoned: bool,
 }
 
@@ -100,8 +108,8 @@ struct LaneState {
 pub(crate) struct Waiting {
     /// The table that it belongs to.
     pub table: Arc<Table>,
-    /// The chunk.
-    pub chunk: Arc<HotChunk>,
+    /// The chunk; its number in a log of the disk is known once it is written.
+    pub chunk: HotChunk,
     /// The key that it came under.
     pub key: Option<Remembered>,
     /// The memory of its frame, until that is written.
@@ -116,6 +124,13 @@ impl Waiting {
         let _ = std::mem::replace(&mut self.done, oneshot::channel().0).send(Ok(()));
     }
 
+    /// Gives its declared key back: nothing came in under it.
+    fn release(&self, shared: &Shared) {
+        if let Some((tenant, _, idempotency)) = &self.key {
+            shared.keys.release(tenant, &idempotency.key);
+        }
+    }
+
     /// Tells the waiter that nobody knows, or that nothing was kept.
     pub fn refuse(self, error: Error) {
         let _ = self.done.send(Err(error));
@@ -124,11 +139,18 @@ impl Waiting {
 
 impl Writer {
     /// Opens the lane's log and starts its committing task; must run inside the lane's `LocalSet`.
-    pub(crate) fn open(shared: Arc<Shared>, log: Log, next_rows: HashMap<TableId, u64>) -> Self {
-        let state = LaneState { log, next_rows, waiting: Vec::new(), is_poisoned: false };
-        let lane = Rc::new(Lane { shared, state: RefCell::new(state), due: Notify::new() });
-        tokio::task::spawn_local(commit_forever(Rc::downgrade(&lane)));
-        Self { lane }
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` when the log's thread cannot be made.
+    pub(crate) fn open(shared: Arc<Shared>, log: Log, next_rows: HashMap<TableId, u64>) -> Result<Self> {
+        let writer = Arc::clone(log.writer());
+        let committer = Committer::start(log, shared.options.at_rest).map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "no thread for a lane's log").with_source(error)
+        })?;
+        let state = LaneState { next_rows, queue: Queue::default(), is_poisoned: false };
+        let lane = Rc::new(Lane { shared, writer, state: RefCell::new(state), due: Notify::new() });
+        tokio::task::spawn_local(commit_forever(Rc::downgrade(&lane), committer));
+        Ok(Self { lane })
     }
 
     /// Appends a chunk and waits until it survives what `level` says: `Durable` a crash of this machine, `Object` its
@@ -226,31 +248,32 @@ impl Writer {
             let writer = Arc::clone(shared.bucket_log().writer());
             return Ok((Receipt { writer, first_seq, row_count }, done));
         }
+        if framed > PAYLOAD_BYTES_MAX as u64 {
+            return Err(Error::new(ErrorKind::Invalid, "chunk exceeds what a frame of the log holds"));
+        }
         let mut state = self.lane.state.borrow_mut();
         if state.is_poisoned {
             return Err(Error::new(ErrorKind::Poisoned, "the log is poisoned by a failed sync"));
         }
         let first_seq = state.next_rows.get(id).copied().unwrap_or(0);
+        state.next_rows.insert(id.clone(), first_seq + row_count);
         let key = idempotency
             .as_ref()
             .map(|idempotency| (id.tenant.clone(), appended_ns, Arc::new(idempotency.clone())));
         let meta =
             Meta { table: id.clone(), kind, first_seq, row_count, scrub_version, appended_ns, idempotency };
-        let seq = state.log.gather(meta, &batch)?;
-        state.next_rows.insert(id.clone(), first_seq + row_count);
-        let writer = Arc::clone(state.log.writer());
-        let measurement = Arc::new(measurement);
-        let chunk = Arc::new(HotChunk {
+        let writer = Arc::clone(&self.lane.writer);
+        let chunk = HotChunk {
             writer: Arc::clone(&writer),
-            seq,
+            seq: 0,
             first_seq,
             batch,
-            measurement,
+            measurement: Arc::new(measurement),
             appended_ns,
             charge,
-        });
+        };
         let (done, waiter) = oneshot::channel();
-        state.waiting.push(Waiting { table, chunk, key, frame, done });
+        state.queue.push(&id.tenant, framed, (meta, Waiting { table, chunk, key, frame, done }));
         self.lane.due.notify_one();
         Ok((Receipt { writer, first_seq, row_count }, waiter))
     }
@@ -292,65 +315,104 @@ impl Writer {
     }
 }
 
-async fn commit_forever(lane: std::rc::Weak<Lane>) {
+async fn commit_forever(lane: std::rc::Weak<Lane>, mut committer: Committer) {
     loop {
         let Some(strong) = lane.upgrade() else { return };
         let is_due = tokio::time::timeout(HEARTBEAT, strong.due.notified()).await.is_ok();
-        if is_due {
-            // Lets every task that is ready gather its frame first: they share the sync.
-            tokio::task::yield_now().await;
-            // A panic in here leaves the log in a state that nobody knows: as after a failed sync (W3).
-            if std::panic::catch_unwind(AssertUnwindSafe(|| commit(&strong))).is_err() {
-                strong.shared.poison(&"committing panicked");
-                return;
+        // A panic in here leaves the log in a state that nobody knows: as after a failed sync (W3).
+        let committing = AssertUnwindSafe(async {
+            if is_due {
+                // Lets every task that is ready queue its chunk first: they share the sync.
+                tokio::task::yield_now().await;
+                commit(&strong, &mut committer).await;
+            } else {
+                mark(&strong, &mut committer).await;
             }
-        } else {
-            mark(&strong);
+        });
+        if committing.catch_unwind().await.is_err() {
+            poison(&strong, Vec::new(), &"committing panicked");
+        }
+        if strong.state.borrow().is_poisoned {
+            return;
         }
     }
 }
 
-/// Writes and syncs what was gathered, makes it readable, wakes the waiters.
-fn commit(lane: &Lane) {
+/// Has everything that waits written and synced, group by group; makes each readable and wakes its waiters.
+async fn commit(lane: &Lane, committer: &mut Committer) {
+    loop {
+        let group = lane.state.borrow_mut().queue.take(GROUP_BYTES_MAX);
+        if group.is_empty() {
+            return;
+        }
+        let (mut entries, mut waiting) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+        for (meta, waits) in group {
+            entries.push(Entry { meta, batch: waits.chunk.batch.clone(), frame_bytes: waits.frame.bytes() });
+            waiting.push(waits);
+        }
+        if faults::has(Bug::AcknowledgeBeforeSync) {
+            waiting.iter_mut().for_each(Waiting::acknowledge);
+        }
+        let written = committer.commit(entries).await;
+        let stats = &lane.shared.stats;
+        stats.syncs.fetch_add(1, Ordering::Relaxed);
+        stats.synced_frames.fetch_add(waiting.len() as u64, Ordering::Relaxed);
+        match written {
+            Ok(seqs) => {
+                faults::step("ack.before_readable");
+                admit(&lane.shared, numbered(&lane.shared, waiting, seqs));
+            }
+            Err(Failure::Full(error)) => return give_up(lane, waiting, &error),
+            // W3: what the kernel did with the pages is unknown. Nobody is told that it is safe, and the process
+            // ends; the replay finds out.
+            Err(Failure::Poisoned(error)) => return poison(lane, waiting, &error),
+        }
+    }
+}
+
+/// Those of a group that were written, each with its number; the others are refused.
+fn numbered(shared: &Shared, waiting: Vec<Waiting>, seqs: Vec<Option<u64>>) -> Vec<Waiting> {
+    let mut written = Vec::with_capacity(waiting.len());
+    for (mut waits, seq) in waiting.into_iter().zip(seqs) {
+        match seq {
+            Some(seq) => {
+                waits.chunk.seq = seq;
+                written.push(waits);
+            }
+            None => {
+                waits.release(shared);
+                waits.refuse(Error::new(ErrorKind::Bug, "the records do not become a frame of the log"));
+            }
+        }
+    }
+    written
+}
+
+/// There is no room for another segment: nothing of the group was written, and nothing of what waits could be.
+fn give_up(lane: &Lane, group: Vec<Waiting>, error: &std::io::Error) {
+    tracing::warn!(%error, "no room for another log segment");
     let mut state = lane.state.borrow_mut();
-    if state.is_poisoned || state.waiting.is_empty() {
-        return;
+    let queued = state.queue.take_all().into_iter().map(|(_, waits)| waits);
+    let refused: Vec<_> = group.into_iter().chain(queued).collect();
+    for waits in refused {
+        // Every row of the table from the first of these on: their numbers are given again.
+        let next_row = state.next_rows.entry(waits.table.id.clone()).or_default();
+        *next_row = waits.chunk.first_seq.min(*next_row);
+        waits.release(&lane.shared);
+        let busy = ErrorKind::Busy { retry_after: RETRY_AFTER };
+        waits.refuse(Error::new(busy, "no room for another log segment"));
     }
-    let mut waiting = std::mem::take(&mut state.waiting);
-    if faults::has(Bug::AcknowledgeBeforeSync) {
-        waiting.iter_mut().for_each(Waiting::acknowledge);
+}
+
+/// Ends the log: whether those of the group were written is unknown.
+fn poison(lane: &Lane, group: Vec<Waiting>, error: &dyn std::fmt::Display) {
+    let mut state = lane.state.borrow_mut();
+    state.is_poisoned = true;
+    let queued = state.queue.take_all().into_iter().map(|(_, waits)| waits);
+    for waits in group.into_iter().chain(queued) {
+        waits.refuse(Error::new(ErrorKind::Poisoned, "the log did not sync"));
     }
-    let result = state.log.commit();
-    lane.shared.stats.syncs.fetch_add(1, Ordering::Relaxed);
-    lane.shared.stats.synced_frames.fetch_add(waiting.len() as u64, Ordering::Relaxed);
-    match result {
-        Ok(()) => {
-            faults::step("ack.before_readable");
-            admit(&lane.shared, waiting);
-        }
-        Err(Failure::Full(error)) => {
-            state.log.abandon();
-            tracing::warn!(%error, "no room for another log segment");
-            for waiting in waiting.into_iter().rev() {
-                // The row numbers are given back, newest first.
-                state.next_rows.insert(waiting.table.id.clone(), waiting.chunk.first_seq);
-                if let Some((tenant, _, idempotency)) = &waiting.key {
-                    lane.shared.keys.release(tenant, &idempotency.key);
-                }
-                let busy = ErrorKind::Busy { retry_after: RETRY_AFTER };
-                waiting.refuse(Error::new(busy, "no room for another log segment"));
-            }
-        }
-        Err(Failure::Poisoned(error)) => {
-            // W3: what the kernel did with the pages is unknown. Nobody is told that it is safe, and the
-            // process ends; the replay finds out.
-            state.is_poisoned = true;
-            for waiting in waiting {
-                waiting.refuse(Error::new(ErrorKind::Poisoned, "the log did not sync"));
-            }
-            lane.shared.poison(&error);
-        }
-    }
+    lane.shared.poison(error);
 }
 
 /// Makes chunks readable whose frames are where their level wants them, then tells their waiters (A3 before A1's reply).
@@ -358,7 +420,7 @@ pub(crate) fn admit(shared: &Shared, admitted: Vec<Waiting>) {
     let now_ns = shared.steady_ns();
     shared.keys.remember(now_ns, admitted.iter().filter_map(|waiting| waiting.key.clone()));
     for waiting in admitted {
-        waiting.table.push(waiting.chunk);
+        waiting.table.push(Arc::new(waiting.chunk));
         drop(waiting.frame);
         // A waiter that left lost its reply, not its chunk.
         let _ = waiting.done.send(Ok(()));
@@ -366,13 +428,8 @@ pub(crate) fn admit(shared: &Shared, admitted: Vec<Waiting>) {
 }
 
 /// Marks the last synced frames as such, so that later damage to them is told from a torn tail.
-fn mark(lane: &Lane) {
-    let mut state = lane.state.borrow_mut();
-    if !state.is_poisoned
-        && state.log.wants_heartbeat()
-        && let Err(error) = state.log.heartbeat()
-    {
-        state.is_poisoned = true;
-        lane.shared.poison(&error);
+async fn mark(lane: &Lane, committer: &mut Committer) {
+    if let Err(error) = committer.heartbeat().await {
+        poison(lane, Vec::new(), &error);
     }
 }

@@ -285,6 +285,10 @@ impl SimDisk {
 }
 
 impl Disk for SimDisk {
+    fn may_block(&self) -> bool {
+        false
+    }
+
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.state();
         state.step()?;

@@ -1,6 +1,6 @@
 //! Group commit: frames gather in memory, one write and one `fdatasync` make them durable.
 //!
-//! The log belongs to its lane's thread; what others need of it (which segment holds which table up to where)
+//! The log belongs to its thread ([`super::committer`]); what others need of it (which segment holds which table up to where)
 //! is shared behind a lock taken once a sync.
 
 use std::collections::HashMap;
@@ -16,13 +16,12 @@ use super::segment::{self, Segment};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
 use crate::faults::{self, Bug};
-use crate::hot::frame_bytes;
 use crate::record::{TableId, Tenant};
 use crate::writer::Idempotency;
 
 /// Room for frames that a log keeps between commits, in bytes. Chosen: what many usual requests gather at once; more
 /// is given back, or each lane would hold its largest body's frame for ever.
-const PENDING_KEPT_BYTES: usize = 1 << 20;
+const FRAMES_KEPT_BYTES: usize = 1 << 20;
 
 /// A declared key with the time it was acknowledged at.
 pub type Remembered = (Tenant, i64, Arc<Idempotency>);
@@ -156,6 +155,17 @@ pub enum Failure {
     Poisoned(io::Error),
 }
 
+/// A chunk that is to be a frame.
+#[derive(Debug)]
+pub struct Entry {
+    /// What the chunk is.
+    pub meta: Meta,
+    /// The chunk.
+    pub batch: RecordBatch,
+    /// What its frame takes at most.
+    pub frame_bytes: u64,
+}
+
 /// A lane's log, open for appending.
 #[derive(Debug)]
 pub struct Log {
@@ -168,8 +178,8 @@ pub struct Log {
     marked_seq: u64,
     /// Whether a heartbeat was written since the last sync.
     has_heartbeat: bool,
-    pending: Vec<u8>,
-    pending_seqs: Vec<(u64, Meta)>,
+    /// The frames of one group.
+    frames: Vec<u8>,
     segment_bytes: u64,
 }
 
@@ -191,8 +201,7 @@ impl Log {
             durable_seq: last_seq,
             marked_seq: last_seq,
             has_heartbeat: false,
-            pending: Vec::new(),
-            pending_seqs: Vec::new(),
+            frames: Vec::new(),
             segment_bytes,
         }
     }
@@ -202,29 +211,52 @@ impl Log {
         &self.ledger.writer
     }
 
-    /// Gathers one frame; returns its number. Nothing is written yet.
+    /// Whether a call may take as long as a disk does.
+    pub fn may_block(&self) -> bool {
+        self.ledger.disk.may_block()
+    }
+
+    /// Writes a group and makes it durable: one write, one `fdatasync`. Returns each entry's number, contiguous; `None` for
+    /// one that does not encode, which is not written.
     ///
     /// # Errors
-    /// `Kind::Invalid` when the chunk is too large for a frame.
-    pub fn gather(&mut self, meta: Meta, batch: &RecordBatch) -> Result<u64> {
-        let seq = self.next_seq;
-        let header = self.header(seq);
-        let reply_bytes = meta.idempotency.as_ref().map_or(0, |idempotency| idempotency.reply.len());
-        let bytes = usize::try_from(frame_bytes(batch, reply_bytes)).unwrap_or(0);
-        if bytes > PENDING_KEPT_BYTES {
-            // Exactly what is charged for it: doubling would hold as much again.
-            self.pending.reserve_exact(bytes);
+    /// [`Failure::Full`] when no new segment could be made: nothing was written, and no number is used.
+    /// [`Failure::Poisoned`] when a write or sync failed: the log must not be used again (W3).
+    pub fn write(&mut self, group: &[Entry]) -> std::result::Result<Vec<Option<u64>>, Failure> {
+        let (mut seqs, mut written) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+        for entry in group {
+            let seq = self.next_seq + written.len() as u64;
+            match self.encode(seq, entry) {
+                Ok(()) => {
+                    seqs.push(Some(seq));
+                    written.push((seq, &entry.meta));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a chunk is not written to the log");
+                    seqs.push(None);
+                }
+            }
         }
-        frame::encode(&mut self.pending, header, &meta, batch)?;
-        self.pending_seqs.push((seq, meta));
-        self.next_seq += 1;
-        Ok(seq)
+        let done = if written.is_empty() { Ok(()) } else { self.commit(&written) };
+        self.frames.clear();
+        self.frames.shrink_to(FRAMES_KEPT_BYTES);
+        done.map(|()| seqs)
+    }
+
+    fn encode(&mut self, seq: u64, entry: &Entry) -> Result<()> {
+        let header = self.header(seq);
+        let bytes = usize::try_from(entry.frame_bytes).unwrap_or(0);
+        if bytes > FRAMES_KEPT_BYTES {
+            // Exactly what is charged for it: doubling would hold as much again.
+            self.frames.reserve_exact(bytes);
+        }
+        frame::encode(&mut self.frames, header, &entry.meta, &entry.batch)
     }
 
     fn header(&self, seq: u64) -> Header {
         Header {
             version: frame::VERSION,
-            segment: self.segment_for_next(),
+            segment: self.segment_for_frames(),
             seq,
             epoch: self.epoch,
             durable_seq: self.durable_seq,
@@ -233,25 +265,17 @@ impl Log {
         }
     }
 
-    /// The segment that what is pending will be written to: decided when the first frame is gathered.
-    fn segment_for_next(&self) -> u64 {
+    /// The segment that the frames, as many as there are by now, will be written to.
+    fn segment_for_frames(&self) -> u64 {
         match &self.segment {
             // A heartbeat is a header: behind the end it would not be on preallocated disk.
-            Some(segment) if segment.fits(self.pending.len().max(frame::HEADER_BYTES)) => segment.number(),
+            Some(segment) if segment.fits(self.frames.len().max(frame::HEADER_BYTES)) => segment.number(),
             _ => self.next_segment,
         }
     }
 
-    /// Writes what is pending and makes it durable: one write, one `fdatasync`.
-    ///
-    /// # Errors
-    /// [`Failure::Full`] when no new segment could be made: nothing was written, and [`Self::abandon`] takes
-    /// the frames back. [`Failure::Poisoned`] when a write or sync failed: the log must not be used again (W3).
-    pub fn commit(&mut self) -> std::result::Result<(), Failure> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let number = self.segment_for_next();
+    fn commit(&mut self, written: &[(u64, &Meta)]) -> std::result::Result<(), Failure> {
+        let number = self.segment_for_frames();
         self.restamp(number);
         if self.segment.as_ref().map(Segment::number) != Some(number) {
             // A heartbeat at the end of the old one was never synced, and frames of the new one will vouch for it.
@@ -260,7 +284,7 @@ impl Log {
             }
             let ledger = &*self.ledger;
             // A frame that is larger than a segment has all its disk before it is written, too.
-            let bytes = self.segment_bytes.max(self.pending.len() as u64);
+            let bytes = self.segment_bytes.max(self.frames.len() as u64);
             let created = Segment::create(&*ledger.disk, &ledger.folder, number, bytes);
             self.segment = Some(created.map_err(Failure::Full)?);
             self.next_segment = number + 1;
@@ -268,65 +292,46 @@ impl Log {
         }
         let segment = self.segment.as_mut().expect("opened above");
         faults::io("wal.write.before").map_err(Failure::Poisoned)?;
-        segment.write(&self.pending).map_err(Failure::Poisoned)?;
+        segment.write(&self.frames).map_err(Failure::Poisoned)?;
         faults::io("wal.sync.before").map_err(Failure::Poisoned)?;
         match segment.sync() {
             Err(error) if !faults::has(Bug::IgnoreFailedSync) => return Err(Failure::Poisoned(error)),
             _ => {}
         }
         faults::io("wal.sync.after").map_err(Failure::Poisoned)?;
+        self.next_seq += written.len() as u64;
         self.durable_seq = self.next_seq - 1;
         self.has_heartbeat = false;
-        self.clear();
         faults::step("wal.noted");
         let mut segments = self.ledger.segments();
         let contents = segments.entry(number).or_default();
-        for (seq, meta) in self.pending_seqs.drain(..) {
-            contents.note(seq, &meta);
-        }
+        written.iter().for_each(|(seq, meta)| contents.note(*seq, meta));
         Ok(())
     }
 
-    /// Frames gathered before the segment filled up name the next one: their headers are made anew.
+    /// Frames that were encoded before the segment turned out full name the next one: their headers are made anew.
     fn restamp(&mut self, number: u64) {
         let mut at = 0;
-        while at < self.pending.len() {
-            let mut header = Header::decode(&self.pending[at..]).expect("this log encoded it");
+        while at < self.frames.len() {
+            let mut header = Header::decode(&self.frames[at..]).expect("this log encoded it");
             if header.segment != number {
                 header.segment = number;
-                self.pending[at..at + frame::HEADER_BYTES].copy_from_slice(&header.encode());
+                self.frames[at..at + frame::HEADER_BYTES].copy_from_slice(&header.encode());
             }
             at += frame::HEADER_BYTES + header.payload_len as usize;
         }
     }
 
-    /// Empties the buffer of frames; what a burst made of it is given back.
-    fn clear(&mut self) {
-        self.pending.clear();
-        self.pending.shrink_to(PENDING_KEPT_BYTES);
-    }
-
-    /// Forgets what is pending: it was never written and nobody was told otherwise.
-    pub fn abandon(&mut self) {
-        self.clear();
-        self.next_seq -= self.pending_seqs.len() as u64;
-        self.pending_seqs.clear();
-    }
-
-    /// Whether the last synced frame is not yet marked as such by a later one.
-    pub fn wants_heartbeat(&self) -> bool {
-        self.pending.is_empty() && self.marked_seq < self.durable_seq && self.segment.is_some()
-    }
-
-    /// Writes an empty frame that marks everything before it as synced; itself it needs no sync (F13).
+    /// Writes an empty frame that marks everything before it as synced, unless that is marked; itself it needs no sync
+    /// (F13).
     ///
     /// # Errors
-    /// As the file system says.
+    /// As the file system says; the log must not be used again (W3).
     pub fn heartbeat(&mut self) -> io::Result<()> {
         let header = self.header(self.next_seq);
-        let Some(segment) = self.segment.as_mut().filter(|segment| segment.number() == header.segment) else {
-            return Ok(());
-        };
+        let is_marked = self.marked_seq >= self.durable_seq;
+        let segment = self.segment.as_mut().filter(|segment| segment.number() == header.segment);
+        let Some(segment) = segment.filter(|_| !is_marked) else { return Ok(()) };
         faults::io("wal.heartbeat")?;
         segment.write(&header.encode())?;
         self.next_seq += 1;
@@ -339,4 +344,4 @@ impl Log {
 #[cfg(test)]
 mod images;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

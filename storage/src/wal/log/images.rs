@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::tests::{batch, log, meta};
+use super::tests::{group, log};
 use crate::disk::LocalDisk;
 use crate::error::Kind as ErrorKind;
 use crate::wal::frame::{HEADER_BYTES, Header};
@@ -24,11 +24,9 @@ fn image() -> Image {
     let mut log = log(folder.path(), 0, 0, 80 << 10);
     let mut n = 0;
     loop {
-        for _ in 0..=n % 4 {
-            log.gather(meta(n), &batch(n as i64)).unwrap();
-            n += 1;
-        }
-        log.commit().unwrap();
+        let next = n + n % 4 + 1;
+        log.write(&group(n..next)).unwrap();
+        n = next;
         if n % 3 == 0 {
             log.heartbeat().unwrap();
         }
@@ -141,8 +139,7 @@ fn salvage_goes_on_over_a_segment_that_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = log(folder.path(), 0, 0, 16 << 10);
     for n in 0..100 {
-        log.gather(meta(n), &batch(n as i64)).unwrap();
-        log.commit().unwrap();
+        log.write(&group(n..n + 1)).unwrap();
     }
     let all = read(folder.path()).unwrap();
     let numbers = segment::list(&LocalDisk, folder.path()).unwrap();

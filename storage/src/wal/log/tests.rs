@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{Ledger, Log, PENDING_KEPT_BYTES};
+use super::{Entry, FRAMES_KEPT_BYTES, Failure, Ledger, Log};
 use crate::disk::LocalDisk;
 use crate::error::Kind as ErrorKind;
 use crate::record::fit::{Columns, Coordinates, to_rows};
@@ -32,6 +32,16 @@ pub fn batch(n: i64) -> arrow::array::RecordBatch {
     draft.set_int(Field::ObservedNs, n);
     draft.end_row();
     Clean::attest(&mut draft, 1).batch().clone()
+}
+
+pub fn entry(meta: Meta, batch: arrow::array::RecordBatch) -> Entry {
+    let frame_bytes = crate::hot::frame_bytes(&batch, 0);
+    Entry { meta, batch, frame_bytes }
+}
+
+/// Chunks of one row, of which each row's time is its number.
+pub fn group(numbers: std::ops::Range<u64>) -> Vec<Entry> {
+    numbers.map(|n| entry(meta(n), batch(n as i64))).collect()
 }
 
 pub fn log(folder: &std::path::Path, last_segment: u64, last_seq: u64, segment_bytes: u64) -> Log {
@@ -62,16 +72,13 @@ fn read(folder: &std::path::Path) -> Result<Vec<u64>, ErrorKind> {
 fn frames_come_back_in_order_across_segments() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = log(folder.path(), 0, 0, 4 << 10);
-    for n in 0..20 {
-        log.gather(meta(n), &batch(n as i64)).unwrap();
-        if n % 3 == 2 {
-            log.commit().unwrap();
-        }
+    for n in (0..20).step_by(3) {
+        let seqs = log.write(&group(n..20.min(n + 3))).unwrap();
+        assert_eq!(seqs, (n + 1..=20.min(n + 3)).map(Some).collect::<Vec<_>>());
     }
-    log.commit().unwrap();
-    assert!(log.wants_heartbeat());
     log.heartbeat().unwrap();
-    assert!(!log.wants_heartbeat());
+    log.heartbeat().unwrap();
+    assert_eq!(log.next_seq, 22, "what is marked is not marked again");
     assert_eq!(read(folder.path()).unwrap(), (1..=20).collect::<Vec<_>>());
     assert!(segment::list(&LocalDisk, folder.path()).unwrap().len() > 2, "small segments rotate");
 }
@@ -85,8 +92,7 @@ fn a_log_is_trimmed_from_its_beginning_on() {
     let late = TableId::new(Tenant::parse("acme").unwrap(), Dataset::parse("late").unwrap());
     for n in 0..20 {
         let table = if n == 4 { late.clone() } else { meta(n).table };
-        log.gather(Meta { table, ..meta(n) }, &batch(n as i64)).unwrap();
-        log.commit().unwrap();
+        log.write(&[entry(Meta { table, ..meta(n) }, batch(n as i64))]).unwrap();
     }
     let ledger = Arc::clone(&log.ledger);
     let before = segment::list(&LocalDisk, folder.path()).unwrap();
@@ -103,16 +109,32 @@ fn a_log_is_trimmed_from_its_beginning_on() {
     );
 }
 
+/// F7: what found no room is as if it never came.
+#[test]
+fn a_group_that_found_no_room_uses_no_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path(), 0, 0, 4 << 10);
+    log.write(&group(0..2)).unwrap();
+    // The next segment's name is taken.
+    std::fs::create_dir(segment::path(folder.path(), 2)).unwrap();
+    let mut taken = 2;
+    while let Ok(seqs) = log.write(&group(taken..taken + 1)) {
+        taken += 1;
+        assert_eq!(seqs, [Some(taken)]);
+    }
+    assert!(matches!(log.write(&group(taken..taken + 1)), Err(Failure::Full(_))));
+    std::fs::remove_dir(segment::path(folder.path(), 2)).unwrap();
+    assert_eq!(log.write(&group(taken..taken + 1)).unwrap(), [Some(taken + 1)]);
+    assert_eq!(read(folder.path()).unwrap(), (1..=taken + 1).collect::<Vec<_>>());
+}
+
 /// W1, W2, F12: a log cut at any byte gives back a prefix; synced frames that a later one vouches for are
 /// never dropped silently.
 #[test]
 fn a_log_cut_at_every_byte_is_a_prefix() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = log(folder.path(), 0, 0, 1 << 20);
-    for n in 0..3 {
-        log.gather(meta(n), &batch(n as i64)).unwrap();
-    }
-    log.commit().unwrap();
+    log.write(&group(0..3)).unwrap();
     let path = segment::path(folder.path(), 1);
     let whole = std::fs::read(&path).unwrap();
     let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
@@ -136,10 +158,11 @@ fn a_flipped_byte_is_named_where_it_was_durable() {
     let mut log = log(folder.path(), 0, 0, 1 << 20);
     let mut ends = Vec::new();
     for n in 0..3 {
-        log.gather(meta(n), &batch(n as i64)).unwrap();
-        let before = ends.last().copied().unwrap_or(0);
-        ends.push(before + log.pending.len());
-        log.commit().unwrap();
+        log.write(&group(n..n + 1)).unwrap();
+        let bytes = std::fs::read(segment::path(folder.path(), 1)).unwrap();
+        let at = ends.last().copied().unwrap_or(0);
+        let (_, payload) = Header::frame(&bytes[at..]).unwrap();
+        ends.push(at + frame::HEADER_BYTES + payload.len());
     }
     let path = segment::path(folder.path(), 1);
     let whole = std::fs::read(&path).unwrap();
@@ -160,10 +183,7 @@ fn a_flipped_byte_is_named_where_it_was_durable() {
 fn a_torn_tail_is_cut_and_the_log_grows_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut first = log(folder.path(), 0, 0, 1 << 20);
-    for n in 0..2 {
-        first.gather(meta(n), &batch(n as i64)).unwrap();
-    }
-    first.commit().unwrap();
+    first.write(&group(0..2)).unwrap();
     let path = segment::path(folder.path(), 1);
     let mut image = std::fs::read(&path).unwrap();
     let end = image.iter().rposition(|byte| *byte != 0).unwrap();
@@ -174,8 +194,7 @@ fn a_torn_tail_is_cut_and_the_log_grows_on() {
     summary.settle(&LocalDisk, folder.path()).unwrap();
     let mut second = log(folder.path(), summary.last_segment, summary.last_seq, 1 << 20);
     for n in 1..4 {
-        second.gather(meta(n), &batch(n as i64)).unwrap();
-        second.commit().unwrap();
+        second.write(&group(n..n + 1)).unwrap();
     }
     assert_eq!(read(folder.path()).unwrap(), vec![1, 2, 3, 4]);
 }
@@ -281,12 +300,13 @@ fn a_log_gives_the_room_of_a_large_frame_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = log(folder.path(), 0, 0, 16 << 20);
     let large = Meta { kind: Kind::Logs, row_count: 20_000, ..meta(0) };
-    log.gather(large.clone(), &sparse_batch(20_000, &"x".repeat(10_000))).unwrap();
-    log.commit().unwrap();
-    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES, "{}", log.pending.capacity());
-    log.gather(large, &sparse_batch(20_000, &"x".repeat(10_000))).unwrap();
-    log.abandon();
-    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES, "{}", log.pending.capacity());
+    let chunk = || entry(large.clone(), sparse_batch(20_000, &"x".repeat(10_000)));
+    log.write(&[chunk()]).unwrap();
+    assert!(log.frames.capacity() <= FRAMES_KEPT_BYTES, "{}", log.frames.capacity());
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    log.segment = None;
+    assert!(matches!(log.write(&[chunk()]), Err(Failure::Full(_))));
+    assert!(log.frames.capacity() <= FRAMES_KEPT_BYTES, "{}", log.frames.capacity());
 }
 
 fn flip_every_byte(meta: &Meta, batch: &arrow::array::RecordBatch) {
@@ -330,13 +350,12 @@ fn the_buffer_of_frames_is_small_again_after_a_burst() {
     let large =
         arrow::array::RecordBatch::try_from_iter([("a", Arc::new(large) as arrow::array::ArrayRef)]).unwrap();
     for seq in 1..4 {
-        log.gather(meta(seq), &large).unwrap();
+        log.encode(seq, &entry(meta(seq), large.clone())).unwrap();
     }
-    assert!(log.pending.capacity() > 9_000_000);
-    assert!(log.pending.capacity() < 10_000_000, "reserved to what it takes, not doubled");
-    log.commit().unwrap();
-    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES);
-    log.gather(meta(4), &large).unwrap();
-    log.abandon();
-    assert!(log.pending.capacity() <= PENDING_KEPT_BYTES);
+    assert!(log.frames.capacity() > 9_000_000);
+    assert!(log.frames.capacity() < 10_000_000, "reserved to what it takes, not doubled");
+    let group: Vec<_> = (1..4).map(|seq| entry(meta(seq), large.clone())).collect();
+    log.frames.clear();
+    log.write(&group).unwrap();
+    assert!(log.frames.capacity() <= FRAMES_KEPT_BYTES);
 }
