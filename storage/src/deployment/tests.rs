@@ -27,11 +27,16 @@ fn table() -> TableId {
     TableId::new(Tenant::parse("acme").unwrap(), Dataset::parse("events").unwrap())
 }
 
+/// Rows that are half a day apart.
 fn chunk(numbers: std::ops::Range<i64>) -> Clean {
+    chunk_by(numbers, 50_000_000_000_000)
+}
+
+fn chunk_by(numbers: std::ops::Range<i64>, step_ns: i64) -> Clean {
     let mut draft = Draft::new(Kind::Events);
     for n in numbers {
         draft.begin_row();
-        draft.set_int(Field::TimeNs, now() + n * 50_000_000_000_000);
+        draft.set_int(Field::TimeNs, now() + n * step_ns);
         draft.set_int(Field::ObservedNs, now());
         draft.set_text(Field::Source, "s");
         let _ = draft.attribute("n", Value::Int(n));
@@ -109,6 +114,37 @@ fn an_acknowledged_row_is_found_exactly_once() {
         assert_eq!(counts(&storage), (12, 0, 12), "a table opens from its checkpoint");
         let columns = storage.snapshot(&table()).unwrap().schema;
         assert!(columns.field_with_name("n").is_ok());
+        storage.close().await;
+    });
+}
+
+/// X2: whoever comes next waits for one group at most, however much one tenant sends at once; and its chunk is in the next
+/// one, however much of that tenant's waits.
+#[test]
+fn a_flood_is_written_in_groups() {
+    run(async || {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { wal_segment_bytes: 64 << 20, ..options(folder.path()) };
+        let storage = Storage::open(options, measure, now, |_| ()).await.unwrap();
+        let writer = storage.writer(0).unwrap();
+        let own = table();
+        let flood: Vec<_> =
+            (0..32).map(|n| writer.append(&own, chunk_by(n * 20_000..(n + 1) * 20_000, 0), None)).collect();
+        let other = TableId::new(Tenant::parse("zebra").unwrap(), table().dataset);
+        let groups = || storage.stats().syncs.load(std::sync::atomic::Ordering::Relaxed);
+        let groups_before_other = async {
+            // The flood is queued by now.
+            tokio::task::yield_now().await;
+            writer.append(&other, chunk(0..1), None).await.unwrap();
+            groups()
+        };
+        let (flooded, groups_before_other) =
+            futures::join!(futures::future::join_all(flood), groups_before_other);
+        let first_rows: Vec<_> = flooded.into_iter().map(|receipt| receipt.unwrap().first_seq).collect();
+        assert_eq!(first_rows, (0..32).map(|n| n * 20_000).collect::<Vec<_>>(), "in order");
+        // 32 chunks of 20,000 rows and 24 bytes a row are some 15 MB.
+        assert!(groups() >= 8, "{} groups", groups());
+        assert!(groups_before_other <= 2, "{groups_before_other} groups");
         storage.close().await;
     });
 }

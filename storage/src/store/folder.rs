@@ -4,6 +4,7 @@
 //! name an empty object. [`SyncedFolder`] writes aside, syncs, links into place and syncs the folder: an
 //! object is complete before anything names it (C1).
 
+mod folders;
 mod walk;
 
 use std::fmt;
@@ -26,13 +27,14 @@ use object_store::{
     UploadPart,
 };
 
-use super::sync_folder;
+use self::folders::Folders;
 use crate::error::{Error, Kind, Result};
 
 /// A local folder whose puts are on stable storage when they return.
 #[derive(Debug)]
 pub struct SyncedFolder {
     root: PathBuf,
+    folders: Arc<Folders>,
     inner: LocalFileSystem,
 }
 
@@ -48,7 +50,7 @@ impl SyncedFolder {
         fs::create_dir_all(root).map_err(|error| failed(error.into()))?;
         let root = root.canonicalize().map_err(|error| failed(error.into()))?;
         let inner = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(error.into()))?;
-        Ok(Self { root, inner })
+        Ok(Self { folders: Arc::new(Folders::below(root.clone())), root, inner })
     }
 }
 
@@ -104,10 +106,10 @@ impl ObjectStore for SyncedFolder {
             return self.inner.put_opts(location, payload, opts).await;
         }
         let target = self.inner.path_to_filesystem(location)?;
-        let root = self.root.clone();
+        let folders = Arc::clone(&self.folders);
         let is_create = opts.mode == PutMode::Create;
         let key = location.to_string();
-        let put = move || put_synced(&root, &target, &payload, is_create);
+        let put = move || put_synced(&folders, &target, &payload, is_create);
         match blocking(put).await {
             Ok(()) => Ok(PutResult { e_tag: None, version: None }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -124,8 +126,8 @@ impl ObjectStore for SyncedFolder {
     ) -> StoreResult<Box<dyn MultipartUpload>> {
         let _ = opts;
         let target = self.inner.path_to_filesystem(location)?;
-        let root = self.root.clone();
-        let begin = move || SyncedUpload::begin(&root, target);
+        let folders = Arc::clone(&self.folders);
+        let begin = move || SyncedUpload::begin(folders, target);
         Ok(Box::new(blocking(begin).await.map_err(failed)?))
     }
 
@@ -211,6 +213,7 @@ fn aside(target: &FsPath) -> PathBuf {
 /// An object that is written aside in parts, and synced before it is put in place.
 #[derive(Debug)]
 struct SyncedUpload {
+    folders: Arc<Folders>,
     target: PathBuf,
     aside: PathBuf,
     file: Arc<File>,
@@ -220,11 +223,11 @@ struct SyncedUpload {
 }
 
 impl SyncedUpload {
-    fn begin(root: &FsPath, target: PathBuf) -> io::Result<Self> {
-        make_folder(root, target.parent().expect("an object lies below the root"))?;
+    fn begin(folders: Arc<Folders>, target: PathBuf) -> io::Result<Self> {
+        folders.make(target.parent().expect("an object lies below the root"))?;
         let aside = aside(&target);
         let file = Arc::new(File::options().write(true).create_new(true).open(&aside)?);
-        Ok(Self { target, aside, file, offset: 0, is_over: false })
+        Ok(Self { folders, target, aside, file, offset: 0, is_over: false })
     }
 }
 
@@ -248,10 +251,11 @@ impl MultipartUpload for SyncedUpload {
 
     async fn complete(&mut self) -> StoreResult<PutResult> {
         let (file, aside, target) = (Arc::clone(&self.file), self.aside.clone(), self.target.clone());
+        let folders = Arc::clone(&self.folders);
         let put = move || {
             file.sync_all()?;
             fs::rename(aside, &target)?;
-            sync_folder(target.parent().expect("an object lies below the root"))
+            folders.sync(target.parent().expect("an object lies below the root"))
         };
         blocking(put).await.map_err(failed)?;
         self.is_over = true;
@@ -304,9 +308,9 @@ fn flat_names_after(folder: &FsPath, prefix: &Path, after: &str) -> Option<Vec<O
 }
 
 /// Writes aside, syncs, puts in place (a hard link where the name must be new), syncs the folders.
-fn put_synced(root: &FsPath, target: &FsPath, payload: &PutPayload, is_create: bool) -> io::Result<()> {
+fn put_synced(folders: &Folders, target: &FsPath, payload: &PutPayload, is_create: bool) -> io::Result<()> {
     let folder = target.parent().expect("an object lies below the root");
-    make_folder(root, folder)?;
+    folders.make(folder)?;
     if is_create && target.exists() {
         // Told without a byte written: a start on a full disk finds its state taken, and goes on.
         return Err(io::ErrorKind::AlreadyExists.into());
@@ -325,21 +329,7 @@ fn put_synced(root: &FsPath, target: &FsPath, payload: &PutPayload, is_create: b
         let _ = fs::remove_file(&aside);
     }
     written?;
-    sync_folder(folder)
-}
-
-/// Makes a folder below `root`, syncing each parent that gains an entry.
-fn make_folder(root: &FsPath, folder: &FsPath) -> io::Result<()> {
-    if folder.is_dir() || folder == root {
-        return Ok(());
-    }
-    let parent = folder.parent().expect("the root stops the climb");
-    make_folder(root, parent)?;
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    sync_folder(parent)
+    folders.sync(folder)
 }
 
 #[cfg(test)]

@@ -81,7 +81,8 @@ async fn an_upload_that_does_not_end_leaves_nothing() {
 async fn an_upload_whose_sync_fails_is_not_put_in_place() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("object");
-    let mut upload = SyncedUpload::begin(folder.path(), target.clone()).unwrap();
+    let mut upload =
+        SyncedUpload::begin(Arc::new(Folders::below(folder.path().to_owned())), target.clone()).unwrap();
     // A device that takes every write and refuses to be synced.
     upload.file = Arc::new(File::options().write(true).open("/dev/null").unwrap());
     upload.put_part(vec![1_u8; 10].into()).await.unwrap();
