@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::disk::{Disk, DiskFile, is_odd};
 use crate::faults::{self, Bug};
 
-/// How far ahead of small groups a segment is written with zeros. Chosen: a hundred usual groups, and a write that costs
-/// a disk little more than one of them.
+/// How far ahead of small groups a segment is written with zeros. Chosen: dozens of them, and a write that costs a disk
+/// little more than one.
 const ZEROS: &[u8] = &[0; 256 << 10];
+
+/// Bytes of a group up to which it is small. Chosen: the zeros of all of them are no more than they are themselves.
+const SMALL_BYTES: usize = 16 << 10;
 
 /// The file being written.
 #[derive(Debug)]
@@ -77,7 +80,7 @@ impl Segment {
         self.at += bytes.len() as u64;
         if self.at > self.zeroed {
             let ahead = self.bytes.saturating_sub(self.at).min(ZEROS.len() as u64);
-            let is_small = bytes.len() < ZEROS.len();
+            let is_small = bytes.len() <= SMALL_BYTES;
             let zeros = &ZEROS[..if is_small { usize::try_from(ahead).unwrap_or(0) } else { 0 }];
             if !zeros.is_empty() {
                 self.file.write_at(zeros, self.at)?;
