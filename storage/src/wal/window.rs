@@ -20,15 +20,17 @@ pub struct Window<'a> {
     path: PathBuf,
     /// Where in the segment `bytes` begins.
     from: u64,
+    /// Room for what is read; what was read is the first `held` of it.
     bytes: Vec<u8>,
-    /// Whether the segment ends where `bytes` does.
+    held: usize,
+    /// Whether the segment ends where what is held does.
     is_end: bool,
 }
 
 impl<'a> Window<'a> {
     /// Of the segment at `path`, of which nothing is read yet.
     pub fn new(disk: &'a dyn Disk, path: PathBuf) -> Self {
-        Self { disk, path, from: 0, bytes: Vec::new(), is_end: false }
+        Self { disk, path, from: 0, bytes: Vec::new(), held: 0, is_end: false }
     }
 
     /// The bytes from `at` on: `count`, or those that there are.
@@ -41,20 +43,24 @@ impl<'a> Window<'a> {
             return Ok(&[]);
         }
         let end = at.saturating_add(count as u64);
-        let held = self.from + self.bytes.len() as u64;
+        let held = self.from + self.held as u64;
         let is_held = at >= self.from && (end <= held || (self.is_end && at <= held));
         if !is_held {
-            self.bytes.clear();
-            // A frame of hundreds of megabytes is not held longer than it takes.
-            self.bytes.shrink_to(WINDOW_BYTES.max(count));
-            self.bytes.resize(WINDOW_BYTES.max(count), 0);
+            let room = WINDOW_BYTES.max(count);
+            if self.bytes.len() != room {
+                // Made anew, as zeros that the system gives: nothing is written but what is read. And a frame of
+                // hundreds of megabytes is not held longer than it takes.
+                self.bytes = Vec::new();
+                self.bytes = vec![0; room];
+            }
+            (self.held, self.is_end) = (0, false);
             let read = self.disk.read_at(&self.path, &mut self.bytes, at)?;
             self.is_end = read < self.bytes.len();
-            self.bytes.truncate(read);
+            self.held = read;
             self.from = at;
         }
         let start = usize::try_from(at - self.from).expect("it lies within the window");
-        Ok(&self.bytes[start..self.bytes.len().min(start + count)])
+        Ok(&self.bytes[start..self.held.min(start + count)])
     }
 
     /// The frame at `at`, header and payload checked; `None` where there is none.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::print_stdout, reason = "a test says what it counted")]
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::tests::{group, log};
@@ -55,19 +57,47 @@ fn read(folder: &std::path::Path) -> Result<Vec<u64>, ErrorKind> {
     read.map(|_| seqs).map_err(|error| error.kind())
 }
 
-/// Does something at every byte below `count`, on every core.
-fn at_every(count: usize, each: impl Fn(&std::path::Path, usize) + Sync) {
+/// A log of one segment on the disk. What differs from one case to the next is written, and no more: the rest of a
+/// file that is cut off and written again costs far more than reading it, as file systems
+/// put such a file on the disk at once.
+struct OnDisk {
+    folder: tempfile::TempDir,
+    file: File,
+}
+
+impl OnDisk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(segment::path(folder.path(), 1)).unwrap();
+        Self { folder, file }
+    }
+
+    fn write(&self, bytes: &[u8], at: usize) {
+        self.file.write_all_at(bytes, at as u64).unwrap();
+    }
+
+    fn len(&self) -> usize {
+        usize::try_from(self.file.metadata().unwrap().len()).unwrap()
+    }
+
+    fn read(&self) -> Result<Vec<u64>, ErrorKind> {
+        read(self.folder.path())
+    }
+}
+
+/// Does something at every byte below `count`, on every core: each has a log of its own and rising bytes.
+fn at_every(count: usize, each: impl Fn(&OnDisk, usize) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                let folder = tempfile::tempdir().unwrap();
+                let log = OnDisk::new();
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     if at >= count {
                         return;
                     }
-                    each(folder.path(), at);
+                    each(&log, at);
                 }
             });
         }
@@ -77,10 +107,11 @@ fn at_every(count: usize, each: impl Fn(&std::path::Path, usize) + Sync) {
 #[test]
 fn a_cut_at_every_byte_of_64_kib_is_the_exact_prefix() {
     let image = image();
-    at_every(image.bytes.len() + 1, |folder, cut| {
-        std::fs::write(segment::path(folder, 1), &image.bytes[..cut]).unwrap();
+    at_every(image.bytes.len() + 1, |log, cut| {
+        let before = log.len();
+        log.write(&image.bytes[before..cut], before);
         let whole = image.frames.iter().take_while(|(_, end, ..)| *end <= cut).map(|(_, _, seq, _)| *seq);
-        assert_eq!(read(folder), Ok(whole.collect()), "cut at {cut}");
+        assert_eq!((log.len(), log.read()), (cut, Ok(whole.collect())), "cut at {cut}");
     });
     println!("{} cuts of a log of {} frames", image.bytes.len() + 1, image.frames.len());
 }
@@ -89,17 +120,19 @@ fn a_cut_at_every_byte_of_64_kib_is_the_exact_prefix() {
 fn a_flip_at_every_byte_of_64_kib_is_named_or_a_torn_tail() {
     let image = image();
     let named = AtomicUsize::new(0);
-    at_every(image.bytes.len(), |folder, at| {
-        let mut bytes = image.bytes.clone();
-        bytes[at] ^= 1 << (at % 8);
-        std::fs::write(segment::path(folder, 1), &bytes).unwrap();
+    at_every(image.bytes.len(), |log, at| {
+        if log.len() == 0 {
+            log.write(&image.bytes, 0);
+        }
+        log.write(&[image.bytes[at] ^ 1 << (at % 8)], at);
         let hit = image.frames.iter().position(|(_, end, ..)| at < *end).unwrap();
         let seq = image.frames[hit].2;
         let is_vouched = image.frames[hit + 1..].iter().any(|(.., durable)| *durable >= seq);
         let before: Vec<u64> = image.frames[..hit].iter().map(|(_, _, seq, _)| *seq).collect();
         let expected = if is_vouched { Err(ErrorKind::Corrupt) } else { Ok(before) };
-        assert_eq!(read(folder), expected, "flip at {at}, in frame {seq}");
+        assert_eq!(log.read(), expected, "flip at {at}, in frame {seq}");
         named.fetch_add(usize::from(is_vouched), Ordering::Relaxed);
+        log.write(&image.bytes[at..=at], at);
     });
     let (flips, named) = (image.bytes.len(), named.into_inner());
     println!("{flips} flips: {named} named, {} in a tail that nothing vouches for", flips - named);
