@@ -27,6 +27,7 @@ use crate::wal::{replay, salvage, segment};
 
 pub mod attempt;
 pub mod bucket;
+mod own;
 mod relieve;
 mod take;
 #[cfg(test)]

@@ -1,20 +1,23 @@
-//! A log that holds more than the memory for it: what was read of it is sealed before the rest is read.
+//! A log that holds more than the memory for it: some of what was read of it is sealed before the rest is read.
 //!
-//! So a start holds no more than a running process does, whatever a crash left behind, and takes ingest at once.
+//! What a process held when it ended, the next one holds as well: nothing of that is sealed before it listens, and the
+//! keeper seals it in turns while everything is served. More than that is in a log where `memory_max` was lowered since.
+
+use std::cmp::Reverse;
 
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::keeper;
 use crate::memory::Pool;
 
-/// Seals everything that was read so far once it holds half of the memory for hot rows.
+/// Seals tables down to half of the memory for hot rows once what was read holds more than all of it.
 ///
 /// On a thread and runtime of its own: a log is read by code that does not wait.
 ///
 /// # Errors
 /// `Kind::Unavailable` when the object store does not take it. Nothing is lost; the start fails, and can be tried again.
-pub fn seal_above_half(shared: &Shared) -> Result<()> {
-    if shared.memory.used(Pool::Hot) <= shared.memory.max(Pool::Hot) / 2 {
+pub fn seal_above_all(shared: &Shared) -> Result<()> {
+    if shared.memory.used(Pool::Hot) <= shared.memory.max(Pool::Hot) {
         return Ok(());
     }
     let unavailable =
@@ -22,15 +25,7 @@ pub fn seal_above_half(shared: &Shared) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unavailable)?;
     let sealed = std::thread::scope(|scope| {
         // The runtime ends on its own thread: where others wait, none may be dropped.
-        let seal = move || {
-            runtime.block_on(async {
-                let mut rows = 0;
-                for table in shared.tables.waiting() {
-                    rows += keeper::flush_table(shared, &table).await?;
-                }
-                Ok(rows)
-            })
-        };
+        let seal = move || runtime.block_on(seal_to_half(shared));
         std::thread::Builder::new()
             .name("replay".into())
             .spawn_scoped(scope, seal)
@@ -39,6 +34,21 @@ pub fn seal_above_half(shared: &Shared) -> Result<()> {
     let rows: Result<u64> = sealed
         .map_err(unavailable)?
         .map_err(|_| Error::new(ErrorKind::Bug, "sealing panicked while the log was read"))?;
-    tracing::info!(rows = rows?, "the log holds more than the memory for it: sealed what was read so far");
+    tracing::info!(rows = rows?, "the log holds more than the memory for it: sealed what had to be");
     Ok(())
+}
+
+/// Seals whole tables, those first that give the most memory for a file: each date is one, and takes as long with one
+/// row as with thousands.
+async fn seal_to_half(shared: &Shared) -> Result<u64> {
+    let mut tables = shared.tables.waiting();
+    tables.sort_by_cached_key(|table| Reverse(table.backlog().1 / table.days_waiting().max(1) as u64));
+    let mut rows = 0;
+    for table in tables {
+        if shared.memory.used(Pool::Hot) <= shared.memory.max(Pool::Hot) / 2 {
+            break;
+        }
+        rows += keeper::flush_table(shared, &table).await?;
+    }
+    Ok(rows)
 }

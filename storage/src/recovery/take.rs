@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use arrow::array::RecordBatch;
 
 use super::attempt::Step;
+use super::own::owned;
 use super::{known_to_tables, relieve};
 use crate::deployment::{Recovery, Shared};
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -93,7 +94,7 @@ impl<'a> Take<'a> {
         if is_in && !faults::has(Bug::SkipTransactionCheck) {
             return Ok(());
         }
-        let batch = table.fit(batch);
+        let batch = table.fit(owned(batch));
         let measurement = Arc::new(self.measured(seq, meta, &batch));
         // It was acknowledged: what it holds is counted whatever the budget says, and sealed where that is much.
         let bytes = held_bytes(&batch, &measurement);
@@ -109,7 +110,7 @@ impl<'a> Take<'a> {
             appended_ns: meta.appended_ns,
             charge,
         }));
-        relieve::seal_above_half(shared)
+        relieve::seal_above_all(shared)
     }
 
     /// What is measured in a chunk; nothing where that panics, or ended starts before: the rows are readable without.

@@ -1,5 +1,6 @@
 //! What a start needs of its disk.
 
+mod memory;
 mod start;
 
 use std::path::Path;
