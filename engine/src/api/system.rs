@@ -35,6 +35,7 @@ pub(super) async fn status(call: &Call) -> Answer {
     if call.is_operator() {
         let levels = app.storage.levels();
         let memory = app.storage.memory();
+        let process = Process::this();
         let pools: Map<String, Value> = Pool::ALL
             .into_iter()
             .map(|pool| {
@@ -43,8 +44,8 @@ pub(super) async fn status(call: &Call) -> Answer {
             .collect();
         status["memory"] = json!({
             "max_bytes": memory.memory_max(),
-            "used_bytes": used_in_all(memory, app.metrics.idle.bytes()),
-            "resident_bytes": Process::this().resident_bytes,
+            "used_bytes": used_in_all(memory, &app.metrics.idle, &process),
+            "resident_bytes": process.resident_bytes,
             "pools": pools,
         });
         status["tenants"] = json!(app.state.tenants().await.len());

@@ -3,16 +3,17 @@
 use storage::memory::{Memory, Pool};
 
 use super::exposition::Exposition;
+use super::process::{Idle, Process};
 
-pub(super) fn write(out: &mut Exposition, memory: &Memory, idle_bytes: u64) {
+pub(super) fn write(out: &mut Exposition, memory: &Memory, idle: &Idle) {
     for (name, help, value) in [
         ("floodmark_memory_max_bytes", "The cap of the process's memory.", memory.memory_max()),
         ("floodmark_memory_base_bytes", "What is set aside for the process itself.", memory.base_bytes()),
-        ("floodmark_memory_idle_bytes", "What the process held when it was ready.", idle_bytes),
+        ("floodmark_memory_idle_bytes", "What the process held when it was ready.", idle.bytes()),
         (
             "floodmark_memory_used_bytes",
-            "What it held when it was ready, and what all pools lend.",
-            used_in_all(memory, idle_bytes),
+            "What it held when it was ready, pages of its binary since, and what all pools lend.",
+            used_in_all(memory, idle, &Process::this()),
         ),
     ] {
         out.gauge(name, help);
@@ -35,8 +36,8 @@ pub(super) fn write(out: &mut Exposition, memory: &Memory, idle_bytes: u64) {
     }
 }
 
-/// What the process should hold by what is counted: what it held idle, and what is lent.
+/// What the process should hold by what is counted: what is its own, and what is lent.
 #[must_use]
-pub fn used_in_all(memory: &Memory, idle_bytes: u64) -> u64 {
-    idle_bytes + Pool::ALL.into_iter().map(|pool| memory.used(pool)).sum::<u64>()
+pub fn used_in_all(memory: &Memory, idle: &Idle, now: &Process) -> u64 {
+    idle.own_bytes(now) + Pool::ALL.into_iter().map(|pool| memory.used(pool)).sum::<u64>()
 }

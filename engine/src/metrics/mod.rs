@@ -128,7 +128,7 @@ impl Metrics {
         completeness(&mut out, app, tenants);
         storage(&mut out, &app.storage);
         skipped(&mut out, app);
-        memory::write(&mut out, app.storage.memory(), self.idle.bytes());
+        memory::write(&mut out, app.storage.memory(), &self.idle);
         process::write(&mut out, app.started_ns);
         workers::write(&mut out, app.query.workers());
         out.finish()

@@ -12,6 +12,8 @@ const TICKS: u64 = 100;
 pub struct Process {
     /// Memory that it really holds, in bytes.
     pub resident_bytes: u64,
+    /// The part of it that files stand behind: pages of its own binary, which are read in as they are needed.
+    pub mapped_bytes: u64,
     /// Its address space, in bytes.
     pub virtual_bytes: u64,
     /// Open descriptors.
@@ -43,6 +45,7 @@ fn of(status: &str, stat: &str) -> Process {
     let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse().ok()).unwrap_or(0_u64);
     Process {
         resident_bytes: bytes("VmRSS:"),
+        mapped_bytes: bytes("RssFile:"),
         virtual_bytes: bytes("VmSize:"),
         open_fds: 0,
         threads: field(20),
@@ -50,20 +53,35 @@ fn of(status: &str, stat: &str) -> Process {
     }
 }
 
-/// What the process held once it was ready and nobody had asked it anything, in bytes.
+/// What the process held once it was ready and nobody had asked it anything.
 #[derive(Debug, Default)]
-pub struct Idle(AtomicU64);
+pub struct Idle {
+    resident_bytes: AtomicU64,
+    mapped_bytes: AtomicU64,
+}
 
 impl Idle {
     /// Measures it: at the end of the start.
     pub fn measure(&self) {
-        self.0.store(Process::this().resident_bytes, Ordering::Relaxed);
+        self.set(&Process::this());
     }
 
-    /// As it was measured.
+    fn set(&self, process: &Process) {
+        self.resident_bytes.store(process.resident_bytes, Ordering::Relaxed);
+        self.mapped_bytes.store(process.mapped_bytes, Ordering::Relaxed);
+    }
+
+    /// As it was measured, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.resident_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What the process holds now that nobody lent it, in bytes: what it held then, and what of its binary was read in
+    /// since.
+    #[must_use]
+    pub fn own_bytes(&self, now: &Process) -> u64 {
+        self.bytes() + now.mapped_bytes.saturating_sub(self.mapped_bytes.load(Ordering::Relaxed))
     }
 }
 
@@ -89,16 +107,26 @@ pub(super) fn write(out: &mut Exposition, started_ns: i64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Process, of};
+    use super::{Idle, Process, of};
+
+    #[test]
+    fn pages_of_the_binary_are_no_bodys_but_the_process_own() {
+        let idle = Idle::default();
+        idle.set(&of("VmRSS:\t 60 kB\nRssFile:\t 40 kB\n", ""));
+        assert_eq!(idle.own_bytes(&of("VmRSS:\t 500 kB\nRssFile:\t 70 kB\n", "")), 90 << 10);
+        assert_eq!(idle.own_bytes(&of("VmRSS:\t 30 kB\nRssFile:\t 10 kB\n", "")), 60 << 10);
+    }
 
     #[test]
     fn the_kernels_words_are_read() {
         let stat = "42 (a (b) c) S 1 42 42 0 -1 4194304 100 0 0 0 700 34 0 0 20 0 9 0 12345 0 0";
-        let process = of("Name:\tx\nVmSize:\t  800 kB\nVmRSS:\t     200 kB\nThreads:\t9\n", stat);
+        let process =
+            of("Name:\tx\nVmSize:\t  800 kB\nVmRSS:\t     200 kB\nRssFile:\t 70 kB\nThreads:\t9\n", stat);
         assert_eq!(
             process,
             Process {
                 resident_bytes: 200 << 10,
+                mapped_bytes: 70 << 10,
                 virtual_bytes: 800 << 10,
                 open_fds: 0,
                 threads: 9,

@@ -8,11 +8,14 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
-use datafusion::common::{DataFusionError, Result, ScalarValue, Statistics};
+use datafusion::common::{
+    ColumnStatistics, DataFusionError, Result, ScalarValue, Statistics, project_schema,
+};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
@@ -62,11 +65,16 @@ impl Scanned {
         }
     }
 
-    fn partitioned(&self, schema: &Schema) -> Result<PartitionedFile> {
+    fn partitioned(&self) -> Result<PartitionedFile> {
         // T1: a path is the dataset's name and what the table's log says; `parse` refuses dots and empty parts.
         let path = Path::parse(&self.path).map_err(|error| DataFusionError::External(error.into()))?;
         let mut partitioned = PartitionedFile::new("", self.bytes);
         partitioned.object_meta.location = path;
+        Ok(partitioned)
+    }
+
+    /// What is known of its columns without opening it.
+    fn statistics(&self, schema: &Schema) -> Statistics {
         let mut statistics = Statistics::new_unknown(schema);
         statistics.num_rows = Precision::Exact(row_count(self.rows));
         if let Ok(at) = schema.index_of("time_ns")
@@ -76,14 +84,18 @@ impl Scanned {
             column.max_value = Precision::Exact(ScalarValue::Int64(Some(self.time_ns.1)));
             column.null_count = Precision::Exact(0);
         }
-        Ok(partitioned.with_statistics(Arc::new(statistics)))
+        statistics
     }
 }
 
-/// A plan that reads these files of the session's one store.
+/// Bytes of what the plan of one scan tells of its files' columns: past it each file is opened to be left out.
+const STATISTICS_BYTES_MAX: usize = 4 << 20;
+
+/// A plan that reads these files of the session's one store. What it holds of them is lent by the session (B1): there
+/// may be thousands, and each is told with an entry for each column that is read.
 ///
 /// # Errors
-/// When the engine refuses it: our bug.
+/// Where the session has no memory for their list; whatever else the engine refuses is our bug.
 pub fn file_scan(
     schema: &SchemaRef,
     files: &[Scanned],
@@ -95,20 +107,34 @@ pub fn file_scan(
         global: session.config_options().execution.parquet.clone(),
         ..TableParquetOptions::default()
     };
-    let source = ParquetSource::new(Arc::clone(schema)).with_table_parquet_options(options);
+    // The columns that are read and no others: an attribute of the table costs nothing where nobody asks for it.
+    let schema = project_schema(schema, projection)?;
+    let told = files.len() * schema.fields().len() * size_of::<ColumnStatistics>();
+    let is_told = told <= STATISTICS_BYTES_MAX;
+    let listed: usize = files.iter().map(|file| size_of::<PartitionedFile>() + file.path.len()).sum();
+    let held = MemoryConsumer::new("files").register(&session.runtime_env().memory_pool);
+    held.try_grow(listed + if is_told { told } else { 0 })?;
+    let source = ParquetSource::new(Arc::clone(&schema)).with_table_parquet_options(options);
     let group_count = session.config().target_partitions().clamp(1, files.len().max(1));
     let mut groups = vec![Vec::new(); group_count];
     for (at, file) in files.iter().enumerate() {
         let group: &mut Vec<_> = groups.get_mut(at % group_count).expect("less than their number");
-        group.push(file.partitioned(schema)?);
+        let partitioned = file.partitioned()?;
+        group.push(match is_told {
+            true => partitioned.with_statistics(Arc::new(file.statistics(&schema))),
+            false => partitioned,
+        });
+    }
+    if let Some(first) = groups.first_mut().and_then(|group| group.first_mut()) {
+        // It is given back with the last copy of the list.
+        first.extensions.insert(held);
     }
     let rows = files.iter().map(|file| row_count(file.rows)).sum();
-    let mut statistics = Statistics::new_unknown(schema);
+    let mut statistics = Statistics::new_unknown(&schema);
     statistics.num_rows = Precision::Exact(rows);
     let config = FileScanConfigBuilder::new(store_url(), Arc::new(source))
         .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
         .with_statistics(statistics)
-        .with_projection_indices(projection.cloned())?
         .with_limit(limit)
         .build();
     Ok(DataSourceExec::from_data_source(config))
@@ -129,8 +155,7 @@ pub fn union(
     if let Some(only) = inputs.pop() {
         return Ok(only);
     }
-    let schema = datafusion::common::project_schema(schema, projection);
-    Ok(Arc::new(EmptyExec::new(schema?)))
+    Ok(Arc::new(EmptyExec::new(project_schema(schema, projection)?)))
 }
 
 /// The one store of a session.
@@ -189,10 +214,58 @@ impl TableProvider for Table {
             inputs.push(file_scan(&self.snapshot.schema, &files, session, projection, limit)?);
         }
         if !self.snapshot.hot.is_empty() {
-            let wanted = datafusion::common::project_schema(&self.snapshot.schema, projection)?;
+            let wanted = project_schema(&self.snapshot.schema, projection)?;
             let source = HotSource::new(Arc::clone(&self.snapshot), wanted, limit);
             inputs.push(DataSourceExec::from_data_source(source));
         }
         union(inputs, &self.snapshot.schema, projection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field};
+    use datafusion::execution::memory_pool::GreedyMemoryPool;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
+    use super::*;
+
+    /// A session that lends so many bytes.
+    fn session(bytes: usize) -> SessionContext {
+        let pool = Arc::new(GreedyMemoryPool::new(bytes));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().unwrap();
+        SessionContext::new_with_config_rt(SessionConfig::new(), runtime)
+    }
+
+    /// Files of which the plan tells something without opening them.
+    fn told(plan: &Arc<dyn ExecutionPlan>) -> usize {
+        let source = plan.downcast_ref::<DataSourceExec>().unwrap();
+        let (config, _) = source.downcast_to_file_source::<ParquetSource>().unwrap();
+        config.file_groups.iter().flat_map(FileGroup::files).filter(|file| file.has_statistics()).count()
+    }
+
+    // B1: a tenant chooses how many files and columns there are.
+    #[test]
+    fn what_a_scan_tells_of_its_files_is_lent_and_bounded() {
+        let names = (0..500).map(|at| Field::new(format!("a{at}"), DataType::Utf8, true));
+        let time = Field::new("time_ns", DataType::Int64, false);
+        let schema: SchemaRef = Arc::new(Schema::new([time].into_iter().chain(names).collect::<Vec<_>>()));
+        let file = |at: i64| Scanned { path: format!("t/{at}"), bytes: 9, rows: 1, time_ns: (at, at) };
+        let files: Vec<Scanned> = (0..1_000).map(file).collect();
+        let context = session(1 << 30);
+        let lent = || context.runtime_env().memory_pool.reserved();
+        let scan = |columns: Option<&Vec<usize>>| file_scan(&schema, &files, &context.state(), columns, None);
+        let narrow = scan(Some(&vec![0, 7])).unwrap();
+        let held = 1_000 * (2 * size_of::<ColumnStatistics>() + size_of::<PartitionedFile>());
+        assert!((held..held + 20_000).contains(&lent()), "{} for {held}", lent());
+        assert_eq!((told(&narrow), narrow.schema().fields().len()), (1_000, 2));
+        drop(narrow);
+        assert_eq!(lent(), 0);
+        let wide = scan(None).unwrap();
+        assert_eq!((told(&wide), wide.schema().fields().len()), (0, 501));
+        assert!(lent() <= STATISTICS_BYTES_MAX, "{}", lent());
+        let poor = session(100_000);
+        assert!(file_scan(&schema, &files, &poor.state(), None, None).is_err());
     }
 }

@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use super::sort;
@@ -26,6 +26,10 @@ const DELTAS: [&str; 5] = ["time", "observed_time", "time_ns", "duration_ns", "s
 /// most: a reader decodes a page as a whole, so one of a thousand long texts would be more than it may hold.
 const PAGE_VALUES: u64 = 1_024;
 const PAGE_BYTES: u64 = 1 << 20;
+
+/// Bytes of rows up to which a segment is not compressed. Chosen: its columns are some hundred bytes each then, and a
+/// compressor and a decompressor for each of them are most of what it costs to write it.
+const PLAIN_BYTES: u64 = 16 << 10;
 
 /// A segment's bytes and what is known of them.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a segment of up to `rows_max` rows and about `bytes`; `is_empty` tells which columns have no value in any
+    /// Begins a segment of up to `rows_max` rows and about `bytes` of them, 0 where that is not known; `is_empty` tells which columns have no value in any
     /// of them.
     ///
     /// The bytes are reserved at once: a buffer that grows by doubling holds up to three times what it needs.
@@ -74,7 +78,11 @@ impl Writer {
     ) -> Result<Self> {
         let row_bytes = (bytes / rows_max.max(1)).max(1);
         let page_values = (PAGE_BYTES / row_bytes).clamp(1, PAGE_VALUES);
-        let properties = properties(kind, &schema, rows_max, is_empty, row_group_rows, page_values);
+        let mut properties = properties(kind, &schema, rows_max, is_empty, row_group_rows, page_values);
+        if (1..=PLAIN_BYTES).contains(&bytes) {
+            properties = properties.set_compression(Compression::UNCOMPRESSED);
+        }
+        let properties = properties.build();
         let statistics = Statistics::new(&schema);
         let buffer = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
         let arrow = ArrowWriter::try_new(buffer, schema, Some(properties)).map_err(bug)?;
@@ -114,7 +122,7 @@ fn properties(
     is_empty: impl Fn(&str) -> bool,
     row_group_rows: usize,
     page_values: u64,
-) -> WriterProperties {
+) -> WriterPropertiesBuilder {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(row_group_rows))
@@ -144,5 +152,40 @@ fn properties(
                 .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
         }
     }
-    builder.build()
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parquet::basic::Compression;
+    use parquet::file::metadata::ParquetMetaDataReader;
+
+    use super::{PLAIN_BYTES, Writer};
+    use crate::record::fit::{Columns, Coordinates, to_rows};
+    use crate::record::{Clean, Draft, Field, Kind};
+
+    /// Whether the columns of a segment of so many bytes of rows are compressed.
+    fn is_compressed(bytes: u64) -> bool {
+        let mut draft = Draft::new(Kind::Events);
+        draft.begin_row();
+        draft.set_int(Field::TimeNs, 1);
+        draft.set_int(Field::ObservedNs, 1);
+        draft.end_row();
+        let chunk = Clean::attest(&mut draft, 1).batch().clone();
+        let columns = Columns::new(Kind::Events);
+        let rows = to_rows(&chunk, columns.schema(), Coordinates { writer: "w", first_seq: 0 });
+        let mut writer =
+            Writer::new(Kind::Events, Arc::clone(columns.schema()), 1, bytes, |_| false, 64).unwrap();
+        writer.write(&rows).unwrap();
+        let metadata =
+            ParquetMetaDataReader::new().parse_and_finish(&writer.finish().unwrap().bytes).unwrap();
+        metadata.row_group(0).column(0).compression() != Compression::UNCOMPRESSED
+    }
+
+    #[test]
+    fn a_small_segment_is_written_as_it_is() {
+        assert_eq!([0, 1, PLAIN_BYTES, PLAIN_BYTES + 1].map(is_compressed), [true, false, false, true]);
+    }
 }
