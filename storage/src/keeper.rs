@@ -36,6 +36,10 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a thread for blocking calls outlives its last one: while it lives, what it freed is kept for it.
 const BLOCKING_IDLE: Duration = Duration::from_secs(2);
 
+/// Threads for blocking calls of one background thread at most: each keeps some of what it freed. Chosen: as many syncs
+/// as a disk takes together, and files beside them that are encoded.
+pub const BLOCKING_THREADS: usize = 8;
+
 /// Tables that one tenant has sealed in its turn: then it is another tenant's (X2).
 pub const TURN_TABLES_MAX: usize = 16;
 
@@ -47,6 +51,7 @@ pub(crate) fn runtime(options: &Options) -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .on_thread_park(options.at_rest)
         .thread_keep_alive(BLOCKING_IDLE)
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
 }

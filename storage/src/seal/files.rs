@@ -15,7 +15,7 @@ use object_store::path::Path;
 
 use super::dates::date_of;
 use super::run::Tools;
-use super::sorted::{BATCH_BYTES, Input, Piece, Sorted, is_made, sort_bytes};
+use super::sorted::{BATCH_BYTES, Input, Piece, Sorted, sort_bytes};
 use crate::deployment::Stats;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults;
@@ -31,8 +31,12 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Small files of one seal on their way at once. Chosen: what a sync waits for, others encode meanwhile.
-const AT_ONCE: usize = 4;
+/// Small files of one seal that are encoded at once. Chosen: what a sync waits for, others encode meanwhile.
+const ENCODED_AT_ONCE: usize = 4;
+
+/// Small files of one seal on their way to the store at once. Chosen: each waits for three syncs, and those of files
+/// that come together share one write of the disk's journal.
+const PUT_AT_ONCE: usize = 8;
 
 /// What a column takes while it is encoded, beside its pages: its dictionary, its statistics.
 const COLUMN_BYTES: u64 = 16 << 10;
@@ -137,41 +141,69 @@ async fn put_group(
     files: &mut Vec<DataFile>,
 ) -> Result<()> {
     let file_bytes = Sizes::of(&tools.memory).file_bytes;
-    let columns = target.schema.fields().len() as u64 * COLUMN_BYTES;
-    // Encoded pages and the finished file side by side, two batches of rows, what encoders keep.
-    let file = 2 * file_bytes + 2 * BATCH_BYTES + columns;
-    let _charge = lend(&tools.memory, Pool::Seal, sort_bytes(target.kind, &inputs) + file).await?;
+    let columns = target.schema.fields().len();
+    let sort = sort_bytes(target.kind, &inputs);
+    let mut charge = lend(&tools.memory, Pool::Seal, sort + held(1, 1, file_bytes, columns)).await?;
     let (kind, schema, last_day) = (target.kind, Arc::clone(target.schema), target.last_day);
     let sorted = blocking(move || Sorted::new(kind, &schema, inputs, last_day).map_err(bug)).await?;
     let sorted = Arc::new(sorted);
     let pieces = sorted.pieces(file_bytes);
     // A chunk of many dates is many small files, and each waits for a sync.
-    let is_small = |piece: &Piece| piece.bytes <= BATCH_BYTES / AT_ONCE as u64;
-    let are_many = pieces.len() > 2 * AT_ONCE && pieces.iter().all(is_small);
-    let at_once = if are_many { AT_ONCE } else { 1 };
-    let _others = tools.memory.count(Pool::Seal, None, (at_once as u64 - 1) * columns);
-    let put = |piece| put_piece(tools, target, &sorted, piece, are_many);
-    let mut put = stream::iter(pieces).map(put).buffered(at_once);
+    let is_small = |piece: &Piece| piece.bytes <= BATCH_BYTES / ENCODED_AT_ONCE as u64;
+    let are_many = pieces.len() > 2 * ENCODED_AT_ONCE && pieces.iter().all(is_small);
+    let (encoded_at_once, put_at_once) = if are_many { (ENCODED_AT_ONCE, PUT_AT_ONCE) } else { (1, 1) };
+    let largest = pieces.iter().map(|piece| piece.bytes).max().unwrap_or(0);
+    let columns = match are_many {
+        true => pieces.iter().map(|piece| sorted.columns_of(piece).len()).max().unwrap_or(0),
+        false => columns,
+    };
+    // What it takes is known now: mostly less than what it could have been.
+    let needed = sort + held(encoded_at_once, put_at_once, largest, columns);
+    let missing = needed.saturating_sub(charge.bytes());
+    charge.shrink_to(needed);
+    charge.count(missing);
+    let encode = |piece| encode_piece(tools, target, &sorted, piece, are_many);
+    let put = |encoded| put_piece(tools, target, encoded);
+    let mut put = stream::iter(pieces).map(encode).buffered(encoded_at_once).map(put).buffered(put_at_once);
     while let Some(file) = put.try_next().await? {
         files.push(file);
     }
     Ok(())
 }
 
-async fn put_piece(
+/// Memory of files of at most `file_bytes` of rows and so many columns on their way: pages and the finished file side by
+/// side, and of those that are encoded two batches of rows and what encoders keep.
+fn held(encoded_at_once: usize, put_at_once: usize, file_bytes: u64, columns: usize) -> u64 {
+    let encoder = 2 * BATCH_BYTES.min(file_bytes) + columns as u64 * COLUMN_BYTES;
+    encoded_at_once as u64 * encoder + put_at_once as u64 * 2 * file_bytes
+}
+
+/// Encodes a piece and reads it back: its path and its bytes.
+async fn encode_piece(
     tools: &Tools,
     target: Target<'_>,
     sorted: &Arc<Sorted>,
     piece: Piece,
     is_one_of_many: bool,
-) -> Result<DataFile> {
+) -> Result<(String, Written)> {
     let path = segment::path(&date_of(piece.day), target.now_ns);
-    let work = {
-        let (sorted, path, stats) = (Arc::clone(sorted), path.clone(), Arc::clone(&tools.stats));
-        let (kind, row_group_rows) = (target.kind, tools.options.row_group_rows);
-        move || encode((kind, is_one_of_many), &sorted, &piece, row_group_rows, &path, &stats)
+    let (sorted, stats, kind) = (Arc::clone(sorted), Arc::clone(&tools.stats), target.kind);
+    let (row_group_rows, at_rest) = (tools.options.row_group_rows, tools.options.at_rest);
+    let work = move || {
+        let written = encode((kind, is_one_of_many), &sorted, &piece, row_group_rows, &path, &stats)?;
+        // Such a thread does not park while there are files, and keeps what it freed until it is told.
+        at_rest();
+        Ok((path, written))
     };
-    let written = blocking(work).await?;
+    blocking(work).await
+}
+
+async fn put_piece(
+    tools: &Tools,
+    target: Target<'_>,
+    encoded: Result<(String, Written)>,
+) -> Result<DataFile> {
+    let (path, written) = encoded?;
     faults::reach("seal.before_put").await?;
     segment::put(&*tools.store, target.root, path, written, &tools.stats.segment_mismatches).await
 }
@@ -187,14 +219,19 @@ fn encode(
     path: &str,
     stats: &Stats,
 ) -> Result<Written> {
-    let mut batches = sorted.batches(piece);
+    let wanted: Vec<usize> = match is_one_of_many {
+        true => sorted.columns_of(piece),
+        false => (0..sorted.schema().fields().len()).collect(),
+    };
+    let mut batches = sorted.batches(piece, &wanted);
     let gathered: Vec<RecordBatch> = match is_one_of_many {
         true => batches.by_ref().collect::<std::result::Result<_, _>>().map_err(bug)?,
         false => Vec::new(),
     };
-    let all = || (0..sorted.schema().fields().len()).collect();
-    let columns: Vec<usize> = if is_one_of_many { filled(kind, sorted, &gathered) } else { all() };
-    let schema: SchemaRef = Arc::new(sorted.schema().project(&columns).map_err(bug)?);
+    let columns =
+        if is_one_of_many { filled(sorted, &wanted, &gathered) } else { (0..wanted.len()).collect() };
+    let of_table: Vec<usize> = columns.iter().map(|at| wanted[*at]).collect();
+    let schema: SchemaRef = Arc::new(sorted.schema().project(&of_table).map_err(bug)?);
     let is_empty = |name: &str| sorted.is_empty(name);
     let rows = sorted.row_count(piece);
     let mut writer = Writer::new(kind, Arc::clone(&schema), rows, piece.bytes, is_empty, row_group_rows)?;
@@ -214,14 +251,14 @@ fn encode(
     Ok(written)
 }
 
-/// The columns that every row has by its kind, and those in which a row has a value.
-fn filled(kind: Kind, sorted: &Sorted, batches: &[RecordBatch]) -> Vec<usize> {
+/// Of these columns of the table those that every row has by its kind, and those in which a row has a value, by their
+/// places in the batches.
+fn filled(sorted: &Sorted, columns: &[usize], batches: &[RecordBatch]) -> Vec<usize> {
     let is_filled = |at: &usize| {
-        let name = sorted.schema().field(*at).name();
-        let is_fixed = is_made(name) || kind.fields().iter().any(|field| field.name() == name);
-        is_fixed || batches.iter().any(|batch| batch.column(*at).null_count() < batch.num_rows())
+        sorted.is_fixed(columns[*at])
+            || batches.iter().any(|batch| batch.column(*at).null_count() < batch.num_rows())
     };
-    (0..sorted.schema().fields().len()).filter(is_filled).collect()
+    (0..columns.len()).filter(is_filled).collect()
 }
 
 fn bug(error: arrow::error::ArrowError) -> Error {
@@ -238,7 +275,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 mod tests {
     use std::sync::Arc;
 
-    use super::{Sizes, grouped};
+    use super::{COLUMN_BYTES, ENCODED_AT_ONCE, PUT_AT_ONCE, Sizes, grouped, held};
     use crate::fixture::rows;
     use crate::hot::array_bytes;
     use crate::memory::{Memory, Pool};
@@ -265,5 +302,13 @@ mod tests {
         let memory = Memory::new(350 << 20, 0);
         let held = Sizes::of(&memory);
         assert!(held.sort_bytes + 2 * held.file_bytes <= memory.max(Pool::Seal));
+    }
+
+    // B1: small files count as what they are, not as one that fills the pool.
+    #[test]
+    fn files_on_their_way_count_by_their_size_and_columns() {
+        let small = held(ENCODED_AT_ONCE, PUT_AT_ONCE, 4_096, 40);
+        assert_eq!(small, 4 * (2 * 4_096 + 40 * COLUMN_BYTES) + 16 * 4_096);
+        assert_eq!(held(1, 1, 14 << 20, 500), (2 << 20) + 500 * COLUMN_BYTES + (28 << 20));
     }
 }

@@ -4,7 +4,7 @@
 //! that a chunk does not have costs nothing, and one that is run-end encoded stays so: what a seal takes in memory
 //! is a batch, a file, and some bytes a row, whatever the chunks hold (B1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use arrow::array::{
     UInt32Array, new_null_array,
 };
 use arrow::compute::{SortColumn, concat, interleave, lexsort_to_indices};
-use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 
 use super::dates::day_of;
@@ -58,6 +58,10 @@ pub struct Sorted {
     days: Vec<(i64, Vec<u32>)>,
     /// Columns of the table that no input has.
     absent: usize,
+    /// The place of each column in the table.
+    columns: HashMap<String, usize>,
+    /// Of each column, whether every row has it by its kind.
+    always: Vec<bool>,
 }
 
 /// Some rows of one date that become a file.
@@ -120,12 +124,20 @@ impl Sorted {
                 days.entry(day).or_default().push(*row);
             }
         }
-        let has = |name: &str| inputs.iter().any(|input| input.batch.column_by_name(name).is_some());
-        let absent =
-            schema.fields().iter().filter(|field| !is_made(field.name()) && !has(field.name())).count();
+        let named = schema.fields().iter().zip(0..).map(|(field, at)| (field.name().clone(), at));
+        let columns: HashMap<String, usize> = named.collect();
+        let mut has: Vec<bool> = schema.fields().iter().map(|field| is_made(field.name())).collect();
+        for field in inputs.iter().flat_map(|input| input.batch.schema_ref().fields()) {
+            if let Some(at) = columns.get(field.name()) {
+                has[*at] = true;
+            }
+        }
+        let absent = has.iter().filter(|has| !**has).count();
+        let is_fixed = |name: &str| is_made(name) || kind.fields().iter().any(|field| field.name() == name);
+        let always = schema.fields().iter().map(|field| is_fixed(field.name())).collect();
         let weights = weights(schema.fields().len() - absent, &inputs, row_count as usize);
         let days = days.into_iter().collect();
-        Ok(Self { schema: Arc::clone(schema), inputs, starts, weights, days, absent })
+        Ok(Self { schema: Arc::clone(schema), inputs, starts, weights, days, absent, columns, always })
     }
 
     /// The rows of each date in pieces of at most `bytes_max`, but for a row that is larger alone.
@@ -160,22 +172,55 @@ impl Sorted {
         })
     }
 
-    /// The rows of a piece in the table's columns, batch by batch.
+    /// The places of the columns that a file of these rows needs: those that a chunk of theirs has, and those that
+    /// every row has by its kind.
+    pub fn columns_of(&self, piece: &Piece) -> Vec<usize> {
+        let mut has = self.always.clone();
+        for input in used(&self.places(self.rows(piece))) {
+            for field in self.inputs[input].batch.schema_ref().fields() {
+                if let Some(at) = self.columns.get(field.name()) {
+                    has[*at] = true;
+                }
+            }
+        }
+        (0..has.len()).filter(|at| has[*at]).collect()
+    }
+
+    /// The rows of a piece in these columns of the table, batch by batch.
     pub fn batches<'a>(
         &'a self,
         piece: &'a Piece,
+        columns: &'a [usize],
     ) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> + 'a {
-        let rows = &self.days[piece.at].1[piece.rows.clone()];
+        let rows = self.rows(piece);
         // Columns that no row has a value in are nulls of eight bytes in a batch, and nothing in a file.
         let absent = u64::from(CELL_BYTES) * self.absent as u64;
         let rows_max =
             usize::try_from(BATCH_BYTES / absent.max(1)).unwrap_or(BATCH_ROWS).clamp(1, BATCH_ROWS);
-        self.cut(rows, BATCH_BYTES, rows_max).map(|(range, _)| self.gather(&rows[range]))
+        self.cut(rows, BATCH_BYTES, rows_max).map(|(range, _)| self.gather(&rows[range], columns))
+    }
+
+    fn rows(&self, piece: &Piece) -> &[u32] {
+        &self.days[piece.at].1[piece.rows.clone()]
+    }
+
+    /// The input and the row in it of each row.
+    fn places(&self, rows: &[u32]) -> Vec<(usize, usize)> {
+        let place = |row: &u32| {
+            let input = self.starts.partition_point(|start| start <= row) - 1;
+            (input, (row - self.starts[input]) as usize)
+        };
+        rows.iter().map(place).collect()
     }
 
     /// Rows of a piece.
     pub fn row_count(&self, piece: &Piece) -> u64 {
         piece.rows.len() as u64
+    }
+
+    /// Whether every row has that column by its kind.
+    pub fn is_fixed(&self, at: usize) -> bool {
+        self.always[at]
     }
 
     /// Whether no row has a value in that column.
@@ -190,68 +235,101 @@ impl Sorted {
         &self.schema
     }
 
-    fn gather(&self, rows: &[u32]) -> Result<RecordBatch, ArrowError> {
-        let places: Vec<(usize, usize)> = rows
-            .iter()
-            .map(|row| {
-                let input = self.starts.partition_point(|start| start <= row) - 1;
-                (input, (row - self.starts[input]) as usize)
-            })
-            .collect();
-        let columns = self.schema.fields().iter().map(|field| match field.name().as_str() {
-            schema::TIME => self.microseconds("time_ns", &places),
-            schema::OBSERVED_TIME => self.microseconds("observed_time_ns", &places),
+    fn gather(&self, rows: &[u32], columns: &[usize]) -> Result<RecordBatch, ArrowError> {
+        let mut places = self.places(rows);
+        let inputs: Vec<&Input> = used(&places).into_iter().map(|input| &self.inputs[input]).collect();
+        // From here on by their numbers among the inputs that these rows are of: a row of a date is of one of many.
+        renumber(&mut places);
+        // Whose columns they are, looked up once each: by name among hundreds it would be most of the work.
+        let mut sources: HashMap<usize, Vec<(usize, &ArrayRef)>> = HashMap::new();
+        for (input, batch) in inputs.iter().map(|input| &input.batch).enumerate() {
+            for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+                if let Some(at) = self.columns.get(field.name()) {
+                    sources.entry(*at).or_default().push((input, column));
+                }
+            }
+        }
+        let schema = Arc::new(self.schema.project(columns)?);
+        let gathered = schema.fields().iter().zip(columns).map(|(field, at)| match field.name().as_str() {
+            schema::TIME => microseconds("time_ns", &inputs, &places),
+            schema::OBSERVED_TIME => microseconds("observed_time_ns", &inputs, &places),
             schema::WRITER => {
-                let writers = places.iter().map(|(input, _)| &*self.inputs[*input].writer);
+                let writers = places.iter().map(|(input, _)| &*inputs[*input].writer);
                 Ok(Arc::new(StringArray::from_iter_values(writers)) as ArrayRef)
             }
             schema::SEQ => {
-                let seq = |(input, row): &(usize, usize)| self.inputs[*input].seq(*row);
+                let seq = |(input, row): &(usize, usize)| inputs[*input].seq(*row);
                 Ok(Arc::new(Int64Array::from_iter_values(places.iter().map(seq))) as ArrayRef)
             }
-            _ => self.column(field, &places),
+            _ => column(field.data_type(), sources.get(at).map_or(&[], Vec::as_slice), inputs.len(), &places),
         });
-        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let gathered = gathered.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+        RecordBatch::try_new_with_options(schema, gathered, &options)
     }
+}
 
-    fn microseconds(&self, name: &str, places: &[(usize, usize)]) -> Result<ArrayRef, ArrowError> {
-        let field = Field::new(name, DataType::Int64, true);
-        let us: Int64Array =
-            self.column(&field, places)?.as_primitive::<Int64Type>().unary(|ns| ns.div_euclid(1_000));
-        Ok(Arc::new(us.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC")))
-    }
+/// The inputs that rows at these places are of, each once, in their order.
+fn used(places: &[(usize, usize)]) -> Vec<usize> {
+    let mut inputs: Vec<usize> = places.iter().map(|(input, _)| *input).collect();
+    inputs.sort_unstable();
+    inputs.dedup();
+    inputs
+}
 
-    /// The values of one column at those places.
-    fn column(&self, field: &Field, places: &[(usize, usize)]) -> Result<ArrayRef, ArrowError> {
-        let sources: Vec<Values<'_>> =
-            self.inputs.iter().map(|input| Values::of(input.batch.column_by_name(field.name()))).collect();
-        if sources.iter().all(|source| matches!(source, Values::None)) {
-            return Ok(new_null_array(field.data_type(), places.len()));
-        }
-        let null = new_null_array(field.data_type(), 1);
-        let arrays: Vec<&dyn Array> = sources
-            .iter()
-            .map(|source| match source {
-                Values::None => &*null,
-                Values::Plain(array) => &***array,
-                Values::Runs(runs) => &**runs.values(),
-            })
-            .collect();
-        if sources.iter().all(|source| matches!(source, Values::Plain(_))) {
-            return interleave(&arrays, places);
-        }
-        let places: Vec<(usize, usize)> = places
-            .iter()
-            .map(|(input, row)| match sources[*input] {
-                Values::None => (*input, 0),
-                Values::Plain(_) => (*input, *row),
-                Values::Runs(runs) => (*input, runs.get_physical_index(*row)),
-            })
-            .collect();
-        interleave(&arrays, &places)
+/// Numbers the inputs anew, without those that no row is of.
+fn renumber(places: &mut [(usize, usize)]) {
+    let inputs = used(places);
+    for (input, _) in places {
+        *input = inputs.binary_search(input).expect("every place's input is used");
     }
+}
+
+fn microseconds(name: &str, inputs: &[&Input], places: &[(usize, usize)]) -> Result<ArrayRef, ArrowError> {
+    let find =
+        |input: &&'_ Input| input.batch.column_by_name(name).expect("every chunk has its times").clone();
+    let times: Vec<ArrayRef> = inputs.iter().map(find).collect();
+    let sources: Vec<(usize, &ArrayRef)> = times.iter().enumerate().collect();
+    let ns = column(&DataType::Int64, &sources, inputs.len(), places)?;
+    let us: Int64Array = ns.as_primitive::<Int64Type>().unary(|ns| ns.div_euclid(1_000));
+    Ok(Arc::new(us.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC")))
+}
+
+/// The values of one column at those places, from the inputs that have it.
+fn column(
+    r#type: &DataType,
+    found: &[(usize, &ArrayRef)],
+    inputs: usize,
+    places: &[(usize, usize)],
+) -> Result<ArrayRef, ArrowError> {
+    if found.is_empty() {
+        return Ok(new_null_array(r#type, places.len()));
+    }
+    let mut sources: Vec<Values<'_>> = (0..inputs).map(|_| Values::None).collect();
+    for (input, column) in found {
+        sources[*input] = Values::of(Some(column));
+    }
+    let null = new_null_array(r#type, 1);
+    let arrays: Vec<&dyn Array> = sources
+        .iter()
+        .map(|source| match source {
+            Values::None => &*null,
+            Values::Plain(array) => &***array,
+            Values::Runs(runs) => &**runs.values(),
+        })
+        .collect();
+    if sources.iter().all(|source| matches!(source, Values::Plain(_))) {
+        return interleave(&arrays, places);
+    }
+    let places: Vec<(usize, usize)> = places
+        .iter()
+        .map(|(input, row)| match sources[*input] {
+            Values::None => (*input, 0),
+            Values::Plain(_) => (*input, *row),
+            Values::Runs(runs) => (*input, runs.get_physical_index(*row)),
+        })
+        .collect();
+    interleave(&arrays, &places)
 }
 
 impl Input {
@@ -393,6 +471,10 @@ mod tests {
         Clean::attest(&mut draft, 1).batch().clone()
     }
 
+    fn all(columns: &Columns) -> Vec<usize> {
+        (0..columns.schema().fields().len()).collect()
+    }
+
     fn inputs(batches: Vec<RecordBatch>) -> (Columns, Vec<Input>) {
         let mut columns = Columns::new(Kind::Events);
         let inputs = (0_u64..).zip(batches).map(|(at, batch)| {
@@ -418,7 +500,7 @@ mod tests {
         let mut found = Fingerprint::default();
         let mut days = BTreeSet::new();
         for piece in sorted.pieces(u64::MAX) {
-            let batches: Vec<_> = sorted.batches(&piece).map(Result::unwrap).collect();
+            let batches: Vec<_> = sorted.batches(&piece, &all(&columns)).map(Result::unwrap).collect();
             let rows = concat_batches(columns.schema(), &batches).unwrap();
             let again = crate::segment::sort_rows(Kind::Events, &rows).unwrap();
             assert_eq!(again, rows, "sorted");
@@ -441,18 +523,40 @@ mod tests {
         let mut rows = 0;
         for piece in sorted.pieces(600_000) {
             assert!(piece.bytes <= 600_000);
-            for batch in sorted.batches(&piece) {
+            for batch in sorted.batches(&piece, &all(&columns)) {
                 rows += batch.unwrap().num_rows();
             }
         }
         assert_eq!(rows, 200);
         let one = sorted.pieces(u64::MAX);
-        let batches: Vec<_> = sorted.batches(&one[0]).map(Result::unwrap).collect();
+        let batches: Vec<_> = sorted.batches(&one[0], &all(&columns)).map(Result::unwrap).collect();
         assert!(batches.len() > 1);
         for batch in &batches {
             assert!((batch.get_array_memory_size() as u64) < 2 * BATCH_BYTES);
         }
         assert_eq!(sorted.pieces(1).len(), 200, "a row that is larger alone");
+    }
+
+    // A table may have a thousand columns, and a chunk some of them: a file of few rows costs those alone.
+    #[test]
+    fn a_piece_has_the_columns_of_its_chunks() {
+        let batches = (0..7).map(|at| chunk(at * 100..at * 100 + 3, at, "text")).collect();
+        let (columns, inputs) = inputs(batches);
+        let sorted = Sorted::new(Kind::Events, columns.schema(), inputs, None).unwrap();
+        let has = |columns: &[usize], name: &str| {
+            columns.iter().any(|at| sorted.schema().field(*at).name() == name)
+        };
+        for piece in sorted.pieces(1) {
+            let own = sorted.columns_of(&piece);
+            let shapes = (0..7).filter(|shape| has(&own, &format!("attribute.{shape}")));
+            assert_eq!(shapes.count(), 1, "of one chunk");
+            assert!(has(&own, "message") && has(&own, "time_ns") && has(&own, "note"));
+            let rows = sorted.batches(&piece, &own).next().unwrap().unwrap();
+            let whole = sorted.batches(&piece, &all(&columns)).next().unwrap().unwrap();
+            assert_eq!(rows, whole.project(&own).unwrap());
+            let left_out = all(&columns).into_iter().filter(|at| !own.contains(at));
+            assert!(left_out.map(|at| whole.column(at)).all(|column| column.logical_null_count() == 1));
+        }
     }
 
     #[test]

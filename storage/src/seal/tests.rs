@@ -1,8 +1,9 @@
 //! A turn is bounded, whoever asks for more waits alone, and every row is read once meanwhile (A3, B1, X2).
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -18,7 +19,7 @@ use crate::disk::LocalDisk;
 use crate::error::Kind as ErrorKind;
 use crate::fixture::{DAY_NS, LATE_NS, rows, run};
 use crate::hot::HotChunk;
-use crate::keeper::{self, TURN_TABLES_MAX};
+use crate::keeper::{self, BLOCKING_THREADS, TURN_TABLES_MAX};
 use crate::latency::{Measurement, Recorder};
 use crate::memory::{Memory, Pool};
 use crate::options::Options;
@@ -169,6 +170,43 @@ fn small_files_of_one_seal_hold_the_attributes_that_their_rows_have_and_read_bac
         seen.sort_unstable();
         assert_eq!(seen, (0..count as i64).collect::<Vec<_>>());
     });
+}
+
+// B1: threads that encode hold what they freed until they are told, and they do not park while there is work.
+#[test]
+fn a_thread_that_encoded_a_file_gives_back_what_it_freed() {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    let folder = tempfile::tempdir().unwrap();
+    let table = id("acme", "events");
+    run(async || {
+        let told = || {
+            TOLD.fetch_add(1, Ordering::Relaxed);
+        };
+        let storage = open(folder.path(), |options| options.at_rest = told).await;
+        storage.writer(0).unwrap().append(&table, rows(&days(20)), None).await.unwrap();
+        let before = TOLD.load(Ordering::Relaxed);
+        assert_eq!(storage.flush().await.unwrap(), 20);
+        assert!(TOLD.load(Ordering::Relaxed) >= before + 20);
+    });
+}
+
+// B1: each of them has a heap of its own.
+#[test]
+fn background_work_has_so_many_threads_for_blocking_calls() {
+    let runtime = keeper::runtime(&Options::default()).unwrap();
+    let together = Arc::new(std::sync::Barrier::new(BLOCKING_THREADS));
+    let threads = runtime.block_on(async {
+        let calls = (0..4 * BLOCKING_THREADS).map(|_| {
+            let together = Arc::clone(&together);
+            tokio::task::spawn_blocking(move || {
+                together.wait();
+                std::thread::current().id()
+            })
+        });
+        let calls: Vec<_> = calls.collect();
+        futures::future::try_join_all(calls).await.unwrap()
+    });
+    assert_eq!(threads.into_iter().collect::<HashSet<_>>().len(), BLOCKING_THREADS);
 }
 
 // X2, B1: what one tenant has sealed file by file stays within some seconds of work.
