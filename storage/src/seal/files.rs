@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Small files of one seal that are encoded at once. Chosen: what a sync waits for, others encode meanwhile.
 const ENCODED_AT_ONCE: usize = 4;
 
-/// Small files of one seal on their way to the store at once. Chosen: each waits for three syncs, and those of files
+/// Small files of one seal on their way to the store at once. Chosen: each waits for two syncs or three, and those of files
 /// that come together share one write of the disk's journal.
 const PUT_AT_ONCE: usize = 8;
 
