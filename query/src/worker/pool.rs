@@ -324,17 +324,24 @@ impl Shared {
     }
 
     /// Kills a worker, waits until nothing of it is left, and says how it had ended.
-    pub async fn end(&self, mut worker: Worker) -> End {
+    pub async fn end(self: &Arc<Self>, mut worker: Worker) -> End {
         worker.kill();
         self.ended(worker).await
     }
 
     /// Waits until nothing of a worker is left that ended or was killed.
-    pub async fn ended(&self, worker: Worker) -> End {
-        let end = process::reap(worker, &self.handle).await;
-        self.state().processes -= 1;
-        self.changed.notify_one();
-        end
+    ///
+    /// Its place comes free also when nobody waits any more: a query whose time is over while it makes room for itself
+    /// would keep it for ever otherwise.
+    pub async fn ended(self: &Arc<Self>, worker: Worker) -> End {
+        let shared = Arc::clone(self);
+        let ended = self.handle.spawn(async move {
+            let end = process::reap(worker, &shared.handle).await;
+            shared.state().processes -= 1;
+            shared.changed.notify_one();
+            end
+        });
+        ended.await.unwrap_or(End::Crashed)
     }
 
     /// Keeps as many workers ready as are wanted, and ends those that are idle.

@@ -42,3 +42,20 @@ async fn a_worker_that_is_long_idle_is_taken_out() {
     assert_eq!(state.spent(since + Duration::from_secs(9)).len(), 0);
     assert_eq!(state.spent(since + Duration::from_secs(10)).len(), 1);
 }
+
+/// B1: a query whose time is over while another's worker makes room for it. The place was lost for ever: with two of them,
+/// one tenant held all SQL that was left.
+#[tokio::test]
+async fn a_place_comes_free_although_nobody_waits_for_it_any_more() {
+    let options = Options { launch: process::Launch::Thread, warm: 0, workers_max: 1, ..Options::default() };
+    let pool = Pool::start(options, || {}).unwrap();
+    let worker = pool.shared().worker(&key()).await.unwrap();
+    pool.shared().release(key(), worker, true).await;
+    let other = (Tenant::parse("b").unwrap(), Roles::NONE);
+    {
+        let mut left = Box::pin(pool.shared().worker(&other));
+        assert!(futures::poll!(&mut left).is_pending(), "the kept one is being ended");
+    }
+    let worker = tokio::time::timeout(Duration::from_secs(30), pool.shared().worker(&other)).await;
+    assert!(worker.expect("the place came free").is_ok());
+}
