@@ -1,10 +1,10 @@
 //! What several rooms' tests need: a deployment on a folder of its own, rows at chosen times.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use std::{fmt, io};
 
 use crate::deployment::Storage;
 use crate::disk::{Disk, DiskFile, LocalDisk};
@@ -81,13 +81,58 @@ pub fn run(test: impl AsyncFnOnce()) {
     runtime.block_on(tokio::task::LocalSet::new().run_until(async { test().await }));
 }
 
-/// The local disk, whose files all say that they have so many bytes: as long ones do, at the cost of short ones.
-#[derive(Debug)]
-pub struct Stretched(pub u64);
+/// The local disk, but for what a test changes.
+#[derive(Clone, Default)]
+pub struct OddDisk {
+    /// What its files all say that they have of bytes: as long ones do, at the cost of short ones.
+    pub len: Option<u64>,
+    /// What happens before a file is synced.
+    pub before_sync: Option<Arc<dyn Fn() + Send + Sync>>,
+}
 
-impl Disk for Stretched {
+impl OddDisk {
+    /// One whose files say that they have so many bytes.
+    pub fn stretched(len: u64) -> Self {
+        Self { len: Some(len), ..Self::default() }
+    }
+}
+
+impl fmt::Debug for OddDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OddDisk").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// A file of it.
+#[derive(Debug)]
+struct OddFile(Box<dyn DiskFile>, OddDisk);
+
+impl DiskFile for OddFile {
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.0.allocate(bytes)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.0.write_at(bytes, at)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.1.before_sync.iter().for_each(|before_sync| before_sync());
+        self.0.sync()
+    }
+}
+
+impl Disk for OddDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        LocalDisk.create(path)
+        Ok(Box::new(OddFile(LocalDisk.create(path)?, self.clone())))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
@@ -103,7 +148,7 @@ impl Disk for Stretched {
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
-        LocalDisk.len(path).map(|_| self.0)
+        LocalDisk.len(path).map(|len| self.len.unwrap_or(len))
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<String>> {

@@ -352,7 +352,7 @@ mod tests {
     use super::{Keys, gather_beside, keep_beside, read_beside, read_lines};
     use crate::declared::DeclaredKeySecret;
     use crate::disk::LocalDisk;
-    use crate::fixture::Stretched;
+    use crate::fixture::OddDisk;
     use crate::memory::{Memory, Pool};
     use crate::record::Tenant;
     use crate::writer::{Idempotency, Known};
@@ -470,8 +470,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = (Tenant::parse("acme").unwrap(), 50, done("a"));
         keep_beside(&LocalDisk, folder.path(), 1, std::slice::from_ref(&key)).unwrap();
-        assert_eq!(read_beside(&Stretched(1 << 30), folder.path()).unwrap(), (vec![key], 0));
-        assert_eq!(read_beside(&Stretched((1 << 30) + 1), folder.path()).unwrap(), (Vec::new(), 1));
+        assert_eq!(read_beside(&OddDisk::stretched(1 << 30), folder.path()).unwrap(), (vec![key], 0));
+        assert_eq!(read_beside(&OddDisk::stretched((1 << 30) + 1), folder.path()).unwrap(), (Vec::new(), 1));
     }
 
     #[test]

@@ -323,7 +323,7 @@ impl Log {
     }
 
     /// Writes an empty frame that marks everything before it as synced, unless that is marked; itself it needs no sync
-    /// (F13).
+    /// (W2).
     ///
     /// # Errors
     /// As the file system says; the log must not be used again (W3).

@@ -141,7 +141,7 @@ mod tests {
     use super::{Gap, keep, known};
     use crate::disk::LocalDisk;
     use crate::error::Kind;
-    use crate::fixture::Stretched;
+    use crate::fixture::OddDisk;
 
     // B1: a start does not read whatever stands there into memory.
     #[test]
@@ -149,7 +149,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let gap = Gap { segment: 1, from: 2, to: 3, first_seq: 4, next_seq: 5, proof: 6, proof_segment: 7 };
         keep(&LocalDisk, folder.path(), std::slice::from_ref(&gap)).unwrap();
-        assert_eq!(known(&Stretched(16 << 20), folder.path()).unwrap(), [gap]);
-        assert_eq!(known(&Stretched((16 << 20) + 1), folder.path()).unwrap_err().kind(), Kind::Corrupt);
+        assert_eq!(known(&OddDisk::stretched(16 << 20), folder.path()).unwrap(), [gap]);
+        assert_eq!(
+            known(&OddDisk::stretched((16 << 20) + 1), folder.path()).unwrap_err().kind(),
+            Kind::Corrupt
+        );
     }
 }

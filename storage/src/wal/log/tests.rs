@@ -109,7 +109,7 @@ fn a_log_is_trimmed_from_its_beginning_on() {
     );
 }
 
-/// F7: what found no room is as if it never came.
+/// A1: what found no room is as if it never came.
 #[test]
 fn a_group_that_found_no_room_uses_no_number() {
     let folder = tempfile::tempdir().unwrap();
