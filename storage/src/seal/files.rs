@@ -34,9 +34,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Small files of one seal that are encoded at once. Chosen: what a sync waits for, others encode meanwhile.
 const ENCODED_AT_ONCE: usize = 4;
 
-/// Small files of one seal on their way to the store at once. Chosen: each waits for two syncs or three, and those of files
-/// that come together share one write of the disk's journal.
-const PUT_AT_ONCE: usize = 8;
+/// Small files of one seal on their way to the store at once, where they are together no more than two batches. Chosen: those
+/// that wait for the disk at the same time share its syncs, and those that wait for a bucket its latency.
+const PUT_AT_ONCE: usize = 32;
 
 /// What a column takes while it is encoded, beside its pages: its dictionary, its statistics.
 const COLUMN_BYTES: u64 = 16 << 10;
@@ -151,8 +151,14 @@ async fn put_group(
     // A chunk of many dates is many small files, and each waits for a sync.
     let is_small = |piece: &Piece| piece.bytes <= BATCH_BYTES / ENCODED_AT_ONCE as u64;
     let are_many = pieces.len() > 2 * ENCODED_AT_ONCE && pieces.iter().all(is_small);
-    let (encoded_at_once, put_at_once) = if are_many { (ENCODED_AT_ONCE, PUT_AT_ONCE) } else { (1, 1) };
     let largest = pieces.iter().map(|piece| piece.bytes).max().unwrap_or(0);
+    let (encoded_at_once, put_at_once) = match are_many {
+        true => {
+            let fitting = usize::try_from(2 * BATCH_BYTES / largest.max(1)).unwrap_or(PUT_AT_ONCE);
+            (ENCODED_AT_ONCE, fitting.clamp(ENCODED_AT_ONCE, PUT_AT_ONCE))
+        }
+        false => (1, 1),
+    };
     let columns = match are_many {
         true => pieces.iter().map(|piece| sorted.columns_of(piece).len()).max().unwrap_or(0),
         false => columns,

@@ -5,6 +5,7 @@
 //! object is complete before anything names it (C1).
 
 mod folders;
+mod rounds;
 mod walk;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use object_store::{
 };
 
 use self::folders::Folders;
+use self::rounds::{Rounds, Synced};
 use crate::error::{Error, Kind, Result};
 
 /// A local folder whose puts are on stable storage when they return.
@@ -35,6 +37,7 @@ use crate::error::{Error, Kind, Result};
 pub struct SyncedFolder {
     root: PathBuf,
     folders: Arc<Folders>,
+    rounds: Arc<Rounds>,
     inner: LocalFileSystem,
 }
 
@@ -50,7 +53,8 @@ impl SyncedFolder {
         fs::create_dir_all(root).map_err(|error| failed(error.into()))?;
         let root = root.canonicalize().map_err(|error| failed(error.into()))?;
         let inner = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(error.into()))?;
-        Ok(Self { folders: Arc::new(Folders::below(root.clone())), root, inner })
+        let rounds = Rounds::on(File::open(&root).map_err(|error| failed(error.into()))?);
+        Ok(Self { folders: Arc::new(Folders::below(root.clone())), rounds, root, inner })
     }
 }
 
@@ -106,11 +110,12 @@ impl ObjectStore for SyncedFolder {
             return self.inner.put_opts(location, payload, opts).await;
         }
         let target = self.inner.path_to_filesystem(location)?;
-        let folders = Arc::clone(&self.folders);
+        let (folders, rounds) = (Arc::clone(&self.folders), Arc::clone(&self.rounds));
         let is_create = opts.mode == PutMode::Create;
         let key = location.to_string();
-        let put = move || put_synced(&folders, &target, &payload, is_create);
-        match blocking(put).await {
+        // To its end, although nobody may wait for it any more: nothing is left behind half-done.
+        let put = tokio::spawn(put_synced(folders, rounds, target, payload, is_create));
+        match put.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(()) => Ok(PutResult { e_tag: None, version: None }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(object_store::Error::AlreadyExists { path: key, source: error.into() })
@@ -308,28 +313,58 @@ fn flat_names_after(folder: &FsPath, prefix: &Path, after: &str) -> Option<Vec<O
 }
 
 /// Writes aside, syncs, puts in place (a hard link where the name must be new), syncs the folders.
-fn put_synced(folders: &Folders, target: &FsPath, payload: &PutPayload, is_create: bool) -> io::Result<()> {
-    let folder = target.parent().expect("an object lies below the root");
-    folders.make(folder)?;
-    if is_create && target.exists() {
-        // Told without a byte written: a start on a full disk finds its state taken, and goes on.
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    let aside = aside(target);
-    let written = (|| {
-        let mut file = File::options().write(true).create_new(true).open(&aside)?;
-        for part in payload.iter() {
-            file.write_all(part)?;
+async fn put_synced(
+    folders: Arc<Folders>,
+    rounds: Arc<Rounds>,
+    target: PathBuf,
+    payload: PutPayload,
+    is_create: bool,
+) -> io::Result<()> {
+    let folder = target.parent().expect("an object lies below the root").to_owned();
+    let aside = aside(&target);
+    let write = {
+        let (folders, folder, target, aside) =
+            (Arc::clone(&folders), folder.clone(), target.clone(), aside.clone());
+        move || {
+            folders.make(&folder)?;
+            if is_create && target.exists() {
+                // Told without a byte written: a start on a full disk finds its state taken, and goes on.
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            write_aside(&aside, &payload)
         }
-        file.sync_all()?;
-        if is_create { fs::hard_link(&aside, target) } else { fs::rename(&aside, target) }
-    })();
-    if is_create || written.is_err() {
-        // Left behind at worst: it is not an object, and the next start ignores it.
-        let _ = fs::remove_file(&aside);
+    };
+    let file = blocking(write).await?;
+    let synced = rounds.sync(move || file.sync_all()).await;
+    let place = move || {
+        let placed = synced.and_then(|_| match is_create {
+            true => fs::hard_link(&aside, &target),
+            false => fs::rename(&aside, &target),
+        });
+        if is_create || placed.is_err() {
+            // Left behind at worst: it is not an object, and the next start ignores it.
+            let _ = fs::remove_file(&aside);
+        }
+        placed
+    };
+    blocking(place).await?;
+    let own = {
+        let (folders, folder) = (Arc::clone(&folders), folder.clone());
+        move || folders.sync(&folder)
+    };
+    if rounds.sync(own).await? == Synced::Together {
+        folders.are_synced(&folder);
     }
-    written?;
-    folders.sync(folder)
+    Ok(())
+}
+
+fn write_aside(aside: &FsPath, payload: &PutPayload) -> io::Result<File> {
+    let mut file = File::options().write(true).create_new(true).open(aside)?;
+    let written = payload.iter().try_for_each(|part| file.write_all(part));
+    if written.is_err() {
+        let _ = fs::remove_file(aside);
+    }
+    written.map(|()| file)
 }
 
 #[cfg(test)]

@@ -62,6 +62,17 @@ impl Folders {
         }
         Ok(())
     }
+
+    /// Notes that a folder is durable, with every one above.
+    pub fn are_synced(&self, folder: &Path) {
+        let mut unsynced = self.unsynced();
+        if !unsynced.is_empty() {
+            folder
+                .ancestors()
+                .take_while(|made| *made != self.root)
+                .for_each(|made| drop(unsynced.remove(made)));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +98,9 @@ mod tests {
         assert_eq!(folders.unsynced().len(), 1);
         folders.make(&lost).unwrap();
         folders.sync(&lost).unwrap();
+        assert!(folders.unsynced().is_empty());
+        folders.make(&root.path().join("b/c")).unwrap();
+        folders.are_synced(&root.path().join("b/c"));
         assert!(folders.unsynced().is_empty());
     }
 }
