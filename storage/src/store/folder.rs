@@ -32,6 +32,9 @@ use self::folders::Folders;
 use self::rounds::{Rounds, Synced};
 use crate::error::{Error, Kind, Result};
 
+/// Bytes from which an object is synced by itself first.
+const LARGE: usize = 1 << 20;
+
 /// A local folder whose puts are on stable storage when they return.
 #[derive(Debug)]
 pub struct SyncedFolder {
@@ -53,8 +56,8 @@ impl SyncedFolder {
         fs::create_dir_all(root).map_err(|error| failed(error.into()))?;
         let root = root.canonicalize().map_err(|error| failed(error.into()))?;
         let inner = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(error.into()))?;
-        let rounds = Rounds::on(File::open(&root).map_err(|error| failed(error.into()))?);
-        Ok(Self { folders: Arc::new(Folders::below(root.clone())), rounds, root, inner })
+        let rounds = File::open(&root).and_then(Rounds::start).map_err(|error| failed(error.into()))?;
+        Ok(Self { folders: Arc::new(Folders::below(root.clone())), rounds: Arc::new(rounds), root, inner })
     }
 }
 
@@ -361,6 +364,9 @@ async fn put_synced(
 fn write_aside(aside: &FsPath, payload: &PutPayload) -> io::Result<File> {
     let mut file = File::options().write(true).create_new(true).open(aside)?;
     let written = payload.iter().try_for_each(|part| file.write_all(part));
+    // Others need not wait for what is large: their turn begins when it is on the disk but for the journal.
+    let is_large = payload.content_length() > LARGE;
+    let written = written.and_then(|()| if is_large { file.sync_data() } else { Ok(()) });
     if written.is_err() {
         let _ = fs::remove_file(aside);
     }

@@ -67,10 +67,9 @@ impl Folders {
     pub fn are_synced(&self, folder: &Path) {
         let mut unsynced = self.unsynced();
         if !unsynced.is_empty() {
-            folder
-                .ancestors()
-                .take_while(|made| *made != self.root)
-                .for_each(|made| drop(unsynced.remove(made)));
+            for made in folder.ancestors().take_while(|made| *made != self.root) {
+                unsynced.remove(made);
+            }
         }
     }
 }
