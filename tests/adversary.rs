@@ -145,6 +145,17 @@ fn gauges_in(text: &str) -> Option<u64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() as u64)
 }
 
+/// The gauges that count most, as text.
+fn largest_gauges(text: &str) -> Vec<String> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("floodmark_memory_used_bytes"));
+    let mut gauges: Vec<(u64, &str)> = lines
+        .filter_map(|line| line.rsplit_once(' '))
+        .filter_map(|(labels, value)| Some((value.parse::<f64>().ok()? as u64, labels)))
+        .collect();
+    gauges.sort_unstable_by(|a, b| b.cmp(a));
+    gauges.iter().take(6).map(|(bytes, labels)| format!("{labels} {}", megabytes(*bytes))).collect()
+}
+
 /// Memory over time, looked at while others work.
 #[derive(Default)]
 struct Watch {
@@ -285,6 +296,8 @@ fn an_adversary_takes_nobody_elses_service() {
         megabytes(bounded.used()),
         gauges_in(&bounded.server.get("/metrics").text()).map_or("no gauges".to_owned(), megabytes)
     );
+    let text = bounded.server.get("/metrics").text();
+    println!("  of them: {}", largest_gauges(&text).join(", "));
     let begun = Instant::now();
     while !answers(&bounded.server) {
         let is_late = begun.elapsed() > ANSWERS_WITHIN;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use storage::{ErrorKind, Recovery, Storage};
+use storage::{ErrorKind, Recovery, Storage, cores};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
@@ -43,7 +43,7 @@ const CONTROL_THREADS: usize = 2;
 const ADMIN_CHANGES_MAX: usize = 8;
 
 /// How often the process looks at its own size.
-const MEMORY_LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Connections that the kernel holds for us until they are accepted.
 const BACKLOG: i32 = 4_096;
@@ -217,7 +217,7 @@ where
         .map_err(|error| Exit::failed(format!("cannot start the ingest lanes: {error}")))?;
     let addr = lanes.addr();
     app.metrics.idle.measure();
-    control.spawn(watch_memory(Arc::clone(&app)));
+    control.spawn(watch(Arc::clone(&app)));
     let beside = control.spawn(alongside(addr, bootstrap_key.map(|key| key.as_str().to_owned())));
     say(&format!("listening http={addr} grpc=-"));
 
@@ -253,12 +253,14 @@ where
 }
 
 /// Gives back unused memory sooner while the process is near its cap: what one thread's heap has freed, another's
-/// cannot use.
-async fn watch_memory(app: Arc<App>) {
+/// cannot use. Keeps a core for writes while there are some.
+async fn watch(app: Arc<App>) {
     let memory_max = app.storage.memory().memory_max();
+    let mut cores_watch = cores::Watch::default();
     loop {
-        tokio::time::sleep(MEMORY_LOOK).await;
+        tokio::time::sleep(LOOK).await;
         allocator::watch(Process::this().resident_bytes, memory_max);
+        cores_watch.look(app.storage.stats().syncs.load(Ordering::Relaxed), LOOK);
     }
 }
 

@@ -8,7 +8,7 @@ use futures::future::{Either, ready};
 use http::{HeaderName, HeaderValue};
 use object_store::prefix::PrefixStore;
 use storage::record::{Dataset, Kind, TableId, Tenant};
-use storage::{Principal, Storage};
+use storage::{Principal, Storage, cores};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
@@ -133,6 +133,8 @@ impl Query {
             .thread_name("query")
             .thread_stack_size(STACK_BYTES)
             .on_thread_park(options.at_rest)
+            .on_thread_start(cores::give_way)
+            .on_thread_stop(cores::end)
             .enable_all()
             .build()?;
         let sessions = Sessions::new(options.memory_bytes, options.threads);

@@ -13,6 +13,7 @@ use futures::FutureExt;
 use tokio::sync::watch;
 
 use crate::compact::run::compact;
+use crate::cores;
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::keeper;
@@ -34,6 +35,7 @@ pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<
     std::thread::Builder::new()
         .name("caretaker".into())
         .spawn(move || {
+            cores::give_way();
             // On Linux this concerns the calling thread alone.
             if let Err(error) = rustix::process::setpriority_process(None, NICE) {
                 tracing::warn!(%error, "background work keeps the priority of all others");

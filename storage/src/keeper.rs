@@ -15,6 +15,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::cores;
 use crate::deployment::{Check, Shared, is_measured, latency_of};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::hot::HotChunk;
@@ -43,13 +44,16 @@ pub const BLOCKING_THREADS: usize = 8;
 /// Tables that one tenant has sealed in its turn: then it is another tenant's (X2).
 pub const TURN_TABLES_MAX: usize = 16;
 
-/// The runtime of one background thread: what it frees goes back to the system when it rests.
+/// The runtime of one background thread: what it frees goes back to the system when it rests, and its threads for
+/// blocking calls give way to writes.
 ///
 /// # Errors
 /// As the system says.
 pub(crate) fn runtime(options: &Options) -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .on_thread_park(options.at_rest)
+        .on_thread_start(cores::give_way)
+        .on_thread_stop(cores::end)
         .thread_keep_alive(BLOCKING_IDLE)
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
@@ -67,6 +71,7 @@ pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<
     std::thread::Builder::new()
         .name("keeper".into())
         .spawn(move || {
+            cores::give_way();
             runtime.block_on(run(&shared, &mut stopped));
         })
         .map_err(unavailable)

@@ -11,6 +11,7 @@ mod caretaker;
 mod clock_trust;
 mod commit;
 mod compact;
+pub mod cores;
 mod declared;
 mod deployment;
 mod disk;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use storage::record::TableId;
-use storage::{Ended, ErrorKind, Expiry, Refused, Storage};
+use storage::{Ended, ErrorKind, Expiry, Refused, Storage, cores};
 
 use super::schedule::{Settings, day_of, minutes_of_day};
 use super::{JobRecord, Jobs, Kind, Queued, SCHEDULE, Status, Wish};
@@ -26,13 +26,18 @@ const LISTED_MAX: usize = 100;
 /// # Errors
 /// When no thread or runtime can be made.
 pub fn start(jobs: Arc<Jobs>, storage: Arc<Storage>, settings: &Settings) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .on_thread_start(cores::give_way)
+        .on_thread_stop(cores::end)
+        .enable_all()
+        .build()?;
     let at_minutes =
         minutes_of_day(&settings.retention_at).expect("the time was checked with the configuration");
     let sweep_every = Duration::from_secs(settings.sweep_minutes.saturating_mul(60));
     std::thread::Builder::new().name("jobs".into()).spawn(move || {
         // A kernel that refuses leaves the thread as important as the others.
         let _ = rustix::process::nice(NICE);
+        cores::give_way();
         // A run that was missed while no process lived is made up for.
         let last_ns = jobs.last_scheduled(Kind::Retention).unwrap_or_else(Clock::now_ns);
         let day = day_of(last_ns, at_minutes);

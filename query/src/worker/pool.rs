@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use storage::Roles;
 use storage::record::Tenant;
+use storage::{Roles, cores};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, oneshot};
 
@@ -151,6 +151,8 @@ impl Pool {
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("sql-forward")
             .on_thread_park(at_rest)
+            .on_thread_start(cores::give_way)
+            .on_thread_stop(cores::end)
             .enable_all()
             .build()?;
         let state = State {

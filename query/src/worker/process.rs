@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use storage::cores;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -60,6 +61,8 @@ impl Default for Options {
 /// A worker that waits for a query or answers one. Dropping it kills it.
 pub struct Worker {
     child: Option<Child>,
+    /// Its place among those that give way to writes.
+    share: Option<cores::Process>,
     /// Its socket.
     pub link: Link,
     /// Queries it has answered.
@@ -81,7 +84,7 @@ impl Worker {
     /// A worker that is whatever is at the other end of a socket.
     #[cfg(test)]
     pub fn over(stream: UnixStream) -> io::Result<Self> {
-        Ok(Self { child: None, link: Link::new(stream)?, served: 0, ready_bytes: 0 })
+        Ok(Self { child: None, share: None, link: Link::new(stream)?, served: 0, ready_bytes: 0 })
     }
 
     /// Tells it what it may use, and waits until it is ready.
@@ -129,6 +132,8 @@ impl Worker {
     /// Waits until nothing of the process is left, and says how it ended. Blocks: milliseconds after a kill.
     pub fn reap(mut self) -> End {
         use std::os::unix::process::ExitStatusExt as _;
+        // Its number may be another's once it was waited for.
+        self.share = None;
         let begun = Instant::now();
         let status = loop {
             let Some(child) = &mut self.child else { break None };
@@ -151,6 +156,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        self.share = None;
         if let Some(child) = &mut self.child {
             let _ = child.kill();
             let _ = child.wait();
@@ -199,7 +205,8 @@ impl Starter {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         self.asked.send(reply).await.map_err(|_| gone())?;
         let (child, stream) = started.await.map_err(|_| gone())??;
-        let worker = Worker { child, link: Link::new(stream)?, served: 0, ready_bytes: 0 };
+        let share = child.as_ref().and_then(|child| cores::Process::new(child.id()));
+        let worker = Worker { child, share, link: Link::new(stream)?, served: 0, ready_bytes: 0 };
         worker.ready(&self.options).await
     }
 }

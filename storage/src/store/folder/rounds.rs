@@ -80,7 +80,8 @@ fn run(waits: &mpsc::Receiver<Wait>, may_share: &dyn Fn() -> bool, root: &File) 
         if round.len() < TOGETHER_MIN || !may_share() {
             for Wait { own, done } in round {
                 // Whoever left does not want to know.
-                let ended = std::panic::catch_unwind(AssertUnwindSafe(own)).unwrap_or_else(|_| Err(panicked()));
+                let ended =
+                    std::panic::catch_unwind(AssertUnwindSafe(own)).unwrap_or_else(|_| Err(panicked()));
                 let _ = done.send(ended.map(|()| Synced::Alone));
             }
             continue;
@@ -133,7 +134,10 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_to_disks_is_read() {
-        assert_eq!(dirty_kib("MemTotal: 5 kB\nDirty:     28 kB\nWriteback:   4 kB\nWritebackTmp: 9 kB\n"), 32);
+        assert_eq!(
+            dirty_kib("MemTotal: 5 kB\nDirty:     28 kB\nWriteback:   4 kB\nWritebackTmp: 9 kB\n"),
+            32
+        );
         assert_eq!(dirty_kib("Dirty: 28 kB\n"), u64::MAX);
         let _ = is_little_dirty();
     }
