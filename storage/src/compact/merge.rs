@@ -26,9 +26,6 @@ const BATCH_ROWS: usize = 8 * 1024;
 /// Bytes of rows decoded at a time, of all inputs together, and again as keys and as what is written.
 const BATCH_BYTES: u64 = 1 << 20;
 
-/// What a column takes while it is encoded, beside its pages.
-const COLUMN_BYTES: u64 = 16 << 10;
-
 /// A file to merge, and its bytes as the store gave them.
 #[derive(Debug)]
 pub struct Input {
@@ -40,11 +37,18 @@ pub struct Input {
     pub cost: Cost,
 }
 
-/// Memory that a merge takes, in bytes: files in and out, open pages, and a batch of rows in three forms.
-pub fn merge_bytes<'a>(inputs: impl IntoIterator<Item = &'a Input>, columns: usize) -> u64 {
+/// Memory that a merge takes, in bytes: files in and out, open pages, a batch of rows in three forms, and encoders.
+pub fn merge_bytes(inputs: &[Input], schema: &SchemaRef) -> u64 {
     let of_input = |input: &Input| 2 * input.file.bytes + input.cost.open_bytes + input.cost.row_bytes;
-    let of_all: u64 = inputs.into_iter().map(of_input).sum();
-    of_all + 3 * BATCH_BYTES + columns as u64 * COLUMN_BYTES
+    let of_all: u64 = inputs.iter().map(of_input).sum();
+    let names = schema.fields().iter().map(|field| field.name());
+    let encoders: u64 = names.map(|name| segment::encoder_bytes(value_bytes(inputs, name))).sum();
+    of_all + 3 * BATCH_BYTES + encoders
+}
+
+/// Bytes of a column's values in all inputs, about; 0 where none has any.
+fn value_bytes(inputs: &[Input], name: &str) -> u64 {
+    inputs.iter().map(|input| input.cost.values.get(name).copied().unwrap_or(0)).sum()
 }
 
 /// One file of several.
@@ -82,9 +86,9 @@ pub fn merge(
     goes_on: impl Fn() -> bool,
 ) -> Result<Merged, Failed> {
     let rows_max = inputs.iter().map(|input| input.file.rows).sum();
-    let is_empty = |name: &str| inputs.iter().all(|input| is_empty(&input.file, name));
+    let values = |name: &str| value_bytes(&inputs, name);
     let bytes = inputs.iter().map(|input| input.file.bytes).sum();
-    let mut writer = Writer::new(kind, SchemaRef::clone(schema), rows_max, bytes, is_empty, row_group_rows)
+    let mut writer = Writer::new(kind, SchemaRef::clone(schema), rows_max, bytes, values, row_group_rows)
         .map_err(Failed::Merge)?;
     let of_one = (ROWS / inputs.len().max(1)).clamp(1, BATCH_ROWS);
     let bytes_of_one = BATCH_BYTES / inputs.len().max(1) as u64;
@@ -120,14 +124,6 @@ pub fn merge(
     }
     let written = writer.finish().map_err(Failed::Merge)?;
     Ok(Merged { written, fingerprint })
-}
-
-/// Whether the file's statistics say that a column has no value in it.
-fn is_empty(file: &DataFile, name: &str) -> bool {
-    let stats: serde_json::Value = serde_json::from_str(&file.stats).unwrap_or_default();
-    let nulls = &stats["nullCount"];
-    // A file that was written before the table had the column tells nothing of it, and has nothing of it.
-    nulls.is_object() && nulls.get(name).is_none_or(|nulls| nulls.as_u64() == Some(file.rows))
 }
 
 fn write(writer: &mut Writer, cursors: &[Cursor], taken: &[(usize, usize)]) -> Result<()> {

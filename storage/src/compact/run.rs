@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use arrow::datatypes::SchemaRef;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
@@ -210,7 +211,7 @@ async fn replace(
     let encoded = 2 * files.iter().map(|file| file.bytes).sum::<u64>();
     let mut charge = lend(&shared.memory, Pool::Merge, encoded).await.map_err(Failed::Merge)?;
     let mut inputs = get(shared, &root, files).await?;
-    let fits = fitting(shared.memory.max(Pool::Merge), &mut charge, &inputs, schema.fields().len())?;
+    let fits = fitting(shared.memory.max(Pool::Merge), &mut charge, &inputs, &schema)?;
     inputs.truncate(fits);
     let files = &files[..fits];
     if faults::has(Bug::CompactionDropsRow) {
@@ -265,11 +266,11 @@ pub(super) fn fitting(
     pool: u64,
     charge: &mut Charge,
     inputs: &[Input],
-    columns: usize,
+    schema: &SchemaRef,
 ) -> Result<usize, Failed> {
     let mut fits = inputs.len();
     loop {
-        let bytes = merge_bytes(&inputs[..fits], columns);
+        let bytes = merge_bytes(&inputs[..fits], schema);
         let more = bytes.saturating_sub(charge.bytes());
         match charge.grow(more) {
             Ok(()) => {

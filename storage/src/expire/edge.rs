@@ -87,8 +87,9 @@ pub async fn rewrite(
         move || {
             let bug = |error| Error::new(ErrorKind::Bug, "rows do not filter").with_source(error);
             // How many of a column's values are left is known only at the end.
+            let values = |name: &str| cost.values.get(name).copied().unwrap_or(0);
             let mut writer =
-                Writer::new(kind, Arc::clone(&schema), old.rows, old.bytes, |_| false, row_group_rows)?;
+                Writer::new(kind, Arc::clone(&schema), old.rows, old.bytes, values, row_group_rows)?;
             let mut kept = Fingerprint::default();
             for batch in segment::read(&old, bytes, &schema, batch_rows)? {
                 let batch = batch?;

@@ -15,7 +15,7 @@ use object_store::path::Path;
 
 use super::dates::date_of;
 use super::run::Tools;
-use super::sorted::{BATCH_BYTES, Input, Piece, Sorted, sort_bytes};
+use super::sorted::{BATCH_BYTES, Input, Piece, Sorted, sort_bytes, values};
 use crate::deployment::Stats;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults;
@@ -37,9 +37,6 @@ const ENCODED_AT_ONCE: usize = 4;
 /// Small files of one seal on their way to the store at once, where they are together no more than two batches. Chosen: those
 /// that wait for the disk at the same time share its syncs, and those that wait for a bucket its latency.
 const PUT_AT_ONCE: usize = 32;
-
-/// What a column takes while it is encoded, beside its pages: its dictionary, its statistics.
-const COLUMN_BYTES: u64 = 16 << 10;
 
 /// What one seal may hold at once, by the pool that it comes from.
 #[derive(Clone, Copy, Debug)]
@@ -141,9 +138,9 @@ async fn put_group(
     files: &mut Vec<DataFile>,
 ) -> Result<()> {
     let file_bytes = Sizes::of(&tools.memory).file_bytes;
-    let columns = target.schema.fields().len();
     let sort = sort_bytes(target.kind, &inputs);
-    let mut charge = lend(&tools.memory, Pool::Seal, sort + held(1, 1, file_bytes, columns)).await?;
+    let encoders = values(target.schema, &inputs).into_iter().map(segment::encoder_bytes).sum();
+    let mut charge = lend(&tools.memory, Pool::Seal, sort + held(1, 1, file_bytes, encoders)).await?;
     let (kind, schema, last_day) = (target.kind, Arc::clone(target.schema), target.last_day);
     let sorted = blocking(move || Sorted::new(kind, &schema, inputs, last_day).map_err(bug)).await?;
     let sorted = Arc::new(sorted);
@@ -159,12 +156,15 @@ async fn put_group(
         }
         false => (1, 1),
     };
-    let columns = match are_many {
-        true => pieces.iter().map(|piece| sorted.columns_of(piece).len()).max().unwrap_or(0),
-        false => columns,
+    let encoders = match are_many {
+        true => {
+            let of = |piece: &Piece| sorted.encoder_bytes(piece, &sorted.columns_of(piece));
+            pieces.iter().map(of).max().unwrap_or(0)
+        }
+        false => encoders,
     };
     // What it takes is known now: mostly less than what it could have been.
-    let needed = sort + held(encoded_at_once, put_at_once, largest, columns);
+    let needed = sort + held(encoded_at_once, put_at_once, largest, encoders);
     let missing = needed.saturating_sub(charge.bytes());
     charge.shrink_to(needed);
     charge.count(missing);
@@ -177,10 +177,10 @@ async fn put_group(
     Ok(())
 }
 
-/// Memory of files of at most `file_bytes` of rows and so many columns on their way: pages and the finished file side by
-/// side, and of those that are encoded two batches of rows and what encoders keep.
-fn held(encoded_at_once: usize, put_at_once: usize, file_bytes: u64, columns: usize) -> u64 {
-    let encoder = 2 * BATCH_BYTES.min(file_bytes) + columns as u64 * COLUMN_BYTES;
+/// Memory of files of at most `file_bytes` of rows on their way: pages and the finished file side by side, and of those
+/// that are encoded two batches of rows and what the encoders of one keep.
+fn held(encoded_at_once: usize, put_at_once: usize, file_bytes: u64, encoders: u64) -> u64 {
+    let encoder = 2 * BATCH_BYTES.min(file_bytes) + encoders;
     encoded_at_once as u64 * encoder + put_at_once as u64 * 2 * file_bytes
 }
 
@@ -238,9 +238,9 @@ fn encode(
         if is_one_of_many { filled(sorted, &wanted, &gathered) } else { (0..wanted.len()).collect() };
     let of_table: Vec<usize> = columns.iter().map(|at| wanted[*at]).collect();
     let schema: SchemaRef = Arc::new(sorted.schema().project(&of_table).map_err(bug)?);
-    let is_empty = |name: &str| sorted.is_empty(name);
+    let values = |name: &str| sorted.value_bytes(sorted.place(name), piece);
     let rows = sorted.row_count(piece);
-    let mut writer = Writer::new(kind, Arc::clone(&schema), rows, piece.bytes, is_empty, row_group_rows)?;
+    let mut writer = Writer::new(kind, Arc::clone(&schema), rows, piece.bytes, values, row_group_rows)?;
     let mut expected = Fingerprint::default();
     for batch in gathered.into_iter().map(Ok).chain(batches) {
         let batch = batch.and_then(|batch| batch.project(&columns)?.with_schema(Arc::clone(&schema)));
@@ -281,7 +281,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 mod tests {
     use std::sync::Arc;
 
-    use super::{COLUMN_BYTES, ENCODED_AT_ONCE, PUT_AT_ONCE, Sizes, grouped, held};
+    use super::{ENCODED_AT_ONCE, PUT_AT_ONCE, Sizes, grouped, held};
     use crate::fixture::rows;
     use crate::hot::array_bytes;
     use crate::memory::{Memory, Pool};
@@ -313,8 +313,8 @@ mod tests {
     // B1: small files count as what they are, not as one that fills the pool.
     #[test]
     fn files_on_their_way_count_by_their_size_and_columns() {
-        let small = held(ENCODED_AT_ONCE, PUT_AT_ONCE, 4_096, 40);
-        assert_eq!(small, 4 * (2 * 4_096 + 40 * COLUMN_BYTES) + 16 * 4_096);
-        assert_eq!(held(1, 1, 14 << 20, 500), (2 << 20) + 500 * COLUMN_BYTES + (28 << 20));
+        let small = held(ENCODED_AT_ONCE, PUT_AT_ONCE, 4_096, 40_000);
+        assert_eq!(small, 4 * (2 * 4_096 + 40_000) + 2 * 32 * 4_096);
+        assert_eq!(held(1, 1, 14 << 20, 500), (2 << 20) + 500 + (28 << 20));
     }
 }

@@ -62,6 +62,8 @@ pub struct Sorted {
     columns: HashMap<String, usize>,
     /// Of each column, whether every row has it by its kind.
     always: Vec<bool>,
+    /// Of each column, bytes of its values.
+    values: Vec<u64>,
 }
 
 /// Some rows of one date that become a file.
@@ -87,6 +89,20 @@ pub fn sort_bytes(kind: Kind, inputs: &[Input]) -> u64 {
     };
     let keys: usize = keys.map(|name| inputs.iter().map(|input| of_input(name, input)).sum::<usize>()).sum();
     rows * ROW_BYTES + keys as u64
+}
+
+/// Bytes of the values of each column of a table in all inputs, about; 0 where none has any.
+pub fn values(schema: &SchemaRef, inputs: &[Input]) -> Vec<u64> {
+    let of = |name: &str| -> u64 {
+        if is_made(name) {
+            // Times, numbers and a name for each row.
+            let rows: usize = inputs.iter().map(|input| input.batch.num_rows()).sum();
+            return rows as u64 * u64::from(CELL_BYTES);
+        }
+        let columns = inputs.iter().filter_map(|input| input.batch.column_by_name(name));
+        columns.fold(0, |bytes, column| bytes.saturating_add(segment::value_bytes(column)))
+    };
+    schema.fields().iter().map(|field| of(field.name())).collect()
 }
 
 impl Sorted {
@@ -132,12 +148,23 @@ impl Sorted {
                 has[*at] = true;
             }
         }
+        let values = values(schema, &inputs);
         let absent = has.iter().filter(|has| !**has).count();
         let is_fixed = |name: &str| is_made(name) || kind.fields().iter().any(|field| field.name() == name);
         let always = schema.fields().iter().map(|field| is_fixed(field.name())).collect();
         let weights = weights(schema.fields().len() - absent, &inputs, row_count as usize);
         let days = days.into_iter().collect();
-        Ok(Self { schema: Arc::clone(schema), inputs, starts, weights, days, absent, columns, always })
+        Ok(Self {
+            schema: Arc::clone(schema),
+            inputs,
+            starts,
+            weights,
+            days,
+            absent,
+            columns,
+            always,
+            values,
+        })
     }
 
     /// The rows of each date in pieces of at most `bytes_max`, but for a row that is larger alone.
@@ -223,11 +250,22 @@ impl Sorted {
         self.always[at]
     }
 
-    /// Whether no row has a value in that column.
-    pub fn is_empty(&self, name: &str) -> bool {
-        let has_none = |column: &ArrayRef| column.logical_null_count() == column.len();
-        !is_made(name)
-            && self.inputs.iter().all(|input| input.batch.column_by_name(name).is_none_or(has_none))
+    /// Bytes of the values of a column of the table in a piece, about, by the average of all rows; 0 where no row of any
+    /// piece has one.
+    pub fn value_bytes(&self, at: usize, piece: &Piece) -> u64 {
+        let rows = self.weights.len().max(1) as u128;
+        let bytes = u128::from(self.values[at]) * piece.rows.len() as u128;
+        u64::try_from(bytes.div_ceil(rows)).unwrap_or(u64::MAX)
+    }
+
+    /// What the encoders of a file of these rows hold, beside its pages.
+    pub fn encoder_bytes(&self, piece: &Piece, columns: &[usize]) -> u64 {
+        columns.iter().map(|at| segment::encoder_bytes(self.value_bytes(*at, piece))).sum()
+    }
+
+    /// The place of a column of the table.
+    pub fn place(&self, name: &str) -> usize {
+        self.columns[name]
     }
 
     /// The columns of the table.

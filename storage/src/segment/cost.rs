@@ -1,7 +1,12 @@
 //! What a segment takes in memory while it is read, by what its footer says: known before anything is decoded.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::basic::Compression;
+use parquet::file::metadata::{
+    ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
 
@@ -11,16 +16,19 @@ const PAGE_ROWS: u64 = 20_000;
 /// Bytes of a dictionary at most, by Parquet's default.
 const DICTIONARY_BYTES_MAX: u64 = 1 << 20;
 
-/// What a column's decoder holds beside its page.
+/// What a column's decoder holds beside its page, and what a decompressor is.
 const COLUMN_BYTES: u64 = 8 << 10;
+const DECOMPRESSOR_BYTES: u64 = 96 << 10;
 
 /// What reading a segment takes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Cost {
     /// Bytes that it takes as long as it is open: a page and a dictionary of each column.
     pub open_bytes: u64,
     /// Bytes of a decoded row, by the average of the row group with the largest.
     pub row_bytes: u64,
+    /// Bytes of the values of each column that has any, about.
+    pub values: HashMap<String, u64>,
 }
 
 impl Cost {
@@ -43,6 +51,13 @@ impl Cost {
             let (open_bytes, row_bytes) = of_group(group);
             cost.open_bytes = cost.open_bytes.max(open_bytes);
             cost.row_bytes = cost.row_bytes.max(row_bytes);
+            for column in group.columns() {
+                let nulls = column.statistics().and_then(|statistics| statistics.null_count_opt());
+                if nulls.is_none_or(|nulls| i64::try_from(nulls) != Ok(column.num_values())) {
+                    let values = cost.values.entry(column.column_path().string()).or_default();
+                    *values += value_bytes(column);
+                }
+            }
         }
         cost
     }
@@ -54,11 +69,17 @@ fn of_group(group: &RowGroupMetaData) -> (u64, u64) {
     for column in group.columns() {
         let size = u64::try_from(column.uncompressed_size()).unwrap_or(0);
         let dictionary = if column.dictionary_page_offset().is_some() { DICTIONARY_BYTES_MAX } else { 0 };
-        open_bytes += size.min(size / rows.div_ceil(PAGE_ROWS) + dictionary) + COLUMN_BYTES;
-        let values = column.unencoded_byte_array_data_bytes().unwrap_or(column.uncompressed_size());
-        decoded += u64::try_from(values).unwrap_or(0).max(rows * 8);
+        let decompressor =
+            if column.compression() == Compression::UNCOMPRESSED { 0 } else { DECOMPRESSOR_BYTES };
+        open_bytes += size.min(size / rows.div_ceil(PAGE_ROWS) + dictionary) + COLUMN_BYTES + decompressor;
+        decoded += value_bytes(column).max(rows * 8);
     }
     (open_bytes, decoded.div_ceil(rows))
+}
+
+fn value_bytes(column: &ColumnChunkMetaData) -> u64 {
+    let bytes = column.unencoded_byte_array_data_bytes().unwrap_or(column.uncompressed_size());
+    u64::try_from(bytes).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -28,4 +28,4 @@ pub use read::{Rows, read};
 #[cfg(test)]
 pub use sort::sort as sort_rows;
 pub use sort::{KEYS, OPTIONS, order};
-pub use write::{Writer, Written, write};
+pub use write::{Writer, Written, encoder_bytes, value_bytes, write};

@@ -1,6 +1,6 @@
 //! Rows to Parquet bytes, with the statistics that the table's log keeps.
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -27,9 +27,16 @@ const DELTAS: [&str; 5] = ["time", "observed_time", "time_ns", "duration_ns", "s
 const PAGE_VALUES: u64 = 1_024;
 const PAGE_BYTES: u64 = 1 << 20;
 
-/// Bytes of rows up to which a segment is not compressed. Chosen: its columns are some hundred bytes each then, and a
-/// compressor and a decompressor for each of them are most of what it costs to write it.
-const PLAIN_BYTES: u64 = 16 << 10;
+/// Bytes of values up to which a column has neither a dictionary nor a compressor. Chosen: what they save are some hundred
+/// bytes until the segment is merged, and they are most of what it costs to write a column of a few values.
+const PLAIN_BYTES: u64 = 2 << 10;
+
+/// What a column holds while it is encoded, beside its pages: encoder and statistics.
+const ENCODER_BYTES: u64 = 8 << 10;
+
+/// The same for a dictionary's table, and for a compressor with the decompressor that is made with it.
+const DICTIONARY_BYTES: u64 = 80 << 10;
+const CODEC_BYTES: u64 = 192 << 10;
 
 /// A segment's bytes and what is known of them.
 #[derive(Debug)]
@@ -46,11 +53,24 @@ pub struct Written {
 /// `Kind::Bug` when they do not encode: nothing was written anywhere.
 pub fn write(kind: Kind, rows: &RecordBatch, row_group_rows: usize) -> Result<Written> {
     let sorted = sort::sort(kind, rows).map_err(bug)?;
-    let is_empty = |name: &str| sorted.column_by_name(name).is_none_or(|c| c.null_count() == c.len());
+    let values = |name: &str| sorted.column_by_name(name).map_or(0, |column| value_bytes(column));
     let rows_max = sorted.num_rows() as u64;
-    let mut writer = Writer::new(kind, sorted.schema(), rows_max, 0, is_empty, row_group_rows)?;
+    let mut writer = Writer::new(kind, sorted.schema(), rows_max, 0, values, row_group_rows)?;
     writer.write(&sorted)?;
     writer.finish()
+}
+
+/// Bytes of a column's values, about; 0 where it has none.
+pub fn value_bytes(column: &dyn Array) -> u64 {
+    match column.len() - column.logical_null_count() {
+        0 => 0,
+        _ => column.to_data().get_slice_memory_size().map_or(u64::MAX, |bytes| bytes.max(1) as u64),
+    }
+}
+
+/// What a column of so many bytes of values holds while it is encoded, beside its pages.
+pub fn encoder_bytes(values: u64) -> u64 {
+    ENCODER_BYTES + if values > PLAIN_BYTES { DICTIONARY_BYTES + CODEC_BYTES } else { 0 }
 }
 
 /// A segment that is being encoded, batch by batch, of rows that come sorted.
@@ -61,8 +81,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a segment of up to `rows_max` rows and about `bytes` of them, 0 where that is not known; `is_empty` tells which columns have no value in any
-    /// of them.
+    /// Begins a segment of up to `rows_max` rows and about `bytes` of them, 0 where that is not known; `values` tells how
+    /// many bytes the values of a column take, about, and 0 where no row has any.
     ///
     /// The bytes are reserved at once: a buffer that grows by doubling holds up to three times what it needs.
     ///
@@ -73,16 +93,12 @@ impl Writer {
         schema: SchemaRef,
         rows_max: u64,
         bytes: u64,
-        is_empty: impl Fn(&str) -> bool,
+        values: impl Fn(&str) -> u64,
         row_group_rows: usize,
     ) -> Result<Self> {
         let row_bytes = (bytes / rows_max.max(1)).max(1);
         let page_values = (PAGE_BYTES / row_bytes).clamp(1, PAGE_VALUES);
-        let mut properties = properties(kind, &schema, rows_max, is_empty, row_group_rows, page_values);
-        if (1..=PLAIN_BYTES).contains(&bytes) {
-            properties = properties.set_compression(Compression::UNCOMPRESSED);
-        }
-        let properties = properties.build();
+        let properties = properties(kind, &schema, rows_max, values, row_group_rows, page_values).build();
         let statistics = Statistics::new(&schema);
         let buffer = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
         let arrow = ArrowWriter::try_new(buffer, schema, Some(properties)).map_err(bug)?;
@@ -119,7 +135,7 @@ fn properties(
     kind: Kind,
     schema: &SchemaRef,
     rows_max: u64,
-    is_empty: impl Fn(&str) -> bool,
+    values: impl Fn(&str) -> u64,
     row_group_rows: usize,
     page_values: u64,
 ) -> WriterPropertiesBuilder {
@@ -133,6 +149,12 @@ fn properties(
     for field in schema.fields() {
         let name = field.name().as_str();
         let path = ColumnPath::new(vec![name.to_owned()]);
+        let values = values(name);
+        if values <= PLAIN_BYTES {
+            builder = builder
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_compression(path.clone(), Compression::UNCOMPRESSED);
+        }
         if IDS.contains(&name) {
             builder = builder.set_column_dictionary_enabled(path.clone(), false);
             // A sorted id's page index is what a look-up skips by; of a random one it tells nothing.
@@ -140,7 +162,7 @@ fn properties(
                 builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
             }
         }
-        if BLOOMED.contains(&name) && !is_empty(name) {
+        if BLOOMED.contains(&name) && values > 0 {
             builder = builder
                 .set_column_bloom_filter_enabled(path.clone(), true)
                 .set_column_bloom_filter_fpp(path.clone(), 0.01)
@@ -162,30 +184,37 @@ mod tests {
     use parquet::basic::Compression;
     use parquet::file::metadata::ParquetMetaDataReader;
 
-    use super::{PLAIN_BYTES, Writer};
+    use super::{PLAIN_BYTES, Writer, encoder_bytes};
     use crate::record::fit::{Columns, Coordinates, to_rows};
     use crate::record::{Clean, Draft, Field, Kind};
 
-    /// Whether the columns of a segment of so many bytes of rows are compressed.
-    fn is_compressed(bytes: u64) -> bool {
+    /// Whether a column of so many bytes of values is compressed, and whether it has a dictionary.
+    fn is_compressed(values: u64) -> (bool, bool) {
         let mut draft = Draft::new(Kind::Events);
         draft.begin_row();
         draft.set_int(Field::TimeNs, 1);
         draft.set_int(Field::ObservedNs, 1);
+        draft.set_text(Field::Source, "s");
         draft.end_row();
         let chunk = Clean::attest(&mut draft, 1).batch().clone();
         let columns = Columns::new(Kind::Events);
         let rows = to_rows(&chunk, columns.schema(), Coordinates { writer: "w", first_seq: 0 });
-        let mut writer =
-            Writer::new(Kind::Events, Arc::clone(columns.schema()), 1, bytes, |_| false, 64).unwrap();
+        let of = |name: &str| if name == "source" { values } else { 0 };
+        let mut writer = Writer::new(Kind::Events, Arc::clone(columns.schema()), 1, 0, of, 64).unwrap();
         writer.write(&rows).unwrap();
         let metadata =
             ParquetMetaDataReader::new().parse_and_finish(&writer.finish().unwrap().bytes).unwrap();
-        metadata.row_group(0).column(0).compression() != Compression::UNCOMPRESSED
+        let group = metadata.row_group(0);
+        let source = group.columns().iter().find(|column| column.column_path().string() == "source").unwrap();
+        let is_compressed = source.compression() != Compression::UNCOMPRESSED;
+        (is_compressed, source.dictionary_page_offset().is_some())
     }
 
+    // B1: a thousand columns of a few values each are a thousand dictionaries and compressors otherwise.
     #[test]
-    fn a_small_segment_is_written_as_it_is() {
-        assert_eq!([0, 1, PLAIN_BYTES, PLAIN_BYTES + 1].map(is_compressed), [true, false, false, true]);
+    fn a_column_of_few_bytes_is_written_as_it_is() {
+        let all = [0, 1, PLAIN_BYTES, PLAIN_BYTES + 1, u64::MAX].map(is_compressed);
+        assert_eq!(all, [(false, false), (false, false), (false, false), (true, true), (true, true)]);
+        assert!(encoder_bytes(PLAIN_BYTES) < encoder_bytes(PLAIN_BYTES + 1) / 10);
     }
 }

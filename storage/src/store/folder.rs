@@ -116,9 +116,7 @@ impl ObjectStore for SyncedFolder {
         let (folders, rounds) = (Arc::clone(&self.folders), Arc::clone(&self.rounds));
         let is_create = opts.mode == PutMode::Create;
         let key = location.to_string();
-        // To its end, although nobody may wait for it any more: nothing is left behind half-done.
-        let put = tokio::spawn(put_synced(folders, rounds, target, payload, is_create));
-        match put.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        match put_synced(folders, rounds, target, payload, is_create).await {
             Ok(()) => Ok(PutResult { e_tag: None, version: None }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(object_store::Error::AlreadyExists { path: key, source: error.into() })
@@ -315,7 +313,8 @@ fn flat_names_after(folder: &FsPath, prefix: &Path, after: &str) -> Option<Vec<O
     Some(found)
 }
 
-/// Writes aside, syncs, puts in place (a hard link where the name must be new), syncs the folders.
+/// Writes aside, syncs, puts in place (a hard link where the name must be new), syncs the folders. Where nobody waits
+/// for it any more it ends between two of these, as a process may.
 async fn put_synced(
     folders: Arc<Folders>,
     rounds: Arc<Rounds>,
@@ -324,33 +323,20 @@ async fn put_synced(
     is_create: bool,
 ) -> io::Result<()> {
     let folder = target.parent().expect("an object lies below the root").to_owned();
-    let aside = aside(&target);
     let write = {
-        let (folders, folder, target, aside) =
-            (Arc::clone(&folders), folder.clone(), target.clone(), aside.clone());
+        let (folders, folder, target) = (Arc::clone(&folders), folder.clone(), target.clone());
         move || {
             folders.make(&folder)?;
             if is_create && target.exists() {
                 // Told without a byte written: a start on a full disk finds its state taken, and goes on.
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            write_aside(&aside, &payload)
+            Aside::write(aside(&target), &payload)
         }
     };
-    let file = blocking(write).await?;
-    let synced = rounds.sync(move || file.sync_all()).await;
-    let place = move || {
-        let placed = synced.and_then(|_| match is_create {
-            true => fs::hard_link(&aside, &target),
-            false => fs::rename(&aside, &target),
-        });
-        if is_create || placed.is_err() {
-            // Left behind at worst: it is not an object, and the next start ignores it.
-            let _ = fs::remove_file(&aside);
-        }
-        placed
-    };
-    blocking(place).await?;
+    let (aside, file) = blocking(write).await?;
+    rounds.sync(move || file.sync_all()).await?;
+    blocking(move || aside.place(&target, is_create)).await?;
     let own = {
         let (folders, folder) = (Arc::clone(&folders), folder.clone());
         move || folders.sync(&folder)
@@ -361,16 +347,33 @@ async fn put_synced(
     Ok(())
 }
 
-fn write_aside(aside: &FsPath, payload: &PutPayload) -> io::Result<File> {
-    let mut file = File::options().write(true).create_new(true).open(aside)?;
-    let written = payload.iter().try_for_each(|part| file.write_all(part));
-    // Others need not wait for what is large: their turn begins when it is on the disk but for the journal.
-    let is_large = payload.content_length() > LARGE;
-    let written = written.and_then(|()| if is_large { file.sync_data() } else { Ok(()) });
-    if written.is_err() {
-        let _ = fs::remove_file(aside);
+/// A file that is no object yet. It is removed where it does not become one; left behind at worst, the next start
+/// ignores it.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn write(path: PathBuf, payload: &PutPayload) -> io::Result<(Self, File)> {
+        let mut file = File::options().write(true).create_new(true).open(&path)?;
+        let aside = Self(path);
+        for part in payload.iter() {
+            file.write_all(part)?;
+        }
+        if payload.content_length() > LARGE {
+            // Others need not wait for it: its turn comes when it is on the disk but for the journal.
+            file.sync_data()?;
+        }
+        Ok((aside, file))
     }
-    written.map(|()| file)
+
+    fn place(self, target: &FsPath, is_create: bool) -> io::Result<()> {
+        if is_create { fs::hard_link(&self.0, target) } else { fs::rename(&self.0, target) }
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 #[cfg(test)]

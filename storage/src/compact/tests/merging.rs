@@ -118,7 +118,8 @@ fn what_is_not_sorted_damaged_or_unknown_is_named_by_its_place() {
     bytes[100] ^= 1;
     damaged.bytes = bytes.into();
     assert!(failing(damaged, &schema).contains("not what was committed"));
-    let mut writer = segment::Writer::new(Kind::Events, Arc::clone(&schema), 50, 0, |_| false, 64).unwrap();
+    let mut writer =
+        segment::Writer::new(Kind::Events, Arc::clone(&schema), 50, 0, |_| u64::MAX, 64).unwrap();
     writer.write(&rows[1]).unwrap();
     assert!(failing(input(writer.finish().unwrap()), &schema).contains("is not sorted"));
     // A table that lacks the second chunk's `note`.
@@ -144,7 +145,7 @@ fn a_merge_stops_when_told() {
 fn a_merge_takes_as_many_files_as_fit_its_memory() {
     let memory = Memory::new(300 << 20, 0);
     let pool = memory.max(Pool::Merge);
-    let (_, rows) = rows(Kind::Events, &[chunk(0..10, 0)]);
+    let (schema, rows) = rows(Kind::Events, &[chunk(0..10, 0)]);
     let check = |open_bytes: u64, expected: Result<usize, usize>| {
         let inputs: Vec<Input> = (0..8)
             .map(|_| {
@@ -154,7 +155,7 @@ fn a_merge_takes_as_many_files_as_fit_its_memory() {
             })
             .collect();
         let mut charge = memory.take(Pool::Merge, None, 1_000).unwrap();
-        let found = fitting(pool, &mut charge, &inputs, 40).map_err(|failed| match failed {
+        let found = fitting(pool, &mut charge, &inputs, &schema).map_err(|failed| match failed {
             Failed::Input(at, error) if error.kind() == ErrorKind::TooLarge => at,
             other => panic!("{other:?}"),
         });
