@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn who_gives_way_leaves_a_core_while_it_is_kept() {
         let Some(all) = sched_getaffinity(None).ok().filter(|all| all.count() > 1) else {
-            println!("skipped: there is one core");
+            // There is one core, and nothing to keep.
             return;
         };
         let mine = Cores::of(Some(all));

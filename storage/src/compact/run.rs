@@ -211,7 +211,7 @@ async fn replace(
     let encoded = 2 * files.iter().map(|file| file.bytes).sum::<u64>();
     let mut charge = lend(&shared.memory, Pool::Merge, encoded).await.map_err(Failed::Merge)?;
     let mut inputs = get(shared, &root, files).await?;
-    let fits = fitting(shared.memory.max(Pool::Merge), &mut charge, &inputs, &schema)?;
+    let fits = fitting(shared.memory.max(Pool::Merge), &mut charge, &inputs, schema)?;
     inputs.truncate(fits);
     let files = &files[..fits];
     if faults::has(Bug::CompactionDropsRow) {

@@ -5,10 +5,15 @@
 
 use std::io;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::log::{Entry, Failure, Log};
+
+/// After so long without a group the thread is at rest for good. Chosen: `at_rest` may have done nothing after the last
+/// group, where it had done something shortly before.
+const REST: Duration = Duration::from_secs(3);
 
 /// Commits groups to one log, one at a time.
 #[derive(Debug)]
@@ -103,8 +108,15 @@ fn work(mut log: Log, jobs: &mpsc::Receiver<Job>, at_rest: fn()) {
             Err(mpsc::TryRecvError::Disconnected) => return,
             Err(mpsc::TryRecvError::Empty) => {
                 at_rest();
-                let Ok(job) = jobs.recv() else { return };
-                job
+                match jobs.recv_timeout(REST) {
+                    Ok(job) => job,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        at_rest();
+                        let Ok(job) = jobs.recv() else { return };
+                        job
+                    }
+                }
             }
         };
         // A panic in here leaves the log in a state that nobody knows: the answer never comes, and the lane takes it

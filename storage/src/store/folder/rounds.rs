@@ -9,9 +9,8 @@
 use std::fs::File;
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::mpsc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// How many must wait for one sync of the file system. Chosen: fewer cost about as much one by one.
 const TOGETHER_MIN: usize = 4;
@@ -19,6 +18,9 @@ const TOGETHER_MIN: usize = 4;
 /// What may be on its way to disks for that, in KiB of all processes. Chosen: a disk of today writes it in a tenth of a
 /// second; what others wrote beyond it is theirs to wait for.
 const DIRTY_KIB_MAX: u64 = 32 << 10;
+
+/// Those who may wait for the thread; more wait to be let in. Chosen: a round of so many is one sync all the same.
+const WAITING_MAX: usize = 64;
 
 /// The first kernel whose sync of a file system tells that a write failed.
 const KERNEL_MIN: (u32, u32) = (5, 8);
@@ -52,10 +54,10 @@ impl Rounds {
     pub fn start(root: File) -> io::Result<Self> {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let can_share = version(&release).is_some_and(|version| version >= KERNEL_MIN);
-        let (waiting, waits) = mpsc::channel();
+        let (waiting, mut waits) = mpsc::channel(WAITING_MAX);
         std::thread::Builder::new()
             .name("sync".into())
-            .spawn(move || run(&waits, &move || can_share && is_little_dirty(), &root))?;
+            .spawn(move || run(&mut waits, &move || can_share && is_little_dirty(), &root))?;
         Ok(Self { waiting })
     }
 
@@ -65,7 +67,7 @@ impl Rounds {
     /// As the file system says. Together, a failed write of any of them fails all: whoever put them tries again.
     pub async fn sync(&self, own: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<Synced> {
         let (done, synced) = oneshot::channel();
-        self.waiting.send(Wait { own: Box::new(own), done }).map_err(|_| panicked())?;
+        self.waiting.send(Wait { own: Box::new(own), done }).await.map_err(|_| panicked())?;
         synced.await.unwrap_or_else(|_| Err(panicked()))
     }
 }
@@ -74,9 +76,12 @@ fn panicked() -> io::Error {
     io::Error::other("syncing panicked")
 }
 
-fn run(waits: &mpsc::Receiver<Wait>, may_share: &dyn Fn() -> bool, root: &File) {
-    while let Ok(first) = waits.recv() {
-        let round: Vec<Wait> = std::iter::once(first).chain(waits.try_iter()).collect();
+fn run(waits: &mut mpsc::Receiver<Wait>, may_share: &dyn Fn() -> bool, root: &File) {
+    while let Some(first) = waits.blocking_recv() {
+        let mut round = vec![first];
+        while let Ok(next) = waits.try_recv() {
+            round.push(next);
+        }
         if round.len() < TOGETHER_MIN || !may_share() {
             for Wait { own, done } in round {
                 // Whoever left does not want to know.
@@ -95,7 +100,11 @@ fn run(waits: &mpsc::Receiver<Wait>, may_share: &dyn Fn() -> bool, root: &File) 
 
 /// Whether little is on its way to disks, of this process and all others.
 fn is_little_dirty() -> bool {
-    std::fs::read_to_string("/proc/meminfo").is_ok_and(|text| dirty_kib(&text) <= DIRTY_KIB_MAX)
+    std::fs::read_to_string("/proc/meminfo").is_ok_and(|text| is_little(&text))
+}
+
+fn is_little(meminfo: &str) -> bool {
+    dirty_kib(meminfo) <= DIRTY_KIB_MAX
 }
 
 /// What `/proc/meminfo` tells of pages that are to be written and of those being written, in KiB; more than there can be
@@ -119,11 +128,11 @@ mod tests {
     use std::fs::File;
     use std::io;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Arc, mpsc};
+    use std::sync::{Arc, Barrier};
 
-    use tokio::sync::oneshot;
+    use tokio::sync::{mpsc, oneshot};
 
-    use super::{Rounds, Synced, Wait, dirty_kib, is_little_dirty, run, version};
+    use super::{Rounds, Synced, Wait, dirty_kib, is_little, is_little_dirty, run, version};
 
     #[test]
     fn a_kernel_is_known_by_its_release() {
@@ -142,11 +151,18 @@ mod tests {
         let _ = is_little_dirty();
     }
 
+    // B1: what others wrote does not become ours to wait for.
+    #[test]
+    fn little_on_its_way_is_shared() {
+        assert!(is_little("Dirty: 30000 kB\nWriteback: 2768 kB\n"));
+        assert!(!is_little("Dirty: 30000 kB\nWriteback: 2769 kB\n"));
+    }
+
     /// What `waiting` wait for, told how each became durable and how many did by themselves.
     fn round(waiting: usize, may_share: bool) -> (Vec<Synced>, usize) {
         let folder = tempfile::tempdir().unwrap();
         let root = File::open(folder.path()).unwrap();
-        let (sender, waits) = mpsc::channel();
+        let (sender, mut waits) = mpsc::channel(waiting);
         let alone = Arc::new(AtomicUsize::new(0));
         let mut answers = Vec::new();
         for _ in 0..waiting {
@@ -156,11 +172,11 @@ mod tests {
                 alone.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             };
-            sender.send(Wait { own: Box::new(own), done }).unwrap();
+            assert!(sender.try_send(Wait { own: Box::new(own), done }).is_ok());
             answers.push(synced);
         }
         drop(sender);
-        run(&waits, &|| may_share, &root);
+        run(&mut waits, &|| may_share, &root);
         let synced = answers.into_iter().map(|answer| answer.blocking_recv().unwrap().unwrap()).collect();
         (synced, alone.load(Ordering::Relaxed))
     }
@@ -170,6 +186,30 @@ mod tests {
         assert_eq!(round(10, true), (vec![Synced::Together; 10], 0), "none of the ten by itself");
         assert_eq!(round(3, true), (vec![Synced::Alone; 3], 3), "few");
         assert_eq!(round(10, false), (vec![Synced::Alone; 10], 10), "beside much that others wrote");
+    }
+
+    // B1
+    #[tokio::test]
+    async fn so_many_wait_for_the_thread_and_others_to_be_let_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let rounds = Rounds::start(File::open(folder.path()).unwrap()).unwrap();
+        let gate = Arc::new(Barrier::new(2));
+        let shut = Arc::clone(&gate);
+        let blocked = async {
+            rounds
+                .sync(move || {
+                    shut.wait();
+                    Ok(())
+                })
+                .await
+        };
+        let others = futures::future::join_all((0..500).map(|_| rounds.sync(|| Ok(()))));
+        let looked = async {
+            assert_eq!(rounds.waiting.capacity(), 0, "all places are taken");
+            tokio::task::spawn_blocking(move || gate.wait()).await.unwrap();
+        };
+        let (blocked, others, ()) = futures::join!(blocked, others, looked);
+        assert!(blocked.is_ok() && others.iter().all(Result::is_ok));
     }
 
     #[tokio::test]
