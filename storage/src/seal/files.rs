@@ -14,8 +14,9 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::dates::date_of;
+use super::input::{Input, values};
 use super::run::Tools;
-use super::sorted::{BATCH_BYTES, Input, Piece, Sorted, sort_bytes, values};
+use super::sorted::{BATCH_BYTES, Piece, Sorted, sort_bytes};
 use crate::deployment::Stats;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults;
@@ -285,7 +286,7 @@ mod tests {
     use crate::fixture::rows;
     use crate::hot::array_bytes;
     use crate::memory::{Memory, Pool};
-    use crate::seal::sorted::Input;
+    use crate::seal::input::Input;
 
     fn input(count: usize) -> Input {
         let batch = rows(&vec![5; count]).batch().clone();

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 
 use super::dates::{Begun, dates_app, day_of};
 use super::files::{Target, lend, put_files};
+use super::input::Input;
 use super::run::{Part, Tools, checkpoint_if_due, fold_app, made_from, rows_app, version};
-use super::sorted::Input;
 use crate::commit::{Change, Committed, Operation};
 use crate::deployment::is_measured;
 use crate::error::{Error, Kind as ErrorKind, Result};
