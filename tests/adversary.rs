@@ -145,9 +145,9 @@ fn gauges_in(text: &str) -> Option<u64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() as u64)
 }
 
-/// The gauges that count most, as text.
+/// The pools that lend most, as text.
 fn largest_gauges(text: &str) -> Vec<String> {
-    let lines = text.lines().filter_map(|line| line.strip_prefix("floodmark_memory_used_bytes"));
+    let lines = text.lines().filter_map(|line| line.strip_prefix("floodmark_memory_pool_used_bytes"));
     let mut gauges: Vec<(u64, &str)> = lines
         .filter_map(|line| line.rsplit_once(' '))
         .filter_map(|(labels, value)| Some((value.parse::<f64>().ok()? as u64, labels)))
