@@ -327,6 +327,8 @@ fn an_adversary_takes_nobody_elses_service() {
         panic!("seed {seed}: no start after kill -9: {status}; {}", bounded.told());
     }
     println!("started again in {:.1} s", begun.elapsed().as_secs_f64());
+    memory_left(&bounded, idle, Duration::from_secs(5));
+    println!("memory then, with what the attack stored: {}", megabytes(bounded.used()));
     is_in_account(&bounded, "after kill -9");
     let failures = scene.failures();
     assert!(failures.is_empty(), "seed {seed}: answers that no input may cause:\n{}", failures.join("\n"));

@@ -5,13 +5,13 @@
 use super::Refused;
 use crate::pipeline::Work;
 
-/// Bytes of a body after which a decoder rests. Chosen: about a millisecond of decoding, and a usual body of a
-/// thousand records is one or two slices.
-pub(crate) const SLICE_BYTES: usize = 256 << 10;
+/// Bytes of a body after which a decoder rests. Chosen: about a millisecond of decoding, so that a small request beside
+/// a heavy tenant waits for some of them and not for its whole body.
+pub(crate) const SLICE_BYTES: usize = 64 << 10;
 
 /// Records after which a decoder rests, however short they are: each has columns of its own to fill. Chosen: as
 /// [`SLICE_BYTES`], for the shortest records.
-pub(crate) const SLICE_RECORDS: usize = 2_048;
+pub(crate) const SLICE_RECORDS: usize = 512;
 
 /// How one body's decoding is paced. Without [`Work`], as in benches and tests, it runs to its end at once.
 #[derive(Debug, Default)]

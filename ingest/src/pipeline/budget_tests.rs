@@ -13,10 +13,10 @@ use storage::{Acknowledgement, Known, Principal, Role, Roles};
 
 use super::Shared;
 use super::stages::{Stages, Step};
-use super::turns::Turns;
+use super::turns::{LOOKS, Turns};
 use super::work::{CHARGE_STEP_BYTES, Work};
 use crate::correlate::Correlation;
-use crate::decode::Limits;
+use crate::decode::{Limits, SLICE_BYTES};
 use crate::head::{self, Head};
 use crate::scrub::Rules;
 use crate::{Refusal, Route};
@@ -288,4 +288,28 @@ fn a_small_body_is_done_before_a_large_one_that_began_first() {
         assert_eq!(*done.borrow(), ["small", "heavy"], "{route:?}");
         assert_eq!(world.memory.used_in_all(), 0);
     }
+}
+
+/// X2: searching a body's text is shared by slices as decoding it is, also where nothing is found.
+#[test]
+fn text_without_a_find_is_searched_in_slices() {
+    let slices_of = |line: &[u8], rows: usize| {
+        let world = world(350 << 20);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let body = line.repeat(rows);
+        let mut going = std::pin::pin!(world.go("acme", Route::Events, &[LINES], &body));
+        let mut looks = 0;
+        let taken = runtime.block_on(std::future::poll_fn(|context| {
+            let polled = going.as_mut().poll(context);
+            looks += usize::from(polled.is_pending());
+            polled
+        }));
+        assert_eq!(taken, Ok(rows));
+        looks / LOOKS
+    };
+    let text = format!("{{\"message\":\"{}\"}}\n", "only ordinary words ".repeat(20));
+    let (rows, decoding) = (5_000, 5_000 * text.len() / SLICE_BYTES);
+    let slices = slices_of(text.as_bytes(), rows);
+    assert!(slices >= decoding * 9 / 5, "{slices} slices, {decoding} of them for decoding");
+    assert_eq!(slices_of(b"{\"message\":\"only ordinary words\"}\n", 3), 0, "a small body is one slice");
 }

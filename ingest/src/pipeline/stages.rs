@@ -160,8 +160,10 @@ impl Stages {
         work.hold_rows(draft.held_bytes()).await.inspect_err(|refused| {
             self.refused_midway(accepted.kind, refused, decoded.accepted as usize);
         })?;
-        work.pass().await;
         let mut pace = Pace::of(work);
+        if pace.work(inflated_bytes) {
+            pace.pass().await;
+        }
         let step =
             self.after_decode(head, accepted, inflated_bytes, decoded, (&mut draft, scrubber), &mut pace);
         let mut step = step.await?;
@@ -226,7 +228,9 @@ impl Stages {
         }
         correlate::fill(draft, head.correlation);
         shared.completeness.observe(tenant, draft, head.now_ns);
-        pace.pass().await;
+        if pace.work(bytes) {
+            pace.pass().await;
+        }
         let rules = shared.scrub.load_full();
         // P1: the only way from a draft to a chunk that storage takes.
         let (clean, report) = match scrub_paced(scrubber, &rules, draft, pace).await {
@@ -240,7 +244,9 @@ impl Stages {
             }
         };
         shared.counters.scrubbed(&report);
-        pace.pass().await;
+        if pace.work(bytes) {
+            pace.pass().await;
+        }
         let measurement = measure(clean.kind(), clean.batch());
         Ok(Step::Store(Box::new(Ready {
             table: TableId::new(tenant.clone(), accepted.dataset.clone()),

@@ -24,6 +24,11 @@ pub(super) const TENANT_BODIES_MAX: usize = 4;
 /// Bodies of all tenants that a lane has begun and not ended. Chosen: eight tenants' worth.
 pub(super) const BODIES_MAX: usize = 32;
 
+/// Looks at the lane's other tasks between two slices. Chosen: what came for another request goes as far as it can
+/// without this lane's turn: its chunk into a group, the group to its log, the answer of the log to its client. One look
+/// is one step of these, and each that came too late would wait for a slice.
+pub(super) const LOOKS: usize = 3;
+
 /// A lane's turns.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
@@ -88,7 +93,9 @@ impl Turn {
     /// Ends a slice: the lane looks at its sockets, and the next tenant that waits works before this goes on.
     pub(super) async fn pass(&mut self) {
         // Nobody else begins meanwhile, but who has arrived is in line afterwards.
-        tokio::task::yield_now().await;
+        for _ in 0..LOOKS {
+            tokio::task::yield_now().await;
+        }
         if self.turns.state.borrow().is_anybody_waiting() {
             self.wait().await;
         }

@@ -5,6 +5,8 @@
 //! hit of a row and goes on with the next row, so a hit costs no second look at that row. A second, table-free
 //! scan looks for base64, base32 and hex that decode to text ([`super::wrapped::has_wrapped_text`]).
 
+use std::ops::Range;
+
 use regex::bytes::{Regex, RegexBuilder};
 use storage::record::TextColumn;
 
@@ -97,17 +99,19 @@ impl Prefilter {
         self.triggers.is_match(value) || has_wrapped_text(value)
     }
 
-    /// Writes the numbers of the rows that are worth a look, rising.
-    pub(super) fn rows(&self, column: &TextColumn, rows: &mut Vec<usize>) {
-        rows.clear();
-        let (bytes, offsets) = (column.bytes(), column.offsets());
+    /// Adds the numbers of those of `among` that are worth a look, rising; answers how many bytes it looked at.
+    pub(super) fn rows(&self, column: &TextColumn, among: Range<usize>, rows: &mut Vec<usize>) -> usize {
+        let offsets = column.offsets();
         let start_of = |row: usize| {
-            offsets.get(row).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or(bytes.len())
+            offsets.get(row).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or(column.bytes().len())
         };
-        let (mut at, mut unseen) = (0, 0);
-        while at < bytes.len() {
+        let end = start_of(among.end);
+        let bytes = cut::bytes(column.bytes(), 0, end);
+        let (mut at, mut unseen) = (start_of(among.start), among.start);
+        let begun = at;
+        while at < end {
             let hit = self.triggers.shortest_match_at(bytes, at);
-            let row = hit.map_or(column.len(), |end| row_of(offsets, end.saturating_sub(1)));
+            let row = hit.map_or(among.end, |end| row_of(offsets, end.saturating_sub(1)));
             // What lies between this hit and the last one has no trigger, but may be wrapped.
             for clean in unseen..row {
                 if has_wrapped_text(cut::bytes(bytes, start_of(clean), start_of(clean + 1))) {
@@ -121,6 +125,7 @@ impl Prefilter {
             unseen = row + 1;
             at = start_of(row + 1);
         }
+        end - begun
     }
 }
 
@@ -129,4 +134,42 @@ fn row_of(offsets: &[i32], at: usize) -> usize {
     offsets
         .partition_point(|offset| usize::try_from(*offset).is_ok_and(|offset| offset <= at))
         .saturating_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::record::TextColumn;
+
+    use crate::scrub::Rules;
+
+    #[test]
+    fn what_is_found_piece_by_piece_is_what_is_found_at_once() {
+        let rules = Rules::default_on();
+        let mut column = TextColumn::default();
+        for row in 0..500_usize {
+            match row % 7 {
+                0 => column.push(b"someone@example.com"),
+                1 => column.push(b""),
+                2 => column.push(format!("row {row} of ordinary words").as_bytes()),
+                3 => column.push(b"Z2hwXzAxMjM0NTY3ODlhYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3h5eg=="),
+                // A trigger only across the border of two rows is none.
+                4 => column.push(b"begins@"),
+                5 => column.push(b"ends"),
+                _ => column.push(b"4111 1111 1111 1111"),
+            }
+        }
+        let mut at_once = Vec::new();
+        assert_eq!(rules.prefilter.rows(&column, 0..500, &mut at_once), column.bytes().len());
+        assert!(at_once.len() > 200, "{}", at_once.len());
+        for step in [1, 3, 7, 64, 499] {
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            for start in (0..500).step_by(step) {
+                bytes += rules.prefilter.rows(&column, start..500.min(start + step), &mut rows);
+            }
+            // At once, a value may be looked at for what only its neighbour completes; never the other way round.
+            assert!(rows.iter().all(|row| at_once.contains(row)), "in steps of {step}");
+            assert!((0..500).filter(|row| matches!(row % 7, 0 | 3 | 6)).all(|row| rows.contains(&row)));
+            assert_eq!(bytes, column.bytes().len());
+        }
+    }
 }
