@@ -107,14 +107,15 @@ const LIGHT_REQUESTS: u64 = 50;
 const AGAIN_TICKS: u32 = 5;
 
 impl Rest {
-    /// One second has passed, in which so many requests came. Gives memory back at the first second of rest, and now
-    /// and then while it lasts.
-    pub fn tick(&mut self, requests: u64) {
+    /// One second has passed, in which so many requests came. At the first second of rest, and now and then while it
+    /// lasts, has the lane `let_go` of what it keeps for its next work, and gives memory back.
+    pub fn tick(&mut self, requests: u64, let_go: impl FnOnce()) {
         if requests > LIGHT_REQUESTS && !is_tight() {
             self.ticks = 0;
             return;
         }
         if self.ticks.is_multiple_of(AGAIN_TICKS) || is_tight() {
+            let_go();
             give_back();
         }
         self.ticks = self.ticks.wrapping_add(1);

@@ -59,11 +59,71 @@ pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<
 
 /// Gives each duty a turn; returns whether one of them may have more to do at once.
 pub async fn round(shared: &Shared, stopped: &watch::Receiver<bool>) -> bool {
-    compact(shared, || !*stopped.borrow()).await
+    let is_busy = compact(shared, || !*stopped.borrow()).await;
+    if !is_busy && shared.tables.all().iter().filter(|table| table.look()).count() > 0 {
+        // What was freed goes back to the system.
+        (shared.options.at_rest)();
+    }
+    is_busy
 }
 
 /// CPU time of the calling thread, nanoseconds; 0 where the kernel does not tell.
 fn thread_cpu_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::sync::watch;
+
+    use super::round;
+    use crate::fixture::{DAY_NS, HOUR, LATE_NS, count, open, run, seal, table};
+
+    /// A table that nobody uses is put at rest, told of as it is, and woken by whoever reads, writes or cleans it.
+    #[test]
+    fn a_table_that_nobody_uses_rests_and_wakes_whole() {
+        run(async || {
+            let data = tempfile::tempdir().unwrap();
+            let storage = open(data.path(), || LATE_NS).await;
+            let days: Vec<i64> = (1..=6).map(|day| LATE_NS - day * DAY_NS).collect();
+            seal(&storage, &days).await;
+            let held = storage.shared.tables.get(&table()).unwrap();
+            let stopped = watch::Sender::new(false).subscribe();
+            let rest = async || {
+                for _ in 0..20 {
+                    round(&storage.shared, &stopped).await;
+                }
+                held.rests()
+            };
+            let before = storage.levels();
+            assert!(rest().await);
+            assert_eq!(storage.levels().files, before.files);
+            assert_eq!(held.version(), Some(0));
+            assert!(held.rests(), "asking for its levels wakes nothing");
+
+            let snapshot = storage.snapshot(&table()).unwrap();
+            assert!(!held.rests(), "a query needs its files");
+            assert_eq!(count(&snapshot), (6, 0));
+            assert!(!rest().await, "a snapshot holds its files");
+            drop(snapshot);
+            assert!(rest().await);
+
+            // Rows that wait are no use of its files; sealing them is.
+            seal(&storage, &[LATE_NS - 7 * DAY_NS]).await;
+            assert!(!held.rests());
+            assert!(rest().await);
+            assert_eq!(count(&storage.snapshot(&table()).unwrap()), (7, 0));
+            assert!(rest().await);
+            assert_eq!(storage.sweep(None, Instant::now() + 100 * HOUR).await.failed, 0);
+            assert!(rest().await);
+            storage.close().await;
+            drop((held, storage));
+            let storage = open(data.path(), || LATE_NS).await;
+            assert_eq!(count(&storage.snapshot(&table()).unwrap()), (7, 0));
+            storage.close().await;
+        });
+    }
 }

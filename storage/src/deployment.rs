@@ -30,7 +30,7 @@ use crate::reserve::Reserve;
 use crate::seal::fold::unfolded;
 use crate::seal::run::Tools;
 use crate::sweep::run::Sweeper;
-use crate::table::{Table, Tables};
+use crate::table::{Summary, Table, Tables};
 use crate::wal::log::{Ledger, Log};
 use crate::writer::Writer;
 
@@ -517,7 +517,7 @@ impl Storage {
             hot_bytes: self.shared.memory.used(Pool::Hot),
             hot_rows: tables.iter().map(|table| table.backlog().0).sum(),
             tables: tables.len() as u64,
-            files: tables.iter().map(|table| table.published().files.len() as u64).sum(),
+            files: tables.iter().map(|table| table.summary().files).sum(),
             files_waiting: self.shared.compaction.files_waiting.load(Ordering::Relaxed),
             partition_files_max: self.shared.compaction.partition_files_max.load(Ordering::Relaxed),
         }
@@ -527,13 +527,8 @@ impl Storage {
     pub(crate) fn versions(&self) -> Vec<TableCopy> {
         let tables = self.shared.tables.all();
         let copies = tables.iter().filter_map(|table| {
-            let published = table.published();
-            Some(TableCopy {
-                table: table.id.to_string(),
-                version: published.state.version?,
-                rows: published.files.iter().map(|file| file.rows).sum(),
-                bytes: published.files.iter().map(|file| file.bytes).sum(),
-            })
+            let Summary { version, rows, bytes, .. } = table.summary();
+            Some(TableCopy { table: table.id.to_string(), version: version?, rows, bytes })
         });
         copies.collect()
     }

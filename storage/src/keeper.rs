@@ -237,9 +237,7 @@ async fn trim(shared: &Shared) {
     trim_bucket(shared, false).await;
     let ledgers = shared.ledgers.lock().expect("no panic happens under this lock").clone();
     for ledger in ledgers {
-        let committed = |id: &_| {
-            shared.tables.get(id).map_or(0, |table| table.published().state.last_seq(&ledger.writer))
-        };
+        let committed = |id: &_| shared.tables.get(id).map_or(0, |table| table.last_seq(&ledger.writer));
         match ledger.trim(committed) {
             Ok(count) => {
                 shared.stats.trimmed_segments.fetch_add(count as u64, Ordering::Relaxed);
@@ -259,8 +257,7 @@ async fn trim_bucket(shared: &Shared, only_due: bool) {
     if only_due && !ledger.is_due() {
         return;
     }
-    let committed =
-        |id: &_| shared.tables.get(id).map_or(0, |table| table.published().state.last_seq(&ledger.writer));
+    let committed = |id: &_| shared.tables.get(id).map_or(0, |table| table.last_seq(&ledger.writer));
     if let Err(error) = ledger.trim(committed).await {
         tracing::warn!(%error, "objects of the log stay and are tried again");
     }

@@ -21,6 +21,10 @@ use crate::record::fit::Columns;
 use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::seal::dates::{Begun, Days, day_of, days_of};
 
+mod place;
+
+pub use place::{Place, Summary};
+
 /// A published version: what a snapshot reads.
 #[derive(Debug)]
 pub struct Published {
@@ -82,7 +86,7 @@ pub struct Table {
     hot_bytes: AtomicU64,
     /// Locked after the chunks where both are.
     hot_days: Mutex<Days>,
-    published: ArcSwap<Published>,
+    published: Place,
 }
 
 impl Table {
@@ -101,7 +105,7 @@ impl Table {
             hot_rows: AtomicU64::new(0),
             hot_bytes: AtomicU64::new(0),
             hot_days: Mutex::default(),
-            published: ArcSwap::from_pointee(Published::new(state)),
+            published: Place::new(Published::new(state)),
         })
     }
 
@@ -139,6 +143,12 @@ impl Table {
         self.hot.lock().expect("no panic happens under this lock")
     }
 
+    /// Whether its version rests.
+    #[cfg(test)]
+    pub fn rests(&self) -> bool {
+        self.published.rests()
+    }
+
     fn hot_days(&self) -> std::sync::MutexGuard<'_, Days> {
         self.hot_days.lock().expect("no panic happens under this lock")
     }
@@ -172,9 +182,30 @@ impl Table {
         (self.hot_rows.load(Ordering::Relaxed), self.hot_bytes.load(Ordering::Relaxed), oldest)
     }
 
-    /// The version in force.
+    /// The version in force, with its files; wakes it where it rests.
     pub fn published(&self) -> Arc<Published> {
-        self.published.load_full()
+        self.published.published()
+    }
+
+    /// The number of the version in force; `None` before the first.
+    pub fn version(&self) -> Option<i64> {
+        self.published.told(|state| state.version)
+    }
+
+    /// The last frame of log `writer` that the version in force holds; 0 where it holds none.
+    pub fn last_seq(&self, writer: &str) -> u64 {
+        self.published.told(|state| state.last_seq(writer))
+    }
+
+    /// What is told of the version in force, without waking it.
+    pub fn summary(&self) -> Summary {
+        self.published.summary()
+    }
+
+    /// Looks whether anybody used the version; puts it at rest where nobody did for a while. Returns whether it went to
+    /// rest now.
+    pub fn look(&self) -> bool {
+        self.hot().is_empty() && self.published.look()
     }
 
     /// Publishes a new version, then lets go of the chunks that it holds.
@@ -182,8 +213,8 @@ impl Table {
         if faults::has(Bug::ForgetBeforePublish) {
             self.hot().retain(|chunk| chunk.seq > state.last_seq(&chunk.writer) + 1);
         }
-        self.published.store(Arc::new(Published::new(state)));
-        let published = self.published.load();
+        self.published.publish(Published::new(state));
+        let published = self.published();
         let mut hot = self.hot();
         hot.retain(|chunk| {
             let is_in = chunk.seq <= published.state.last_seq(&chunk.writer);

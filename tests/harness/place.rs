@@ -126,10 +126,13 @@ impl SmallDisk {
     /// real disk does that.
     fn write_directly(&self) {
         let told = Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(self.path()).output();
-        let device = told.map(|done| String::from_utf8_lossy(&done.stdout).trim().to_owned()).unwrap_or_default();
+        let device =
+            told.map(|done| String::from_utf8_lossy(&done.stdout).trim().to_owned()).unwrap_or_default();
         let is_done = Command::new("losetup").args(["--direct-io=on", &device]).status();
         if !is_done.is_ok_and(|status| status.success()) {
-            skipped("the small disk writes through the page cache: waits for its syncs are longer than a disk's");
+            skipped(
+                "the small disk writes through the page cache: waits for its syncs are longer than a disk's",
+            );
         }
     }
 

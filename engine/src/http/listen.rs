@@ -247,7 +247,7 @@ async fn run_lane(
                         wish => watch.wish(wish),
                     }
                 }
-                rest.tick(asked.replace(0));
+                rest.tick(asked.replace(0), || lane.rest());
             }
             _ = close.wait_for(|is_closing| *is_closing) => break,
         }

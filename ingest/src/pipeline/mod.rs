@@ -82,6 +82,11 @@ impl Lane {
         Self { writer, stages: Stages::new(shared), turns: Rc::default() }
     }
 
+    /// Lets go of the room that the stages keep for the next requests: a lane with little to do needs none.
+    pub fn rest(&self) {
+        self.stages.rest();
+    }
+
     /// Checks a request before its body is read, and whether there is room for it at all. Where the memory for rows is
     /// short it waits a while: a sender that is slowed down is better served than one that is refused.
     ///

@@ -75,6 +75,12 @@ impl Stages {
         Self { shared, tools: RefCell::default(), drafts: RefCell::default() }
     }
 
+    /// Lets go of what is kept from request to request.
+    pub(super) fn rest(&self) {
+        self.tools.borrow_mut().clear();
+        self.drafts.borrow_mut().clear();
+    }
+
     /// Takes a body through all stages. `oldest_ns` is the event time before which the dataset keeps nothing;
     /// `reserve` tells what is known of an idempotency key. The body is gone when it is not needed any more.
     ///
@@ -371,5 +377,7 @@ mod tests {
         let crowd: Vec<Tools> = (0..32).map(|_| stages.take_tools()).collect();
         crowd.into_iter().for_each(|tools| stages.keep_tools(tools));
         assert_eq!(stages.tools.borrow().len(), 4);
+        stages.rest();
+        assert_eq!(stages.tools.borrow().len(), 0, "a lane at rest keeps none");
     }
 }

@@ -27,7 +27,7 @@ const SEARCH_WEIGHT: usize = 8;
 const COLUMN_WEIGHT: usize = 512;
 
 /// Rows that the prefilter looks at in one slice, however short. Chosen: each costs it some tens of nanoseconds.
-const PIECE_ROWS_MAX: usize = 8_192;
+const PIECE_ROWS: usize = 8_192;
 
 /// A lane's room for scrubbing, kept between chunks.
 #[derive(Debug, Default)]
@@ -316,7 +316,7 @@ fn piece(column: &TextColumn, start: usize) -> Range<usize> {
     let rows = offsets.get(start + 1..).unwrap_or_default();
     let begins = offsets.get(start).map_or(0, |offset| i64::from(*offset));
     let within = rows.partition_point(|end| i64::from(*end) - begins <= SLICE_BYTES as i64);
-    let most = rows.len().min(PIECE_ROWS_MAX);
+    let most = rows.len().min(PIECE_ROWS);
     start..start + within.clamp(1.min(most), most)
 }
 

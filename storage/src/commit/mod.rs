@@ -12,6 +12,7 @@ mod clean;
 mod conformance;
 mod load;
 mod log;
+pub mod packed;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -19,3 +20,5 @@ mod tests;
 pub use clean::Kept;
 pub use log::{Change, Committed, Operation, TableLog};
 pub use state::State;
+#[cfg(test)]
+pub use state::{Tombstone, state_of};

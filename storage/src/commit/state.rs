@@ -55,6 +55,20 @@ impl State {
         }
     }
 
+    /// The same without files and tombstones.
+    pub(super) fn without_files(&self) -> Self {
+        Self {
+            version: self.version,
+            files: HashMap::new(),
+            tombstones: HashMap::new(),
+            txns: self.txns.clone(),
+            metadata: self.metadata.clone(),
+            checkpoint: self.checkpoint,
+            tombstones_in: self.tombstones_in,
+            seen_ms: self.seen_ms,
+        }
+    }
+
     /// Whether every tombstone was read. Until then `tombstones` has those alone that came since.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -139,35 +153,59 @@ impl State {
     /// `Kind::Newer` where the table is of a newer build; `Kind::Corrupt` where a line cannot be.
     pub(super) fn apply(&mut self, version: i64, lines: Vec<Line>) -> Result<()> {
         for line in lines {
-            if let Some(protocol) = line.protocol
-                && (protocol.min_reader_version > 1 || protocol.min_writer_version > 2)
-            {
-                let text = "it asks for a newer Delta protocol than reader 1, writer 2";
-                return Err(Error::new(ErrorKind::Newer, text));
-            }
-            if let Some(metadata) = line.meta_data {
-                self.metadata = Some(metadata);
-            }
-            if let Some(txn) = line.txn {
-                self.txns.insert(txn.app_id, txn.version);
-            }
-            if let Some(remove) = line.remove {
-                let file = self.files.remove(&remove.path);
-                let pin = file.as_ref().map(Arc::downgrade).unwrap_or_default();
-                let removed_ms = remove.deletion_timestamp.unwrap_or(0);
-                self.tombstones.insert(remove.path, Tombstone { removed_ms, pin });
-            }
-            if let Some(add) = line.add {
-                if add.deletion_vector.is_some() {
-                    let text =
-                        "it has files of which rows were deleted in a way that this build does not know";
-                    return Err(Error::new(ErrorKind::Newer, text));
-                }
-                self.tombstones.remove(&add.path);
-                self.files.insert(add.path.clone(), Arc::new(add.file()?));
-            }
+            self.take(line)?;
         }
         self.version = Some(version);
         Ok(())
     }
+
+    /// Applies one line.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub(super) fn take(&mut self, line: Line) -> Result<()> {
+        if let Some(protocol) = line.protocol
+            && (protocol.min_reader_version > 1 || protocol.min_writer_version > 2)
+        {
+            let text = "it asks for a newer Delta protocol than reader 1, writer 2";
+            return Err(Error::new(ErrorKind::Newer, text));
+        }
+        if let Some(metadata) = line.meta_data {
+            self.metadata = Some(metadata);
+        }
+        if let Some(txn) = line.txn {
+            self.txns.insert(txn.app_id, txn.version);
+        }
+        if let Some(remove) = line.remove {
+            let file = self.files.remove(&remove.path);
+            let pin = file.as_ref().map(Arc::downgrade).unwrap_or_default();
+            let removed_ms = remove.deletion_timestamp.unwrap_or(0);
+            self.tombstones.insert(remove.path, Tombstone { removed_ms, pin });
+        }
+        if let Some(add) = line.add {
+            if add.deletion_vector.is_some() {
+                let text = "it has files of which rows were deleted in a way that this build does not know";
+                return Err(Error::new(ErrorKind::Newer, text));
+            }
+            self.tombstones.remove(&add.path);
+            self.files.insert(add.path.clone(), Arc::new(add.file()?));
+        }
+        Ok(())
+    }
+}
+
+/// A state of `version` with these files, of which `removed` were removed; log `w` is in it up to frame 41.
+#[cfg(test)]
+pub fn state_of(version: i64, files: impl Iterator<Item = DataFile>, removed: &[String]) -> State {
+    use super::action::{Add, Remove, Txn};
+    let adds = files.map(|file| Line { add: Some(Add::of(&file, 5)), ..Line::default() });
+    let removes = removed
+        .iter()
+        .enumerate()
+        .map(|(at, path)| Line { remove: Some(Remove::of(path, true, at as i64)), ..Line::default() });
+    let txn = Txn { app_id: "w".into(), version: 41, last_updated: None };
+    let lines = adds.chain(removes).chain([Line { txn: Some(txn), ..Line::default() }]);
+    let mut state = State::empty();
+    state.apply(version, lines.collect()).unwrap();
+    state
 }

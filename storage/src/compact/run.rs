@@ -143,7 +143,7 @@ fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Arc<DataFil
     let (mut waiting, mut partition_max) = (0, 0);
     let mut most: Option<(usize, Arc<Table>)> = None;
     for table in shared.tables.all() {
-        let version = table.published().state.version;
+        let version = table.version();
         let look = memory.looks.lock().expect("no panic happens under this lock").get(&table.id).copied();
         let look = match look.filter(|look| look.holds(version, now_ms)) {
             Some(look) => look,

@@ -90,7 +90,7 @@ impl<'a> Take<'a> {
             return Ok(());
         }
         let table = shared.logged_table(&meta.table, meta.kind)?;
-        let is_in = seq <= table.published().state.last_seq(&self.writer);
+        let is_in = seq <= table.last_seq(&self.writer);
         if is_in && !faults::has(Bug::SkipTransactionCheck) {
             return Ok(());
         }
@@ -147,7 +147,7 @@ impl<'a> Take<'a> {
         *next = (*next).max(first_seq + row_count);
         self.last_seq = self.last_seq.max(seq);
         let known = self.shared.tables.get(table);
-        if known.is_some_and(|table| seq <= table.published().state.last_seq(&self.writer)) {
+        if known.is_some_and(|table| seq <= table.last_seq(&self.writer)) {
             // The build that wrote it put it into the table as well.
             return;
         }

@@ -112,6 +112,7 @@ fn work(mut log: Log, jobs: &mpsc::Receiver<Job>, at_rest: fn()) {
                     Ok(job) => job,
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
                     Err(mpsc::RecvTimeoutError::Timeout) => {
+                        log.rest();
                         at_rest();
                         let Ok(job) = jobs.recv() else { return };
                         job

@@ -243,6 +243,11 @@ impl Log {
         done.map(|()| seqs)
     }
 
+    /// Lets go of the room for frames until the next group.
+    pub fn rest(&mut self) {
+        self.frames = Vec::new();
+    }
+
     fn encode(&mut self, seq: u64, entry: &Entry) -> Result<()> {
         let header = self.header(seq);
         let bytes = usize::try_from(entry.frame_bytes).unwrap_or(0);

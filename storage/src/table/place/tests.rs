@@ -1,0 +1,146 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::{Place, UNUSED_LOOKS};
+use crate::commit::State;
+use crate::commit::state_of;
+use crate::reader::DataFile;
+use crate::table::Published;
+
+fn file(number: usize) -> DataFile {
+    let stats = format!(
+        "{{\"numRecords\":{number},\"minValues\":{{\"time_ns\":{number},\"source\":\"a\"}},\
+         \"maxValues\":{{\"time_ns\":{},\"source\":\"b{number}\"}},\"nullCount\":{{\"time_ns\":0}}}}",
+        number + 9
+    );
+    DataFile {
+        path: format!("date=2026-01-{:02}/0190-{number}.parquet", 1 + number % 28),
+        bytes: 1_000 + number as u64,
+        rows: number as u64,
+        time_ns: (number as i64, number as i64 + 9),
+        source: Some(("a".into(), format!("b{number}"))),
+        digest: Some([number as u8; 32]),
+        blocks: None,
+        stats,
+    }
+}
+
+/// Version 7: `files` files, every fifth of which is removed.
+fn state(files: usize) -> State {
+    let removed: Vec<String> = (0..files).step_by(5).map(|number| file(number).path).collect();
+    state_of(7, (0..files).map(file), &removed)
+}
+
+fn paths(state: &State) -> Vec<String> {
+    let mut paths: Vec<String> = state.files.keys().cloned().collect();
+    paths.sort_unstable();
+    paths
+}
+
+#[test]
+fn what_rests_is_told_of_and_wakes_as_it_was() {
+    let place = Place::new(Published::new(state(500)));
+    let awake = place.summary();
+    assert_eq!((awake.version, awake.files), (Some(7), 400));
+    assert!(place.rest());
+    assert_eq!(place.summary(), awake);
+    assert_eq!(place.told(|state| (state.version, state.last_seq("w"))), (Some(7), 41));
+    assert!(!place.rest(), "it rests");
+    let (woken, expected) = (place.published(), Published::new(state(500)));
+    assert_eq!(woken.files, expected.files);
+    assert_eq!(paths(&woken.state), paths(&expected.state));
+    assert_eq!(woken.state.txns, expected.state.txns);
+    let removed = |published: &Published| {
+        let tombstones = published.state.tombstones.iter();
+        let mut removed: Vec<_> = tombstones.map(|(path, dead)| (path.clone(), dead.removed_ms)).collect();
+        removed.sort_unstable();
+        removed
+    };
+    assert_eq!(removed(&woken).len(), 100);
+    assert_eq!(removed(&woken), removed(&expected));
+    assert_eq!(place.summary(), awake);
+}
+
+/// R1: what a reader holds is pinned by it, so its version stays awake.
+#[test]
+fn a_version_of_which_anything_is_held_does_not_rest() {
+    let place = Place::new(Published::new(state(50)));
+    let version = place.published();
+    assert!(!place.rest(), "the version is held");
+    let one = Arc::clone(&version.files[3]);
+    let all = version.files.clone();
+    drop(version);
+    assert!(!place.rest(), "its files are held");
+    drop(all);
+    assert!(!place.rest(), "one of its files is held");
+    assert!(Arc::ptr_eq(&place.published().files[3], &one), "and is the same one afterwards");
+    drop(one);
+
+    // A snapshot holds a file that the version in force removed.
+    let mut next = place.published().state.clone();
+    let (path, removed) =
+        next.files.iter().next().map(|(path, file)| (path.clone(), Arc::clone(file))).unwrap();
+    next.files.remove(&path);
+    let pin = Arc::downgrade(&removed);
+    next.tombstones.insert(path, crate::commit::Tombstone { removed_ms: 5, pin });
+    place.publish(Published::new(next));
+    assert!(!place.rest(), "a removed file is held");
+    drop(removed);
+    assert!(place.rest());
+}
+
+#[test]
+fn a_table_rests_when_nobody_has_used_it_for_a_while() {
+    let place = Place::new(Published::new(state(50)));
+    let looks = || (0..100).take_while(|_| !place.look()).count();
+    // The first look finds that it was just made.
+    assert_eq!(looks(), UNUSED_LOOKS as usize);
+    assert!(!place.look(), "once");
+    drop(place.published());
+    assert!(!place.look(), "it was used since the last look");
+    assert_eq!(looks(), UNUSED_LOOKS as usize - 1);
+    place.publish(Published::new(state(60)));
+    assert_eq!(place.summary().files, 48, "a new version takes the place of one at rest");
+    assert_eq!(looks(), UNUSED_LOOKS as usize);
+    // Being told of it is no use of its files.
+    assert_eq!(place.summary().files, 48);
+    let few = Place::new(Published::new(state(2)));
+    assert!((0..100).all(|_| !few.look()), "few files take no room");
+}
+
+/// Readers and publishers meet it at any moment: each sees a whole version, and never an older one.
+#[test]
+fn it_is_woken_and_put_at_rest_while_others_read_and_publish() {
+    let place = Place::new(Published::new(state_of(0, (0..20).map(file), &[])));
+    let (is_over, rests) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let read = || {
+        let mut last = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let published = place.published();
+            let version = published.state.version.unwrap();
+            assert!(version >= last, "{version} after {last}");
+            assert_eq!(published.files.len() as i64, 20 + version);
+            last = version;
+            drop(published);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let mut version = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                rests.fetch_add(usize::from(place.rest()), Ordering::Relaxed);
+            }
+        });
+        scope.spawn(read);
+        scope.spawn(read);
+        while rests.load(Ordering::Relaxed) < 20 || version < 20 {
+            std::thread::sleep(Duration::from_millis(10));
+            version += 1;
+            place.publish(Published::new(state_of(version, (0..20 + version as usize).map(file), &[])));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(place.published().files.len() as i64, 20 + version);
+}
