@@ -310,6 +310,6 @@ fn text_without_a_find_is_searched_in_slices() {
     let text = format!("{{\"message\":\"{}\"}}\n", "only ordinary words ".repeat(20));
     let (rows, decoding) = (5_000, 5_000 * text.len() / SLICE_BYTES);
     let slices = slices_of(text.as_bytes(), rows);
-    assert!(slices >= decoding * 9 / 5, "{slices} slices, {decoding} of them for decoding");
+    assert!(slices >= decoding * 3 / 2, "{slices} slices, {decoding} of them for decoding");
     assert_eq!(slices_of(b"{\"message\":\"only ordinary words\"}\n", 3), 0, "a small body is one slice");
 }
