@@ -30,6 +30,13 @@ const STACK_BYTES: usize = 64 << 20;
 /// 64 MiB of JSON beside what the memory pool accounts.
 const RUNNING_PER_THREAD: usize = 4;
 
+/// Threads at most that read files for typed reads. Chosen: what a disk answers at once; reads over thousands of files
+/// made a hundred of them, and each keeps a heap of its own.
+const FILE_THREADS_MAX: usize = 8;
+
+/// How long such a thread outlives its last read: while it lives, what it freed is kept for it.
+const FILE_THREAD_IDLE: Duration = Duration::from_secs(2);
+
 /// Bounds of the query side.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -128,15 +135,7 @@ impl Query {
     /// # Errors
     /// When the threads cannot be started.
     pub fn new(storage: Arc<Storage>, options: Options) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(options.threads.max(1))
-            .thread_name("query")
-            .thread_stack_size(STACK_BYTES)
-            .on_thread_park(options.at_rest)
-            .on_thread_start(cores::give_way)
-            .on_thread_stop(cores::end)
-            .enable_all()
-            .build()?;
+        let runtime = runtime(&options)?;
         let sessions = Sessions::new(options.memory_bytes, options.threads);
         let workers = Pool::start(options.workers.clone(), options.at_rest)?;
         let running_max = options.threads.max(1) * RUNNING_PER_THREAD;
@@ -305,14 +304,49 @@ impl<T> Drop for CancelOnDrop<T> {
     }
 }
 
+fn runtime(options: &Options) -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(options.threads.max(1))
+        .max_blocking_threads(FILE_THREADS_MAX)
+        .thread_keep_alive(FILE_THREAD_IDLE)
+        .thread_name("query")
+        .thread_stack_size(STACK_BYTES)
+        .on_thread_park(options.at_rest)
+        .on_thread_start(cores::give_way)
+        .on_thread_stop(cores::end)
+        .enable_all()
+        .build()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use tokio::runtime::Handle;
     use tokio::sync::oneshot;
 
-    use super::{Answer, Refusal, outcome, spawn_bounded};
+    use super::{Answer, FILE_THREADS_MAX, Options, Refusal, outcome, runtime, spawn_bounded};
+
+    // B1
+    #[test]
+    fn files_are_read_by_so_many_threads_at_most() {
+        let runtime = runtime(&Options::default()).unwrap();
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let reads: Vec<_> = (0..100)
+            .map(|_| {
+                let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+                runtime.spawn_blocking(move || {
+                    most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(10));
+                    now.fetch_sub(1, Ordering::Relaxed);
+                })
+            })
+            .collect();
+        reads.into_iter().for_each(|read| runtime.block_on(read).unwrap());
+        assert!((1..=FILE_THREADS_MAX).contains(&most.load(Ordering::Relaxed)), "{most:?}");
+    }
 
     async fn bounded(
         runtime: &Handle,
