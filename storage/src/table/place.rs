@@ -5,7 +5,7 @@
 //! its logs are in it, and how many files it has, is told at rest too (`docs/decisions/0013-tables-at-rest.md`).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
@@ -80,7 +80,8 @@ impl Place {
     }
 
     fn turning(&self) -> MutexGuard<'_, ()> {
-        self.turning.lock().expect("no panic happens under this lock")
+        // Whoever panicked under it has changed nothing: each stores its version last.
+        self.turning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The version, woken where it rests: with thousands of files that takes some milliseconds, once.
