@@ -211,6 +211,8 @@ where
         Ok::<_, Exit>((app, bootstrap_key))
     })?;
     let (app, bootstrap_key) = app;
+    // This thread has read tables and logs, and from here on only waits.
+    allocator::give_back();
 
     let listener = listen(socket)?;
     let lanes = http::start(&app, listener)

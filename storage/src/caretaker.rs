@@ -7,7 +7,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use crate::cores;
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::keeper;
+use crate::memory::Pool;
 
 /// How often the caretaker looks when there was nothing to do.
 const ROUND: Duration = Duration::from_secs(1);
@@ -41,8 +42,10 @@ pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<
                 tracing::warn!(%error, "background work keeps the priority of all others");
             }
             runtime.block_on(async {
+                let mut rounds = Rounds::new(Instant::now());
                 while !*stopped.borrow() {
-                    let is_busy = AssertUnwindSafe(round(&shared, &stopped)).catch_unwind().await;
+                    let round = rounds.next(&shared, &stopped, Instant::now());
+                    let is_busy = AssertUnwindSafe(round).catch_unwind().await;
                     let is_busy = is_busy.unwrap_or_else(|_| {
                         tracing::error!("a round of background work panicked and is tried again");
                         false
@@ -57,14 +60,33 @@ pub fn start(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) -> Result<
         .map_err(unavailable)
 }
 
-/// Gives each duty a turn; returns whether one of them may have more to do at once.
-pub async fn round(shared: &Shared, stopped: &watch::Receiver<bool>) -> bool {
-    let is_busy = compact(shared, || !*stopped.borrow()).await;
-    if !is_busy && shared.tables.all().iter().filter(|table| table.look()).count() > 0 {
-        // What was freed goes back to the system.
-        (shared.options.at_rest)();
+/// Its rounds, one after the other.
+#[derive(Debug)]
+pub struct Rounds {
+    looked: Instant,
+}
+
+impl Rounds {
+    /// Rounds that begin at `now`, in which no table was looked at.
+    pub fn new(now: Instant) -> Self {
+        Self { looked: now }
     }
-    is_busy
+
+    /// Gives each duty a turn; returns whether one of them may have more to do at once. Looks at every table each
+    /// [`ROUND`], while there are merges as well: those that nobody uses rest beside the one that is merged.
+    pub async fn next(&mut self, shared: &Shared, stopped: &watch::Receiver<bool>, now: Instant) -> bool {
+        let is_busy = compact(shared, || !*stopped.borrow()).await;
+        if now.saturating_duration_since(self.looked) >= ROUND {
+            self.looked = now;
+            let is_short = shared.memory.used(Pool::Tables) > shared.memory.max(Pool::Tables);
+            shared.tables.all().iter().for_each(|table| {
+                table.look(is_short);
+            });
+            // What was freed, by tables and by merges that follow one another, goes back to the system.
+            (shared.options.at_rest)();
+        }
+        is_busy
+    }
 }
 
 /// CPU time of the calling thread, nanoseconds; 0 where the kernel does not tell.
@@ -79,8 +101,9 @@ mod tests {
 
     use tokio::sync::watch;
 
-    use super::round;
-    use crate::fixture::{DAY_NS, HOUR, LATE_NS, count, open, run, seal, table};
+    use super::{ROUND, Rounds};
+    use crate::fixture::{DAY_NS, HOUR, LATE_NS, count, open, rows, run, seal, table};
+    use crate::record::{Dataset, TableId};
 
     /// A table that nobody uses is put at rest, told of as it is, and woken by whoever reads, writes or cleans it.
     #[test]
@@ -92,9 +115,11 @@ mod tests {
             seal(&storage, &days).await;
             let held = storage.shared.tables.get(&table()).unwrap();
             let stopped = watch::Sender::new(false).subscribe();
+            let begun = Instant::now();
             let rest = async || {
-                for _ in 0..20 {
-                    round(&storage.shared, &stopped).await;
+                let mut rounds = Rounds::new(begun);
+                for at in 1..=20 {
+                    rounds.next(&storage.shared, &stopped, begun + at * ROUND).await;
                 }
                 held.rests()
             };
@@ -123,6 +148,40 @@ mod tests {
             drop((held, storage));
             let storage = open(data.path(), || LATE_NS).await;
             assert_eq!(count(&storage.snapshot(&table()).unwrap()), (7, 0));
+            storage.close().await;
+        });
+    }
+
+    /// Tables rest although there are merges to do, second after second.
+    #[test]
+    fn a_table_rests_while_others_are_merged() {
+        run(async || {
+            let data = tempfile::tempdir().unwrap();
+            let storage = open(data.path(), || LATE_NS).await;
+            let days: Vec<i64> = (1..=6).map(|day| LATE_NS - day * DAY_NS).collect();
+            seal(&storage, &days).await;
+            let unused = storage.shared.tables.get(&table()).unwrap();
+            let writer = storage.writer(0).unwrap();
+            let others: Vec<TableId> = (0..10)
+                .map(|at| TableId::new(table().tenant, Dataset::parse(&format!("other{at}")).unwrap()))
+                .collect();
+            for _ in 0..storage.shared.options.compact_files_min {
+                for other in &others {
+                    writer.append(other, rows(&[LATE_NS - DAY_NS]), None).await.unwrap();
+                }
+                storage.flush().await.unwrap();
+            }
+            let stopped = watch::Sender::new(false).subscribe();
+            let (begun, mut at) = (Instant::now(), 0);
+            let mut rounds = Rounds::new(begun);
+            let is_busy = loop {
+                at += 1;
+                let is_busy = rounds.next(&storage.shared, &stopped, begun + at * ROUND).await;
+                if unused.rests() || !is_busy {
+                    break is_busy;
+                }
+            };
+            assert!(unused.rests() && is_busy, "after {at} rounds, busy: {is_busy}");
             storage.close().await;
         });
     }

@@ -251,7 +251,7 @@ impl Shared {
 
     fn new_table(&self, id: &TableId, kind: Kind) -> Result<Table> {
         let log = TableLog::new(Arc::clone(&self.store), id.prefix());
-        Table::new(id.clone(), kind, log, State::empty())
+        Table::new(id.clone(), kind, log, State::empty(), &self.memory)
     }
 
     /// Leaves a table alone, and counts it.

@@ -14,7 +14,8 @@ use dashmap::DashMap;
 
 use crate::record::Tenant;
 
-/// What the process holds whatever is sent: its code, runtimes, stacks, and what the allocator keeps for itself.
+/// What the process holds whatever is sent: its code, runtimes, stacks, and what the allocator keeps for itself. Half of
+/// it is for what is known of the tables.
 pub const BASE_BYTES: u64 = 60 << 20;
 
 /// The smallest cap that a process does its work with.
@@ -40,12 +41,15 @@ pub enum Pool {
     Read,
     /// What is remembered between requests: declared keys, attribute names, completeness, failures.
     Kept,
+    /// What is known of the tables: their files and columns. It is counted and never lent, for what is stored cannot be
+    /// refused; where it is more than its part, tables that nobody uses rest at once.
+    Tables,
 }
 
 impl Pool {
     /// Every pool.
-    pub const ALL: [Self; 7] =
-        [Self::Edge, Self::Decode, Self::Hot, Self::Seal, Self::Merge, Self::Read, Self::Kept];
+    pub const ALL: [Self; 8] =
+        [Self::Edge, Self::Decode, Self::Hot, Self::Seal, Self::Merge, Self::Read, Self::Kept, Self::Tables];
 
     /// The pool's name in metrics and errors.
     #[must_use]
@@ -58,12 +62,14 @@ impl Pool {
             Self::Merge => "merge",
             Self::Read => "read",
             Self::Kept => "kept",
+            Self::Tables => "tables",
         }
     }
 
     /// The pool's part of the cap, in hundredths. Chosen so that a body at the limits of one request is still taken
     /// at the default cap, that a seal sorts a sixth of what may be hot, and that a merge takes eight files of a
-    /// seal's: with fewer each row would be written more often. Together they are the whole.
+    /// seal's: with fewer each row would be written more often. Together they are the whole. Tables have their part of
+    /// what is set aside for the process.
     const fn percent(self) -> u64 {
         match self {
             Self::Edge => 12,
@@ -73,6 +79,7 @@ impl Pool {
             Self::Merge => 10,
             Self::Read => 7,
             Self::Kept => 2,
+            Self::Tables => 0,
         }
     }
 }
@@ -117,8 +124,13 @@ impl Memory {
     #[must_use]
     pub fn new(memory_max: u64, base_bytes: u64) -> Arc<Self> {
         let lent = memory_max.saturating_sub(base_bytes);
-        let pools = Pool::ALL.map(|pool| PoolUse { max: lent / 100 * pool.percent(), ..PoolUse::default() });
-        Arc::new(Self { memory_max, base_bytes, pools, tenants: DashMap::new() })
+        let of_tables = base_bytes / 2;
+        let max = |pool: Pool| match pool {
+            Pool::Tables => of_tables,
+            _ => lent / 100 * pool.percent(),
+        };
+        let pools = Pool::ALL.map(|pool| PoolUse { max: max(pool), ..PoolUse::default() });
+        Arc::new(Self { memory_max, base_bytes: base_bytes - of_tables, pools, tenants: DashMap::new() })
     }
 
     /// Lends `bytes` of a pool, or says why not. What concerns no tenant (a head before its key was read, a merge)

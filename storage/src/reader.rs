@@ -34,6 +34,17 @@ pub struct DataFile {
     pub stats: String,
 }
 
+impl DataFile {
+    /// Bytes of memory that it takes, about.
+    pub(crate) fn held_bytes(&self) -> usize {
+        // Beside the values: what the allocator rounds up to, and how often the file is held.
+        const ROUND_BYTES: usize = 64;
+        let source = self.source.as_ref().map_or(0, |(low, high)| low.len() + high.len());
+        let blocks = self.blocks.as_ref().map_or(0, |blocks| blocks.held_bytes());
+        size_of::<Self>() + ROUND_BYTES + self.path.len() + source + blocks + self.stats.len()
+    }
+}
+
 /// A table at one version together with the acknowledged chunks that this version does not hold (Q1, A3).
 ///
 /// Every acknowledged row is in exactly one of `files` and `hot`.

@@ -194,7 +194,7 @@ async fn open_table(shared: &Shared, id: &TableId) -> Result<()> {
     let state = log.load().await?;
     // A folder without a commit is what an unfinished first seal left: no table yet.
     let Some(kind) = state.kind()? else { return Ok(()) };
-    shared.tables.ensure(id, kind, || Table::new(id.clone(), kind, log, state)).map(drop)
+    shared.tables.ensure(id, kind, || Table::new(id.clone(), kind, log, state, &shared.memory)).map(drop)
 }
 
 async fn folders(store: &dyn ObjectStore, prefix: &str) -> object_store::Result<Vec<String>> {

@@ -16,6 +16,7 @@ use crate::commit::{State, TableLog};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::hot::HotChunk;
+use crate::memory::{Memory, Pool};
 use crate::reader::{DataFile, HotRows, Snapshot};
 use crate::record::fit::Columns;
 use crate::record::{Dataset, Kind, TableId, Tenant};
@@ -37,6 +38,11 @@ pub struct Published {
 }
 
 impl Published {
+    /// Bytes of memory that it takes, about.
+    fn held_bytes(&self) -> usize {
+        self.state.held_bytes() + self.files.len() * size_of::<Arc<DataFile>>()
+    }
+
     /// Publishes a state.
     pub fn new(state: State) -> Self {
         let mut files: Vec<_> = state.files.values().cloned().collect();
@@ -90,9 +96,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table as its log says, with nothing hot.
-    pub fn new(id: TableId, kind: Kind, log: TableLog, state: State) -> Result<Self> {
+    /// A table as its log says, with nothing hot. What is known of it is counted in `memory`.
+    pub fn new(id: TableId, kind: Kind, log: TableLog, state: State, memory: &Arc<Memory>) -> Result<Self> {
         let columns = state.columns()?.unwrap_or_else(|| Columns::new(kind));
+        let charge = memory.count(Pool::Tables, Some(&id.tenant), 0);
         Ok(Self {
             id,
             kind,
@@ -105,7 +112,7 @@ impl Table {
             hot_rows: AtomicU64::new(0),
             hot_bytes: AtomicU64::new(0),
             hot_days: Mutex::default(),
-            published: Place::new(Published::new(state)),
+            published: Place::new(Published::new(state), charge),
         })
     }
 
@@ -202,10 +209,10 @@ impl Table {
         self.published.summary()
     }
 
-    /// Looks whether anybody used the version; puts it at rest where nobody did for a while. Returns whether it went to
-    /// rest now.
-    pub fn look(&self) -> bool {
-        self.hot().is_empty() && self.published.look()
+    /// Looks whether anybody used the version; puts it at rest where nobody did for a while, or since the last look where
+    /// memory for tables `is_short`. Returns whether it went to rest now.
+    pub fn look(&self, is_short: bool) -> bool {
+        self.hot().is_empty() && self.published.look(is_short)
     }
 
     /// Publishes a new version, then lets go of the chunks that it holds.

@@ -6,5 +6,6 @@ pub mod guard;
 mod hot;
 pub mod session;
 pub mod size;
+mod source;
 pub mod table;
 pub mod work;

@@ -13,7 +13,7 @@ use datafusion::common::{
 };
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -25,6 +25,7 @@ use object_store::path::Path;
 use storage::reader::{DataFile, Snapshot};
 
 use super::hot::HotSource;
+use super::source::Source;
 use crate::prune::{Bounds, files};
 
 /// A table at one version with its hot chunks (Q1).
@@ -114,7 +115,7 @@ pub fn file_scan(
     let listed: usize = files.iter().map(|file| size_of::<PartitionedFile>() + file.path.len()).sum();
     let held = MemoryConsumer::new("files").register(&session.runtime_env().memory_pool);
     held.try_grow(listed + if is_told { told } else { 0 })?;
-    let source = ParquetSource::new(Arc::clone(&schema)).with_table_parquet_options(options);
+    let source = Source::new(Arc::clone(&schema), options);
     let group_count = session.config().target_partitions().clamp(1, files.len().max(1));
     let mut groups = vec![Vec::new(); group_count];
     for (at, file) in files.iter().enumerate() {
@@ -241,7 +242,7 @@ mod tests {
     /// Files of which the plan tells something without opening them.
     fn told(plan: &Arc<dyn ExecutionPlan>) -> usize {
         let source = plan.downcast_ref::<DataSourceExec>().unwrap();
-        let (config, _) = source.downcast_to_file_source::<ParquetSource>().unwrap();
+        let (config, _) = source.downcast_to_file_source::<Source>().unwrap();
         config.file_groups.iter().flat_map(FileGroup::files).filter(|file| file.has_statistics()).count()
     }
 

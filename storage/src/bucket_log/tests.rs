@@ -19,7 +19,7 @@ fn log() -> BucketLog {
 /// Gathers a chunk that is charged so many bytes, whatever it holds.
 fn gather(log: &BucketLog, batch: &RecordBatch, bytes: u64) -> Result<u64> {
     let log_of_table = TableLog::new(Arc::new(InMemory::new()), table().prefix());
-    let of = Table::new(table(), Kind::Events, log_of_table, State::empty())?;
+    let of = Table::new(table(), Kind::Events, log_of_table, State::empty(), &Memory::new(1 << 30, 0))?;
     let meta = Meta {
         table: table(),
         kind: Kind::Events,

@@ -26,6 +26,11 @@ impl Packed {
         (read.holds_the_same(state) && read.buries_the_same(state)).then_some(packed)
     }
 
+    /// Bytes of memory that it takes, about.
+    pub fn held_bytes(&self) -> usize {
+        self.lines.len() + self.rest.held_bytes()
+    }
+
     /// The state but for its files and tombstones.
     pub fn without_files(&self) -> &State {
         &self.rest

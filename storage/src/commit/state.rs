@@ -69,6 +69,16 @@ impl State {
         }
     }
 
+    /// Bytes of memory that it takes, about, and the files in it: a table may have thousands (B1).
+    pub(crate) fn held_bytes(&self) -> usize {
+        // Beside the names: places in maps, and what the allocator rounds up to.
+        const PLACE_BYTES: usize = 64;
+        let files = self.files.iter().map(|(path, file)| path.len() + file.held_bytes() + PLACE_BYTES);
+        let dead = self.tombstones.keys().map(|path| path.len() + size_of::<Tombstone>() + PLACE_BYTES);
+        let schema = self.metadata.as_ref().map_or(0, |metadata| metadata.schema_string.len());
+        size_of::<Self>() + schema + files.sum::<usize>() + dead.sum::<usize>()
+    }
+
     /// Whether every tombstone was read. Until then `tombstones` has those alone that came since.
     #[must_use]
     pub fn is_whole(&self) -> bool {

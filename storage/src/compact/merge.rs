@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
 use crate::record::Kind;
+use crate::record::schema::is_fixed;
 use crate::segment::{self, Cost, Fingerprint, Writer, Written};
 
 /// Rows decoded at a time, of all inputs together.
@@ -23,7 +24,8 @@ const ROWS: usize = 64 * 1024;
 /// Rows decoded at a time of one input, and written at a time.
 const BATCH_ROWS: usize = 8 * 1024;
 
-/// Bytes of rows decoded at a time, of all inputs together, and again as keys and as what is written.
+/// Bytes of rows decoded at a time, of all inputs together, and again as keys, as what is written, and as what was taken
+/// of batches that are read to their ends.
 const BATCH_BYTES: u64 = 1 << 20;
 
 /// A file to merge, and its bytes as the store gave them.
@@ -37,13 +39,23 @@ pub struct Input {
     pub cost: Cost,
 }
 
-/// Memory that a merge takes, in bytes: files in and out, open pages, a batch of rows in three forms, and encoders.
-pub fn merge_bytes(inputs: &[Input], schema: &SchemaRef) -> u64 {
+/// Memory that a merge takes, in bytes: files in and out, open pages, a batch of rows in four forms, and encoders.
+pub fn merge_bytes(kind: Kind, inputs: &[Input], schema: &SchemaRef) -> u64 {
     let of_input = |input: &Input| 2 * input.file.bytes + input.cost.open_bytes + input.cost.row_bytes;
     let of_all: u64 = inputs.iter().map(of_input).sum();
-    let names = schema.fields().iter().map(|field| field.name());
+    let names = columns(kind, inputs, schema).into_iter().map(|at| schema.field(at).name());
     let encoders: u64 = names.map(|name| segment::encoder_bytes(value_bytes(inputs, name))).sum();
-    of_all + 3 * BATCH_BYTES + encoders
+    of_all + 4 * BATCH_BYTES + encoders
+}
+
+/// The table's columns that the merged file has: those of every row of its kind, and those in which an input has a value.
+/// One of hundreds of attributes that none of them has would be an encoder now and a decoder at each read.
+fn columns(kind: Kind, inputs: &[Input], schema: &SchemaRef) -> Vec<usize> {
+    let is_wanted = |name: &String| {
+        is_fixed(kind, name) || inputs.iter().any(|input| input.cost.values.contains_key(name))
+    };
+    let fields = schema.fields().iter().enumerate();
+    fields.filter_map(|(at, field)| is_wanted(field.name()).then_some(at)).collect()
 }
 
 /// Bytes of a column's values in all inputs, about; 0 where none has any.
@@ -56,6 +68,8 @@ fn value_bytes(inputs: &[Input], name: &str) -> u64 {
 pub struct Merged {
     /// Its bytes, and what is known of them.
     pub written: Written,
+    /// The columns that it has, of the table's.
+    pub schema: SchemaRef,
     /// Of the rows of all inputs, as they were read.
     pub fingerprint: Fingerprint,
 }
@@ -71,7 +85,7 @@ pub enum Failed {
     Stopped,
 }
 
-/// Merges sorted segments of one table and date into one of the table's present columns.
+/// Merges sorted segments of one table and date into one of those of the table's present columns that have a value.
 ///
 /// Holds what [`merge_bytes`] says: the inputs' and the result's encoded bytes, and decoded at most 64 Ki rows or 1 MiB
 /// of all inputs together, but for rows that are larger alone. `goes_on` is asked once a batch.
@@ -88,7 +102,9 @@ pub fn merge(
     let rows_max = inputs.iter().map(|input| input.file.rows).sum();
     let values = |name: &str| value_bytes(&inputs, name);
     let bytes = inputs.iter().map(|input| input.file.bytes).sum();
-    let mut writer = Writer::new(kind, SchemaRef::clone(schema), rows_max, bytes, values, row_group_rows)
+    let columns = columns(kind, &inputs, schema);
+    let narrow: SchemaRef = Arc::new(schema.project(&columns).map_err(bug).map_err(Failed::Merge)?);
+    let mut writer = Writer::new(kind, Arc::clone(&narrow), rows_max, bytes, values, row_group_rows)
         .map_err(Failed::Merge)?;
     let of_one = (ROWS / inputs.len().max(1)).clamp(1, BATCH_ROWS);
     let bytes_of_one = BATCH_BYTES / inputs.len().max(1) as u64;
@@ -105,31 +121,55 @@ pub fn merge(
         cursor.advance(&order, &mut fingerprint).map_err(|error| Failed::Input(at, error))?;
         cursors.push(cursor);
     }
+    let mut batches = current(&mut cursors);
     let mut heap = Heap::new((0..cursors.len()).filter(|at| !cursors[*at].is_done()).collect(), &cursors);
     let mut taken: Vec<(usize, usize)> = Vec::with_capacity(written_rows);
     while let Some(lowest) = heap.lowest() {
         let cursor = &mut cursors[lowest];
-        taken.push((lowest, cursor.row));
+        taken.push((cursor.place, cursor.row));
         let is_last = cursor.row + 1 == cursor.batch.num_rows();
-        // Rows are copied out before the batch that holds them is replaced.
-        if is_last || taken.len() == written_rows {
+        cursor.advance(&order, &mut fingerprint).map_err(|error| Failed::Input(lowest, error))?;
+        if is_last {
+            // The batch before stays until its rows, which were all taken, are copied out.
+            cursor.place = batches.len();
+            batches.push(cursor.batch.clone());
+        }
+        heap.settle(&cursors);
+        if taken.len() == written_rows || heap.lowest().is_none() {
             if !goes_on() {
                 return Err(Failed::Stopped);
             }
-            write(&mut writer, &cursors, &taken).map_err(Failed::Merge)?;
+            write(&mut writer, &narrow, &columns, &batches, &taken).map_err(Failed::Merge)?;
             taken.clear();
+            batches = current(&mut cursors);
         }
-        cursors[lowest].advance(&order, &mut fingerprint).map_err(|error| Failed::Input(lowest, error))?;
-        heap.settle(&cursors);
     }
     let written = writer.finish().map_err(Failed::Merge)?;
-    Ok(Merged { written, fingerprint })
+    Ok(Merged { written, schema: narrow, fingerprint })
 }
 
-fn write(writer: &mut Writer, cursors: &[Cursor], taken: &[(usize, usize)]) -> Result<()> {
-    let batches: Vec<&RecordBatch> = cursors.iter().map(|cursor| &cursor.batch).collect();
-    let rows = interleave_record_batch(&batches, taken).map_err(bug)?;
-    writer.write(&rows)
+/// The batches that cursors are in; each cursor's place among them.
+fn current(cursors: &mut [Cursor]) -> Vec<RecordBatch> {
+    let mut batches = Vec::with_capacity(cursors.len());
+    for cursor in cursors.iter_mut().filter(|cursor| !cursor.is_done()) {
+        cursor.place = batches.len();
+        batches.push(cursor.batch.clone());
+    }
+    batches
+}
+
+/// Writes the rows taken from batches, in these columns of them.
+fn write(
+    writer: &mut Writer,
+    narrow: &SchemaRef,
+    columns: &[usize],
+    batches: &[RecordBatch],
+    taken: &[(usize, usize)],
+) -> Result<()> {
+    let of = |batch: &RecordBatch| batch.project(columns)?.with_schema(Arc::clone(narrow));
+    let batches: Vec<RecordBatch> = batches.iter().map(of).collect::<Result<_, _>>().map_err(bug)?;
+    let batches: Vec<&RecordBatch> = batches.iter().collect();
+    writer.write(&interleave_record_batch(&batches, taken).map_err(bug)?)
 }
 
 fn bug(error: arrow::error::ArrowError) -> Error {
@@ -164,6 +204,8 @@ struct Cursor {
     rows: segment::Rows,
     path: String,
     batch: RecordBatch,
+    /// Of `batch`, among those that rows are taken from.
+    place: usize,
     keys: Option<Keys>,
     row: usize,
 }
@@ -178,7 +220,8 @@ impl Cursor {
                 format!("segment {path} has a column that its table does not have, or has as another type"),
             ));
         }
-        Ok(Self { rows, path, batch: RecordBatch::new_empty(SchemaRef::clone(schema)), keys: None, row: 0 })
+        let batch = RecordBatch::new_empty(SchemaRef::clone(schema));
+        Ok(Self { rows, path, batch, place: 0, keys: None, row: 0 })
     }
 
     fn is_done(&self) -> bool {

@@ -21,7 +21,7 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::memory::{Charge, Pool, Short};
 use crate::reader::DataFile;
-use crate::record::TableId;
+use crate::record::{Kind, TableId};
 use crate::seal::files::lend;
 use crate::segment::{self, Fingerprint};
 use crate::table::Table;
@@ -211,7 +211,7 @@ async fn replace(
     let encoded = 2 * files.iter().map(|file| file.bytes).sum::<u64>();
     let mut charge = lend(&shared.memory, Pool::Merge, encoded).await.map_err(Failed::Merge)?;
     let mut inputs = get(shared, &root, files).await?;
-    let fits = fitting(shared.memory.max(Pool::Merge), &mut charge, &inputs, schema)?;
+    let fits = fitting(table.kind, shared.memory.max(Pool::Merge), &mut charge, &inputs, schema)?;
     inputs.truncate(fits);
     let files = &files[..fits];
     if faults::has(Bug::CompactionDropsRow) {
@@ -223,14 +223,14 @@ async fn replace(
     let merged =
         catch_unwind(AssertUnwindSafe(|| merge(table.kind, schema, inputs, row_group_rows, goes_on)))
             .unwrap_or_else(|_| Err(Failed::Merge(Error::new(ErrorKind::Bug, "merging panicked"))))?;
-    let Merged { written, fingerprint } = merged;
+    let Merged { written, schema, fingerprint } = merged;
     let date = files[0].path.strip_prefix("date=").and_then(|path| path.split('/').next());
     let date = date.expect("a partition's files lie in its folder");
     let path = segment::path(date, (shared.now)());
     let mismatches = &shared.stats.segment_mismatches;
     if !faults::has(Bug::CompactionDropsRow) {
         // M1: every row of the inputs is in the result, as the result itself reads.
-        segment::check(&path, &written, schema, fingerprint, mismatches).map_err(Failed::Merge)?;
+        segment::check(&path, &written, &schema, fingerprint, mismatches).map_err(Failed::Merge)?;
         same_rows(files, fingerprint).map_err(Failed::Merge)?;
     }
     faults::reach("compact.before_put").await.map_err(Failed::Merge)?;
@@ -263,6 +263,7 @@ async fn replace(
 ///
 /// A file that does not fit with its neighbour is left alone: it is as large as this machine merges.
 pub(super) fn fitting(
+    kind: Kind,
     pool: u64,
     charge: &mut Charge,
     inputs: &[Input],
@@ -270,7 +271,7 @@ pub(super) fn fitting(
 ) -> Result<usize, Failed> {
     let mut fits = inputs.len();
     loop {
-        let bytes = merge_bytes(&inputs[..fits], schema);
+        let bytes = merge_bytes(kind, &inputs[..fits], schema);
         let more = bytes.saturating_sub(charge.bytes());
         match charge.grow(more) {
             Ok(()) => {

@@ -38,7 +38,7 @@ fn wide() -> Clean {
 fn check(kind: Kind, make: fn() -> Clean, expected: Range<u64>) -> Vec<Arc<HotChunk>> {
     let count = size("FLOODMARK_CHUNKS", 4_000);
     let log = TableLog::new(Arc::new(InMemory::new()), id().prefix());
-    let table = Table::new(id(), kind, log, State::empty()).unwrap();
+    let table = Table::new(id(), kind, log, State::empty(), &Memory::new(1 << 30, 0)).unwrap();
     let mut kept = Vec::new();
     let memory = Memory::new(1 << 30, 0);
     let before = memory_bytes("VmRSS");

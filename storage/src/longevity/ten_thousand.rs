@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::counting::{Counting, Requests};
 use super::{median, size};
-use crate::caretaker;
+use crate::caretaker::Rounds;
 use crate::deployment::{Shared, World};
 use crate::disk::LocalDisk;
 use crate::fixture::{DAY_NS, rows, run, table as id};
@@ -52,7 +52,8 @@ async fn open(data: &Path) -> (Arc<Counting>, Arc<Shared>) {
 
 async fn at_rest(shared: &Shared) {
     let stopped = watch::Sender::new(false).subscribe();
-    while caretaker::round(shared, &stopped).await {}
+    let begun = Instant::now();
+    while Rounds::new(begun).next(shared, &stopped, begun + Duration::from_secs(1)).await {}
 }
 
 /// What a life of a table came to.

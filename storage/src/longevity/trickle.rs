@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::counting::Counting;
 use super::{median, memory_bytes, size};
-use crate::caretaker;
+use crate::caretaker::Rounds;
 use crate::deployment::{Shared, Storage, World};
 use crate::disk::LocalDisk;
 use crate::fixture::{HOUR, run};
@@ -94,7 +94,8 @@ async fn objects(store: &InMemory) -> (u64, u64) {
 
 async fn compact_all(shared: &Shared) {
     let stopped = watch::Sender::new(false).subscribe();
-    while caretaker::round(shared, &stopped).await {}
+    let begun = Instant::now();
+    while Rounds::new(begun).next(shared, &stopped, begun + Duration::from_secs(1)).await {}
 }
 
 /// B1, issue 3: requests, objects and memory of tables that each get a row a minute; at rest no file is smaller

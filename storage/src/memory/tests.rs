@@ -29,8 +29,8 @@ fn the_parts_are_the_whole() {
         assert_eq!(at, pool as usize);
     }
     let memory = Memory::new(CAP + 10_000, 10_000);
-    assert_eq!(Pool::ALL.into_iter().map(|pool| memory.max(pool)).sum::<u64>(), CAP);
-    assert_eq!(memory.used_in_all(), 10_000);
+    assert_eq!(Pool::ALL.into_iter().map(|pool| memory.max(pool)).sum::<u64>(), CAP + 5_000);
+    assert_eq!((memory.max(Pool::Tables), memory.used_in_all()), (5_000, 5_000));
 }
 
 // X2

@@ -12,13 +12,14 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch,
     RecordBatchOptions, StringArray,
 };
-use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 
 use super::column::Column;
 use super::draft::{ATTRIBUTE_COLUMNS_MAX, Value};
 use super::entries::Entries;
 use super::json_text;
 use super::kind::{Kind, Type};
+use super::nulls::Nulls;
 use super::schema;
 use super::sparse;
 
@@ -192,16 +193,7 @@ pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> 
         let us: Int64Array = ns.unary(|ns| ns.div_euclid(1_000));
         Arc::new(us.reinterpret_cast::<arrow::datatypes::TimestampMicrosecondType>().with_timezone("UTC"))
     };
-    // Columns that the chunk does not have share their nulls: one array a type.
-    let mut nulls: Vec<(DataType, ArrayRef)> = Vec::new();
-    let mut null_array = |r#type: &DataType| -> ArrayRef {
-        if let Some((_, array)) = nulls.iter().find(|(known, _)| known == r#type) {
-            return Arc::clone(array);
-        }
-        let array = arrow::array::new_null_array(r#type, len);
-        nulls.push((r#type.clone(), Arc::clone(&array)));
-        array
-    };
+    let mut nulls = Nulls::new(len);
     let arrays = schema
         .fields()
         .iter()
@@ -218,7 +210,7 @@ pub fn to_rows(batch: &RecordBatch, schema: &SchemaRef, at: Coordinates<'_>) -> 
                 }
                 name => match batch.column_by_name(name) {
                     Some(column) => sparse::plain(column),
-                    None => null_array(field.data_type()),
+                    None => nulls.of(field.data_type()),
                 },
             }
         })

@@ -11,6 +11,7 @@ pub mod fit;
 mod ids;
 pub mod json_text;
 mod kind;
+mod nulls;
 pub mod schema;
 pub mod sparse;
 
@@ -19,3 +20,4 @@ pub use column::{Column, PlainColumn, TextColumn};
 pub use draft::{ATTRIBUTE_COLUMNS_MAX, AttributeColumn, Draft, SPARSE_CELLS_MAX, Taken, Value};
 pub use ids::{Dataset, SYSTEM_TENANT, TableId, Tenant};
 pub use kind::{Field, Kind, Type};
+pub(crate) use nulls::Nulls;

@@ -20,6 +20,11 @@ pub struct Blocks {
 }
 
 impl Blocks {
+    /// Bytes of memory that they take, about.
+    pub(crate) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.sums)
+    }
+
     /// The sums of a file's bytes.
     #[must_use]
     pub fn of(file: &[u8]) -> Self {

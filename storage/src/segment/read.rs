@@ -1,16 +1,18 @@
 //! Parquet bytes back to rows of a table's schema.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::array::{RecordBatch, RecordBatchOptions, RecordBatchReader};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::metadata::ParquetMetaData;
 
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
+use crate::record::Nulls;
 
 /// Bytes of text in one decoded batch, as far as a row group's average tells. Chosen: far below what the offsets
 /// of one text column can count (2 GiB), and many times what a batch of usual rows takes.
@@ -20,6 +22,8 @@ const BATCH_BYTES: u64 = 16 << 20;
 pub struct Rows {
     reader: ParquetRecordBatchReader,
     schema: SchemaRef,
+    /// Where the file has each column of the schema, if it has it.
+    places: Vec<Option<usize>>,
     path: String,
     is_whole: bool,
 }
@@ -45,17 +49,26 @@ pub fn read(file: &DataFile, bytes: Bytes, schema: &SchemaRef, batch_rows: usize
 /// # Errors
 /// `Kind::Corrupt` when they do not read.
 pub fn open(path: &str, bytes: Bytes, schema: &SchemaRef, batch_rows: usize) -> Result<Rows> {
-    let (reader, is_whole) = guarded(path, || {
+    let (reader, places) = guarded(path, || {
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-        let is_known = |field: &Arc<Field>| {
-            schema.field_with_name(field.name()).is_ok_and(|known| known.data_type() == field.data_type())
-        };
-        let is_whole = builder.schema().fields().iter().all(is_known);
+        let places = places(schema, builder.schema());
         let row_bytes = row_bytes(builder.metadata()).max(1);
         let fitting = usize::try_from(BATCH_BYTES / row_bytes).unwrap_or(usize::MAX).max(1);
-        Ok((builder.with_batch_size(batch_rows.min(fitting)).build()?, is_whole))
+        Ok((builder.with_batch_size(batch_rows.min(fitting)).build()?, places))
     })?;
-    Ok(Rows { reader, schema: Arc::clone(schema), path: path.to_owned(), is_whole })
+    let is_whole = places.iter().flatten().count() == reader.schema().fields().len();
+    Ok(Rows { reader, schema: Arc::clone(schema), places, path: path.to_owned(), is_whole })
+}
+
+/// Where a file has each column of a schema, of the same type; at a cost of both, however many columns there are.
+fn places(schema: &Schema, file: &Schema) -> Vec<Option<usize>> {
+    let names = file.fields().iter().enumerate().map(|(at, field)| (field.name().as_str(), at));
+    let by_name: HashMap<&str, usize> = names.collect();
+    let place = |field: &Arc<Field>| {
+        let at = *by_name.get(field.name().as_str())?;
+        (file.field(at).data_type() == field.data_type()).then_some(at)
+    };
+    schema.fields().iter().map(place).collect()
 }
 
 /// Bytes of a decoded row, by the average of the row group with the largest. What a column takes encoded says
@@ -91,11 +104,10 @@ impl Rows {
     }
 
     fn fit(&self, batch: &RecordBatch) -> RecordBatch {
-        let columns = self.schema.fields().iter().map(|field| -> ArrayRef {
-            match batch.column_by_name(field.name()) {
-                Some(column) if column.data_type() == field.data_type() => Arc::clone(column),
-                _ => new_null_array(field.data_type(), batch.num_rows()),
-            }
+        let mut nulls = Nulls::new(batch.num_rows());
+        let columns = self.schema.fields().iter().zip(&self.places).map(|(field, place)| match place {
+            Some(at) => Arc::clone(batch.column(*at)),
+            None => nulls.of(field.data_type()),
         });
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns.collect(), &options)

@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
@@ -14,7 +14,7 @@ use super::operator;
 use super::oracle;
 use super::store::{FaultyStore, Odds};
 use super::world::{Running, measure, tables};
-use crate::caretaker;
+use crate::caretaker::Rounds;
 use crate::deployment::{Storage, World};
 use crate::policies::Rules;
 use crate::record::TableId;
@@ -96,7 +96,8 @@ impl Running {
         let (_stop, stopped) = tokio::sync::watch::channel(false);
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
-            while caretaker::round(&shared, &stopped).await {}
+            let begun = Instant::now();
+            while Rounds::new(begun).next(&shared, &stopped, begun).await {}
             sweep::run::sweep(&shared, None, operator::monotonic()).await;
         }
         self.oracle.check(storage, &self.objects, &self.ledger.borrow()).await?;

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use object_store::memory::InMemory;
@@ -21,7 +21,7 @@ use super::oracle::{Ledger, Oracle};
 use super::random::Random;
 use super::store::{FaultyStore, Odds};
 use crate::bucket_log;
-use crate::caretaker;
+use crate::caretaker::Rounds;
 use crate::deployment::{Storage, World};
 use crate::error::Kind as ErrorKind;
 use crate::faults::Bug;
@@ -354,9 +354,12 @@ impl Running {
         let shared = storage.shared();
         if self.script.keeps_house {
             tasks.push(tokio::task::spawn_local(async move {
+                let begun = Instant::now();
                 loop {
-                    // A panic ends a round, as in the real thread.
-                    let _ = AssertUnwindSafe(caretaker::round(&shared, &housekeeping)).catch_unwind().await;
+                    // A table is looked at in each. A panic ends a round, as in the real thread.
+                    let mut rounds = Rounds::new(begun);
+                    let round = rounds.next(&shared, &housekeeping, begun + Duration::from_secs(3_600));
+                    let _ = AssertUnwindSafe(round).catch_unwind().await;
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }));

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use super::Published;
 use crate::commit::State;
 use crate::commit::packed::Packed;
+use crate::memory::Charge;
 
 /// Looks in a row at which nobody has used a table before it is put at rest. Chosen: some seconds; a table that is sealed
 /// or read now and then stays awake.
@@ -62,26 +63,43 @@ struct Resting {
 #[derive(Debug)]
 pub struct Place {
     held: ArcSwap<Held>,
-    /// Held while the version changes places, and while one takes the place of another.
-    turning: Mutex<()>,
+    /// What the version takes, counted. Held while the version changes places, and while one takes the place of another.
+    turning: Mutex<Charge>,
     is_used: AtomicBool,
     unused_looks: AtomicU32,
 }
 
+impl Held {
+    /// Bytes of memory that it takes, about.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Awake(published) => published.held_bytes(),
+            Self::Resting(resting) => resting.packed.held_bytes(),
+        }
+    }
+}
+
 impl Place {
-    /// A place with a version that is awake.
-    pub fn new(published: Published) -> Self {
+    /// A place with a version that is awake; what it takes is counted in `charge`.
+    pub fn new(published: Published, charge: Charge) -> Self {
+        let (held, mut charge) = (Held::Awake(Arc::new(published)), charge);
+        count(&mut charge, &held);
         Self {
-            held: ArcSwap::from_pointee(Held::Awake(Arc::new(published))),
-            turning: Mutex::new(()),
+            turning: Mutex::new(charge),
+            held: ArcSwap::from_pointee(held),
             is_used: AtomicBool::new(true),
             unused_looks: AtomicU32::new(0),
         }
     }
 
-    fn turning(&self) -> MutexGuard<'_, ()> {
+    fn turning(&self) -> MutexGuard<'_, Charge> {
         // Whoever panicked under it has changed nothing: each stores its version last.
         self.turning.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self, held: Held, counted: &mut Charge) {
+        count(counted, &held);
+        self.held.store(Arc::new(held));
     }
 
     /// The version, woken where it rests: with thousands of files that takes some milliseconds, once.
@@ -92,14 +110,14 @@ impl Place {
         if let Held::Awake(published) = &**self.held.load() {
             return Arc::clone(published);
         }
-        let _turning = self.turning();
+        let mut turning = self.turning();
         match &**self.held.load() {
             Held::Awake(published) => Arc::clone(published),
             Held::Resting(resting) => {
                 // Put there by `rest`, which has read it back.
                 let state = resting.packed.unpack().expect("what rests reads back as it was");
                 let published = Arc::new(Published::new(state));
-                self.held.store(Arc::new(Held::Awake(Arc::clone(&published))));
+                self.store(Held::Awake(Arc::clone(&published)), &mut turning);
                 published
             }
         }
@@ -107,9 +125,9 @@ impl Place {
 
     /// Puts another version in its place.
     pub fn publish(&self, published: Published) {
-        let _turning = self.turning();
+        let mut turning = self.turning();
         self.is_used.store(true, Ordering::Relaxed);
-        self.held.store(Arc::new(Held::Awake(Arc::new(published))));
+        self.store(Held::Awake(Arc::new(published)), &mut turning);
     }
 
     /// What the version is but for its files, without waking it.
@@ -135,14 +153,14 @@ impl Place {
     }
 
     /// Looks whether the table was used since the last look, and puts it at rest where it was not for
-    /// [`UNUSED_LOOKS`] of them; returns whether it went to rest now.
-    pub fn look(&self) -> bool {
+    /// [`UNUSED_LOOKS`] of them, or for one where `is_short`; returns whether it went to rest now.
+    pub fn look(&self, is_short: bool) -> bool {
         if self.is_used.swap(false, Ordering::Relaxed) {
             self.unused_looks.store(0, Ordering::Relaxed);
             return false;
         }
         let looks = self.unused_looks.fetch_add(1, Ordering::Relaxed) + 1;
-        looks >= UNUSED_LOOKS && self.rest()
+        (is_short || looks >= UNUSED_LOOKS) && self.rest()
     }
 
     /// Puts the version at rest, unless somebody holds something of it; returns whether it went to rest now.
@@ -154,19 +172,28 @@ impl Place {
         }
         let Some(packed) = Packed::of(&published.state) else { return false };
         let resting = Held::Resting(Box::new(Resting { packed, summary: Summary::of(published) }));
-        let _turning = self.turning();
+        let mut turning = self.turning();
         if !Arc::ptr_eq(&self.held.load(), &held) {
             return false;
         }
-        self.held.store(Arc::new(resting));
+        let resting = Arc::new(resting);
+        self.held.store(Arc::clone(&resting));
         // R1: nobody can have taken it since, so that what is counted now is all there is. A snapshot pins its files by
         // holding them, and files that are woken are others.
         if is_held_elsewhere(&held) {
             self.held.store(held);
             return false;
         }
+        count(&mut turning, &resting);
         true
     }
+}
+
+/// Counts what is held now in place of what was.
+fn count(charge: &mut Charge, held: &Held) {
+    let bytes = held.bytes() as u64;
+    charge.shrink_to(bytes);
+    charge.count(bytes - charge.bytes());
 }
 
 /// Whether anybody but the caller holds the version, one of its files, or one that it removed.

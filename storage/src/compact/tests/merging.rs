@@ -7,13 +7,13 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 
 use super::rig::chunk;
-use crate::compact::merge::{Failed, Input, merge};
+use crate::compact::merge::{Failed, Input, merge, merge_bytes};
 use crate::compact::run::fitting;
 use crate::error::Kind as ErrorKind;
 use crate::memory::{Memory, Pool};
 use crate::reader::DataFile;
 use crate::record::fit::{Columns, Coordinates, to_rows};
-use crate::record::{Clean, Draft, Field, Kind};
+use crate::record::{Clean, Draft, Field, Kind, Type};
 use crate::segment::{self, Fingerprint, Written};
 
 /// Fits chunks to one table and numbers their rows one after the other, each chunk of a writer of its own.
@@ -68,6 +68,29 @@ fn check(kind: Kind, chunks: &[RecordBatch], row_group_rows: usize) {
     assert_eq!(merged.written.statistics, expected.statistics);
     assert_eq!(merged.written.statistics.json(), expected.statistics.json());
     assert_eq!(decode(merged.written.bytes, &schema), decode(expected.bytes, &schema));
+}
+
+/// B1: a table may have hundreds of attributes. A merged file has those that one of its rows has.
+#[test]
+fn a_column_without_a_value_is_in_no_merged_file() {
+    let (narrow, rows) = rows(Kind::Events, &[chunk(0..50, 1), chunk(50..100, 1)]);
+    let attributes: Vec<_> = (0..300).map(|at| (format!("unused{at}"), Type::Text)).collect();
+    let wide = Columns::of_schema(Kind::Events, &narrow).with_added(&attributes);
+    let wide = wide.schema();
+    // The second file was written when the table had them already, with nulls.
+    let write = |rows| input(segment::write(Kind::Events, rows, 64).unwrap());
+    let first = segment::write(Kind::Events, &rows[1], 64).unwrap();
+    let padded = decode(first.bytes, wide);
+    let inputs = || vec![write(&rows[0]), write(&padded)];
+    let merged = merge(Kind::Events, wide, inputs(), 64, || true).unwrap();
+    assert_eq!(merged.schema, narrow);
+    let all = concat_batches(&narrow, &rows).unwrap();
+    assert_eq!(merged.fingerprint, Fingerprint::of(&all));
+    let of_all = segment::write(Kind::Events, &all, 64).unwrap();
+    assert_eq!(merged.written.statistics, of_all.statistics);
+    assert_eq!(decode(merged.written.bytes, wide), decode(of_all.bytes, wide));
+    let bytes = |schema| merge_bytes(Kind::Events, &inputs(), schema);
+    assert_eq!(bytes(wide), bytes(&narrow), "what nobody has takes no memory");
 }
 
 #[test]
@@ -155,10 +178,11 @@ fn a_merge_takes_as_many_files_as_fit_its_memory() {
             })
             .collect();
         let mut charge = memory.take(Pool::Merge, None, 1_000).unwrap();
-        let found = fitting(pool, &mut charge, &inputs, &schema).map_err(|failed| match failed {
-            Failed::Input(at, error) if error.kind() == ErrorKind::TooLarge => at,
-            other => panic!("{other:?}"),
-        });
+        let found =
+            fitting(Kind::Events, pool, &mut charge, &inputs, &schema).map_err(|failed| match failed {
+                Failed::Input(at, error) if error.kind() == ErrorKind::TooLarge => at,
+                other => panic!("{other:?}"),
+            });
         assert_eq!(found, expected, "{open_bytes} of {pool}");
         assert!(memory.used(Pool::Merge) <= pool);
     };

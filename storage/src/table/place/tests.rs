@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Place, UNUSED_LOOKS};
 use crate::commit::State;
 use crate::commit::state_of;
+use crate::memory::{Memory, Pool};
 use crate::reader::DataFile;
 use crate::table::Published;
 
@@ -32,6 +33,11 @@ fn state(files: usize) -> State {
     state_of(7, (0..files).map(file), &removed)
 }
 
+/// A place that counts in a budget of its own.
+fn placed(published: Published) -> Place {
+    Place::new(published, Memory::new(1 << 30, 0).count(Pool::Tables, None, 0))
+}
+
 fn paths(state: &State) -> Vec<String> {
     let mut paths: Vec<String> = state.files.keys().cloned().collect();
     paths.sort_unstable();
@@ -40,7 +46,7 @@ fn paths(state: &State) -> Vec<String> {
 
 #[test]
 fn what_rests_is_told_of_and_wakes_as_it_was() {
-    let place = Place::new(Published::new(state(500)));
+    let place = placed(Published::new(state(500)));
     let awake = place.summary();
     assert_eq!((awake.version, awake.files), (Some(7), 400));
     assert!(place.rest());
@@ -65,7 +71,7 @@ fn what_rests_is_told_of_and_wakes_as_it_was() {
 /// R1: what a reader holds is pinned by it, so its version stays awake.
 #[test]
 fn a_version_of_which_anything_is_held_does_not_rest() {
-    let place = Place::new(Published::new(state(50)));
+    let place = placed(Published::new(state(50)));
     let version = place.published();
     assert!(!place.rest(), "the version is held");
     let one = Arc::clone(&version.files[3]);
@@ -92,27 +98,57 @@ fn a_version_of_which_anything_is_held_does_not_rest() {
 
 #[test]
 fn a_table_rests_when_nobody_has_used_it_for_a_while() {
-    let place = Place::new(Published::new(state(50)));
-    let looks = || (0..100).take_while(|_| !place.look()).count();
+    let place = placed(Published::new(state(50)));
+    let looks = || (0..100).take_while(|_| !place.look(false)).count();
     // The first look finds that it was just made.
     assert_eq!(looks(), UNUSED_LOOKS as usize);
-    assert!(!place.look(), "once");
+    assert!(!place.look(false), "once");
     drop(place.published());
-    assert!(!place.look(), "it was used since the last look");
+    assert!(!place.look(false), "it was used since the last look");
     assert_eq!(looks(), UNUSED_LOOKS as usize - 1);
     place.publish(Published::new(state(60)));
     assert_eq!(place.summary().files, 48, "a new version takes the place of one at rest");
     assert_eq!(looks(), UNUSED_LOOKS as usize);
     // Being told of it is no use of its files.
     assert_eq!(place.summary().files, 48);
-    let few = Place::new(Published::new(state(2)));
-    assert!((0..100).all(|_| !few.look()), "few files take no room");
+    let few = placed(Published::new(state(2)));
+    assert!((0..100).all(|_| !few.look(false)), "few files take no room");
+}
+
+/// B1: what is known of files is counted, as much as it takes awake and as little as it takes at rest.
+#[test]
+fn what_a_version_takes_is_counted() {
+    let memory = Memory::new(1 << 30, 0);
+    let used = || memory.used(Pool::Tables);
+    let place = Place::new(Published::new(state(500)), memory.count(Pool::Tables, None, 0));
+    let awake = used();
+    let names: usize = state(500).files.values().map(|file| 2 * file.path.len() + file.stats.len()).sum();
+    assert!((names as u64..4 * names as u64).contains(&awake), "{awake} for {names} bytes of text");
+    assert!(place.rest());
+    assert!(used() < awake / 4, "{} at rest, {awake} awake", used());
+    place.publish(Published::new(state(1_000)));
+    assert!((awake * 3 / 2..awake * 3).contains(&used()), "{} for twice {awake}", used());
+    place.publish(Published::new(state(500)));
+    assert_eq!(used(), awake);
+    drop(place);
+    assert_eq!(used(), 0);
+}
+
+/// Where memory for tables is short, those that were not used since the last look rest at once.
+#[test]
+fn an_unused_table_rests_at_once_where_memory_is_short() {
+    let place = placed(Published::new(state(50)));
+    assert!(!place.look(true), "it was just made");
+    assert!(place.look(true));
+    drop(place.published());
+    assert!(!place.look(true), "it was used since the last look");
+    assert!(place.look(true));
 }
 
 /// Readers and publishers meet it at any moment: each sees a whole version, and never an older one.
 #[test]
 fn it_is_woken_and_put_at_rest_while_others_read_and_publish() {
-    let place = Place::new(Published::new(state_of(0, (0..20).map(file), &[])));
+    let place = placed(Published::new(state_of(0, (0..20).map(file), &[])));
     let (is_over, rests) = (AtomicBool::new(false), AtomicUsize::new(0));
     let read = || {
         let mut last = 0;
