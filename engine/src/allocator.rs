@@ -3,15 +3,16 @@
 //! Memory that is given back under load is taken again a moment later, and the kernel clears every page of it in
 //! between: that was 10 to 21 % of the CPU. So freed memory waits [`KEPT`] for its next use, and a process that has
 //! nothing to do gives back all of it at once. Each thread has a heap of its own, which no other can tidy: lanes do
-//! it when they were idle for a second ([`give_back`]), threads of runtimes when they park ([`tidy`]). What waits is
-//! no part of any budget, so it must not take the process to its cap: near it nothing waits ([`watch`]).
+//! it when they were idle for a second ([`give_back`]), threads of runtimes when they park ([`tidy`]), and those that
+//! parked too soon after the last time are woken for it once all lanes rest ([`Quiet`]). What waits is no part of any
+//! budget, so it must not take the process to its cap: near it nothing waits ([`watch`]).
 //!
 //! Pages are small ones. A huge page is 2 MiB from its first byte on, and comes back after a part of it was given to
 //! the system: with them a process held two to three times what was allocated in it.
 
 use std::cell::Cell;
 use std::ffi::c_long;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -35,6 +36,9 @@ const TIDY_TIGHT_NS: u64 = 100_000_000;
 const TIGHT_PERCENT: u64 = 75;
 const LOOSE_PERCENT: u64 = 60;
 
+/// When a lane was last busy, in nanoseconds of the monotonic clock.
+static BUSY_NS: AtomicU64 = AtomicU64::new(0);
+
 /// Whether the process is near its cap.
 static IS_TIGHT: AtomicBool = AtomicBool::new(false);
 
@@ -46,6 +50,16 @@ pub fn start() {
     // SAFETY: sets a flag of this process's memory map, by numbers alone. A kernel that knows no huge pages makes none.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
     set_delay(KEPT);
+}
+
+/// Gives back what the C library's own allocator keeps, which compressors take their memory from: it has an arena for
+/// nearly each thread.
+pub fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: walks that allocator's free memory under its own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn set_delay(delay: Duration) {
@@ -110,6 +124,9 @@ impl Rest {
     /// One second has passed, in which so many requests came. At the first second of rest, and now and then while it
     /// lasts, has the lane `let_go` of what it keeps for its next work, and gives memory back.
     pub fn tick(&mut self, requests: u64, let_go: impl FnOnce()) {
+        if requests > LIGHT_REQUESTS {
+            BUSY_NS.store(Clock::monotonic_ns(), Ordering::Relaxed);
+        }
         if requests > LIGHT_REQUESTS && !is_tight() {
             self.ticks = 0;
             return;
@@ -122,8 +139,55 @@ impl Rest {
     }
 }
 
+/// Tells when all lanes have been at rest for a while, so that threads are to be woken to give memory back.
+#[derive(Debug, Default)]
+pub struct Quiet {
+    told_ns: Option<u64>,
+}
+
+/// Rest of all lanes before threads are woken. Chosen: longer than a pause between two bursts of a steady load.
+const QUIET_NS: u64 = 5_000_000_000;
+
+/// Between two times while the rest goes on: what background work freed meanwhile.
+const QUIET_AGAIN_NS: u64 = 10_000_000_000;
+
+impl Quiet {
+    /// Whether it is time.
+    pub fn is_due(&mut self) -> bool {
+        self.is_due_at(Clock::monotonic_ns(), BUSY_NS.load(Ordering::Relaxed))
+    }
+
+    fn is_due_at(&mut self, now_ns: u64, busy_ns: u64) -> bool {
+        if now_ns.saturating_sub(busy_ns) < QUIET_NS {
+            return false;
+        }
+        let is_due = self
+            .told_ns
+            .is_none_or(|told_ns| told_ns < busy_ns || now_ns.saturating_sub(told_ns) >= QUIET_AGAIN_NS);
+        if is_due {
+            self.told_ns = Some(now_ns);
+        }
+        is_due
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::{QUIET_AGAIN_NS, QUIET_NS, Quiet};
+
+    #[test]
+    fn threads_are_woken_when_all_lanes_rest() {
+        let mut quiet = Quiet::default();
+        let busy = 7 * QUIET_NS;
+        assert!(!quiet.is_due_at(busy + QUIET_NS - 1, busy));
+        assert!(quiet.is_due_at(busy + QUIET_NS, busy));
+        assert!(!quiet.is_due_at(busy + QUIET_NS + 1, busy), "once");
+        assert!(quiet.is_due_at(busy + QUIET_NS + QUIET_AGAIN_NS, busy), "again, for what was freed since");
+        let busy = busy + QUIET_NS + QUIET_AGAIN_NS + 1;
+        assert!(!quiet.is_due_at(busy + 1, busy));
+        assert!(quiet.is_due_at(busy + QUIET_NS, busy), "after each burst");
+    }
+
     #[test]
     fn pages_are_small_ones() {
         super::start();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use storage::{ErrorKind, Recovery, Storage, cores};
+use storage::{ErrorKind, Recovery, Storage, cores, threads};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
@@ -259,8 +259,14 @@ where
 async fn watch(app: Arc<App>) {
     let memory_max = app.storage.memory().memory_max();
     let mut cores_watch = cores::Watch::default();
+    let mut quiet = allocator::Quiet::default();
     loop {
         tokio::time::sleep(LOOK).await;
+        if quiet.is_due() {
+            threads::on_each(&app.control, CONTROL_THREADS, allocator::tidy);
+            app.query.rest();
+            allocator::trim();
+        }
         allocator::watch(Process::this().resident_bytes, memory_max);
         cores_watch.look(app.storage.stats().syncs.load(Ordering::Relaxed), LOOK);
     }

@@ -8,6 +8,7 @@ use futures::future::{Either, ready};
 use http::{HeaderName, HeaderValue};
 use object_store::prefix::PrefixStore;
 use storage::record::{Dataset, Kind, TableId, Tenant};
+use storage::threads::on_each;
 use storage::{Principal, Storage, cores};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
@@ -20,7 +21,7 @@ use crate::plan::session::Sessions;
 use crate::refusal::Refusal;
 use crate::turns::Turns;
 use crate::view::View;
-use crate::worker::{self, Asked, Lender, Pool};
+use crate::worker::{self, Asked, FORWARD_THREADS, Lender, Pool};
 
 /// Stack of a query thread, in bytes. The planner recurses once for each operator of a chain; this bears the
 /// guard's bound several times over, and only what is touched costs memory.
@@ -145,6 +146,16 @@ impl Query {
             workers,
             runtime: Some(runtime),
         })
+    }
+
+    /// Has the threads of queries give back what they keep for their next work. One that sleeps since its last query would
+    /// keep it until the next.
+    pub fn rest(&self) {
+        let Options { threads, at_rest, .. } = &self.inner.options;
+        if let Some(runtime) = &self.runtime {
+            on_each(runtime.handle(), (*threads).max(1), *at_rest);
+        }
+        on_each(self.workers.handle(), FORWARD_THREADS, *at_rest);
     }
 
     /// Bytes that running queries have reserved.

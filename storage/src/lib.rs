@@ -43,6 +43,7 @@ mod simulation;
 mod store;
 mod sweep;
 mod table;
+pub mod threads;
 mod wal;
 mod writer;
 

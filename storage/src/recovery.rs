@@ -166,9 +166,10 @@ pub async fn read_tables(shared: &Shared) -> Result<()> {
             (id, opened)
         })
         .buffered(TABLES_AT_ONCE);
+    let mut tables = Vec::new();
     while let Some((id, opened)) = opened.next().await {
         match opened {
-            Ok(()) => {}
+            Ok(table) => tables.extend(table),
             Err(error) if error.kind() == ErrorKind::Newer => {
                 shared.leave_alone(&id, &format!("{error}; a newer build reads it"));
             }
@@ -185,16 +186,17 @@ pub async fn read_tables(shared: &Shared) -> Result<()> {
             Err(error) => return Err(error),
         }
     }
+    shared.tables.fill(tables);
     Ok(())
 }
 
-async fn open_table(shared: &Shared, id: &TableId) -> Result<()> {
+async fn open_table(shared: &Shared, id: &TableId) -> Result<Option<Table>> {
     let log = TableLog::new(Arc::clone(&shared.store), id.prefix());
     faults::reach("start.before_load").await?;
     let state = log.load().await?;
     // A folder without a commit is what an unfinished first seal left: no table yet.
-    let Some(kind) = state.kind()? else { return Ok(()) };
-    shared.tables.ensure(id, kind, || Table::new(id.clone(), kind, log, state, &shared.memory)).map(drop)
+    let Some(kind) = state.kind()? else { return Ok(None) };
+    Table::new(id.clone(), kind, log, state, &shared.memory).map(Some)
 }
 
 async fn folders(store: &dyn ObjectStore, prefix: &str) -> object_store::Result<Vec<String>> {

@@ -212,7 +212,8 @@ impl Table {
     /// Looks whether anybody used the version; puts it at rest where nobody did for a while, or since the last look where
     /// memory for tables `is_short`. Returns whether it went to rest now.
     pub fn look(&self, is_short: bool) -> bool {
-        self.hot().is_empty() && self.published.look(is_short)
+        // Without the chunks' lock: whoever looks is of the lowest priority, and who adds a chunk must not wait for it.
+        self.hot_rows.load(Ordering::Relaxed) == 0 && self.published.look(is_short)
     }
 
     /// Publishes a new version, then lets go of the chunks that it holds.
@@ -270,7 +271,11 @@ impl Table {
 /// Every table of the deployment.
 #[derive(Debug, Default)]
 pub struct Tables {
-    by_id: RwLock<BTreeMap<TableId, Arc<Table>>>,
+    /// Replaced as a whole by whoever adds one, which is rare: no thread holds it while others want it. Background work of
+    /// the lowest priority looks through it, and on a busy machine would hold a lock for seconds.
+    by_id: ArcSwap<BTreeMap<TableId, Arc<Table>>>,
+    /// Held while one is added or left.
+    changing: Mutex<()>,
     /// Tables that a newer build wrote, or that are damaged and were given up, each with the reason: nothing is read of
     /// them, written to them or removed from them, and the log keeps what it holds of them.
     left_alone: RwLock<HashMap<TableId, String>>,
@@ -292,7 +297,10 @@ impl Tables {
             tracing::error!(table = %id, why, "this table is left alone");
         }
         self.waiting.lock().expect("no panic happens under this lock").remove(id);
-        self.by_id.write().expect("no panic happens under this lock").remove(id);
+        let _changing = self.changing.lock().expect("no panic happens under this lock");
+        let mut by_id = BTreeMap::clone(&self.by_id.load());
+        by_id.remove(id);
+        self.by_id.store(Arc::new(by_id));
     }
 
     /// Why a table is left alone, where it is.
@@ -308,7 +316,17 @@ impl Tables {
 
     /// The table of that name.
     pub fn get(&self, id: &TableId) -> Option<Arc<Table>> {
-        self.by_id.read().expect("no panic happens under this lock").get(id).cloned()
+        self.by_id.load().get(id).cloned()
+    }
+
+    /// Adds the tables that the store has, all at once; there are none before.
+    pub fn fill(&self, tables: Vec<Table>) {
+        let _changing = self.changing.lock().expect("no panic happens under this lock");
+        let mut by_id = BTreeMap::clone(&self.by_id.load());
+        for table in tables {
+            by_id.insert(table.id.clone(), Arc::new(Table { waiting: Arc::clone(&self.waiting), ..table }));
+        }
+        self.by_id.store(Arc::new(by_id));
     }
 
     /// Adds a table that the store or a log has, unless it is there; returns the one that is.
@@ -353,7 +371,8 @@ impl Tables {
             let text = format!("dataset {} is left alone: {why}", id.dataset);
             return Err(Error::new(ErrorKind::Newer, text));
         }
-        let mut by_id = self.by_id.write().expect("no panic happens under this lock");
+        let _changing = self.changing.lock().expect("no panic happens under this lock");
+        let by_id = self.by_id.load();
         if let Some(table) = by_id.get(id) {
             return if table.kind == kind { Ok(Arc::clone(table)) } else { Err(clash(table, kind)) };
         }
@@ -368,20 +387,22 @@ impl Tables {
             return Err(Error::new(ErrorKind::Full, text));
         }
         let table = Arc::new(Table { waiting: Arc::clone(&self.waiting), ..make()? });
-        by_id.insert(id.clone(), Arc::clone(&table));
+        let mut more = BTreeMap::clone(&by_id);
+        more.insert(id.clone(), Arc::clone(&table));
+        self.by_id.store(Arc::new(more));
         Ok(table)
     }
 
     /// The tables that have something hot, in order of name: at a cost of these alone.
     pub fn waiting(&self) -> Vec<Arc<Table>> {
         let waiting = self.waiting.lock().expect("no panic happens under this lock");
-        let by_id = self.by_id.read().expect("no panic happens under this lock");
+        let by_id = self.by_id.load();
         waiting.iter().filter_map(|id| by_id.get(id).cloned()).collect()
     }
 
     /// A tenant's tables, in order of name: at a cost of these alone.
     pub fn of(&self, tenant: &Tenant) -> Vec<Arc<Table>> {
-        let by_id = self.by_id.read().expect("no panic happens under this lock");
+        let by_id = self.by_id.load();
         let from = by_id.range(TableId::first_of(tenant)..);
         from.take_while(|(id, _)| id.tenant == *tenant).map(|(_, table)| Arc::clone(table)).collect()
     }
@@ -393,7 +414,7 @@ impl Tables {
 
     /// Every table, in order of name.
     pub fn all(&self) -> Vec<Arc<Table>> {
-        self.by_id.read().expect("no panic happens under this lock").values().cloned().collect()
+        self.by_id.load().values().cloned().collect()
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
+use smallvec::SmallVec;
 use storage::record::{Column, Draft, Field, Kind, Tenant, TextColumn};
 
 const SHARDS: usize = 16;
@@ -48,10 +49,11 @@ struct Trace {
     first_seen_ns: i64,
     has_root: bool,
     is_too_long: bool,
-    /// Hashes of span ids seen.
-    spans: Vec<u64>,
+    /// Hashes of span ids seen. The first ones in place: most traces have few spans here, and a piece of their own for
+    /// each would lie between those of bodies, and keep a page of them.
+    spans: SmallVec<[u64; 4]>,
     /// Hashes of parents that were named and not seen yet.
-    missing: Vec<u64>,
+    missing: SmallVec<[u64; 2]>,
 }
 
 #[derive(Debug, Default)]
@@ -139,8 +141,8 @@ impl Shard {
             first_seen_ns: now_ns,
             has_root: false,
             is_too_long: false,
-            spans: Vec::new(),
-            missing: Vec::new(),
+            spans: SmallVec::new(),
+            missing: SmallVec::new(),
         })
     }
 
@@ -149,6 +151,10 @@ impl Shard {
             && now_ns.saturating_sub(oldest.first_seen_ns) >= SETTLED_NS
         {
             self.judge_oldest();
+        }
+        if self.open.is_empty() {
+            self.open = HashMap::new();
+            self.order = VecDeque::new();
         }
     }
 

@@ -1,6 +1,7 @@
 //! The rules of one profile: immutable, with a version that names their content.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use super::DETECTORS;
 use super::detectors::{ALL, Detector};
@@ -96,6 +97,9 @@ impl Rules {
         let is_on = |name: &str, default: bool| config.detectors.get(name).copied().unwrap_or(default);
         let active: Vec<_> =
             ALL.iter().enumerate().filter(|(_, detector)| is_on(detector.name, detector.is_on)).collect();
+        active.iter().flat_map(|(_, detector)| detector.patterns).for_each(|pattern| {
+            LazyLock::force(pattern);
+        });
         let fields = Fields::with(
             config.fields.iter().map(|rule| (rule.key.clone(), rule.action)),
             is_on(FIELD, true),

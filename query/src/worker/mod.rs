@@ -28,7 +28,7 @@ pub mod wire;
 
 pub use conduct::Asked;
 pub use lend::Lender;
-pub use pool::{Counts, Pool};
+pub use pool::{Counts, FORWARD_THREADS, Pool};
 pub use process::{Launch, Options};
 pub use serve::main;
 pub use wire::Question;

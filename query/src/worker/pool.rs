@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// How long a start that failed is not tried again in the background.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Threads that forward between workers and clients; none of them computes.
-const FORWARD_THREADS: usize = 2;
+pub const FORWARD_THREADS: usize = 2;
 /// Threads for what blocks: opening files, encoding hot rows, waiting for an ended process.
 const BLOCKING_THREADS: usize = 8;
 

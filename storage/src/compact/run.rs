@@ -14,13 +14,14 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::merge::{Failed, Input, Merged, merge, merge_bytes};
-use super::plan::{File, Plan, plan};
+use super::plan::{FILES_MAX, File, Plan, plan};
 use crate::commit::{Change, Operation};
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::memory::{Charge, Pool, Short};
 use crate::reader::DataFile;
+use crate::record::fit::Columns;
 use crate::record::{Kind, TableId};
 use crate::seal::files::lend;
 use crate::segment::{self, Fingerprint};
@@ -86,17 +87,17 @@ impl Compaction {
     }
 }
 
-/// Does the merge that is most due, if any and unless ingest needs the memory or the disk; returns whether it
-/// did, so that another may be due.
+/// Does the merges of the table that is most due, if any and unless ingest needs the memory or the disk; returns whether
+/// it did, so that others may be due.
 pub async fn compact(shared: &Shared, goes_on: impl Fn() -> bool) -> bool {
     let memory = &shared.compaction;
     let now_ns = (shared.now)();
-    let Some((table, files)) = most_due(shared, now_ns) else { return false };
+    let Some((table, merges)) = most_due(shared, now_ns) else { return false };
     if is_pressed(shared) || now_ns < memory.not_before_ns.load(Ordering::Relaxed) {
         return false;
     }
-    let failed = match replace(shared, &table, &files, goes_on).await {
-        Ok(()) | Err(Failed::Stopped) => return true,
+    let (files, failed) = match replace_all(shared, &table, merges, goes_on).await {
+        Ok(()) | Err((_, Failed::Stopped)) => return true,
         Err(failed) => failed,
     };
     if !matches!(&failed, Failed::Input(_, error) if error.kind() == ErrorKind::TooLarge) {
@@ -134,10 +135,10 @@ fn is_pressed(shared: &Shared) -> bool {
     shared.is_full() || shared.memory.used(Pool::Hot) >= shared.memory.max(Pool::Hot) / 4 * 3
 }
 
-/// Looks through all tables; returns the files of the merge that takes the most away.
+/// Looks through all tables; returns the merges of the one with the merge that takes the most away.
 ///
 /// Only tables that changed since the last look are planned anew: with thousands of them, a look costs little.
-fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Arc<DataFile>>)> {
+fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Files>)> {
     let memory = &shared.compaction;
     let now_ms = now_ns / 1_000_000;
     let (mut waiting, mut partition_max) = (0, 0);
@@ -168,17 +169,17 @@ fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Arc<DataFil
     memory.partition_files_max.store(partition_max, Ordering::Relaxed);
     let (_, table) = most?;
     // Anew: a look holds no files, which would keep the sweep from them.
-    let (look, files) = look_at(shared, &table, now_ms);
-    if files.is_none() {
+    let (look, merges) = look_at(shared, &table, now_ms);
+    if merges.is_empty() {
         // A clock that jumped back: what was due is not, and must not stand before what is.
         let mut looks = memory.looks.lock().expect("no panic happens under this lock");
         looks.insert(table.id.clone(), look);
     }
-    files.map(|files| (table, files))
+    (!merges.is_empty()).then_some((table, merges))
 }
 
-/// Plans one table; the files of its largest merge where one is due.
-fn look_at(shared: &Shared, table: &Table, now_ms: i64) -> (Look, Option<Vec<Arc<DataFile>>>) {
+/// Plans one table; the merges that are due, the largest first, of so many files as one commit takes out.
+fn look_at(shared: &Shared, table: &Table, now_ms: i64) -> (Look, Vec<Files>) {
     let memory = &shared.compaction;
     let published = table.published();
     let live: Vec<&Arc<DataFile>> =
@@ -192,19 +193,87 @@ fn look_at(shared: &Shared, table: &Table, now_ms: i64) -> (Look, Option<Vec<Arc
         })
         .collect();
     let plan = plan(&files, &shared.options, now_ms);
-    let merge = plan.merges.first().map(|merge| merge.iter().map(|at| Arc::clone(live[*at])).collect());
-    (Look::of(published.state.version, &plan), merge)
+    let mut count = 0;
+    let together = plan.merges.iter().take_while(|merge| {
+        count += merge.len();
+        count <= FILES_MAX
+    });
+    let merges = together.map(|merge| merge.iter().map(|at| Arc::clone(live[*at])).collect()).collect();
+    (Look::of(published.state.version, &plan), merges)
 }
 
-/// Replaces files of one date by one with the same rows.
-async fn replace(
+/// Files of one date that become one.
+type Files = Vec<Arc<DataFile>>;
+
+/// Does merges of one table, and commits them together: a table of thousands of files pays for each commit with a look
+/// at all of them. Where one fails, those before it are committed, and its files are told.
+async fn replace_all(
     shared: &Shared,
     table: &Table,
+    merges: Vec<Files>,
+    goes_on: impl Fn() -> bool,
+) -> Result<(), (Files, Failed)> {
+    let columns = table.columns();
+    let (mut adds, mut replaced) = (Vec::new(), Vec::new());
+    let mut end = Ok(());
+    for mut files in merges {
+        match replacement(shared, table, &columns, &files, &goes_on).await {
+            Ok((file, count)) => {
+                adds.push(file);
+                replaced.extend(files.drain(..count));
+            }
+            Err(failed) => {
+                end = Err((files, failed));
+                break;
+            }
+        }
+    }
+    if adds.is_empty() {
+        return end;
+    }
+    commit_all(shared, table, &columns, adds, &replaced)
+        .await
+        .map_err(|error| (replaced, Failed::Merge(error)))
+        .and(end)
+}
+
+async fn commit_all(
+    shared: &Shared,
+    table: &Table,
+    columns: &Columns,
+    adds: Vec<DataFile>,
+    replaced: &[Arc<DataFile>],
+) -> Result<()> {
+    faults::reach("compact.before_commit").await?;
+    let merges = adds.len() as u64;
+    let change = Change {
+        operation: Operation::Compact,
+        kind: table.kind,
+        columns: columns.clone(),
+        adds,
+        removes: replaced.iter().map(|file| file.path.clone()).collect(),
+        txns: Vec::new(),
+        guards: Vec::new(),
+        now_ms: (shared.now)() / 1_000_000,
+    };
+    if commit(table, &change).await? {
+        shared.stats.compactions.fetch_add(merges, Ordering::Relaxed);
+        shared.stats.compacted_files.fetch_add(replaced.len() as u64, Ordering::Relaxed);
+    } else {
+        tracing::info!(table = %table.id, "another writer removed files first: their merges are dropped");
+    }
+    Ok(())
+}
+
+/// Puts a file with the rows of the first of these files of one date; how many of them these are.
+async fn replacement(
+    shared: &Shared,
+    table: &Table,
+    columns: &Columns,
     files: &[Arc<DataFile>],
     goes_on: impl Fn() -> bool,
-) -> Result<(), Failed> {
+) -> Result<(DataFile, usize), Failed> {
     let root = table.id.prefix();
-    let columns = table.columns();
     let schema = columns.schema();
     faults::reach("compact.before_read").await.map_err(Failed::Merge)?;
     // B1: files in and out before they are read, the rest by what their footers say.
@@ -239,24 +308,7 @@ async fn replace(
     let written_bytes = file.bytes;
     shared.stats.compaction_read_bytes.fetch_add(read_bytes, Ordering::Relaxed);
     shared.stats.compaction_written_bytes.fetch_add(written_bytes, Ordering::Relaxed);
-    faults::reach("compact.before_commit").await.map_err(Failed::Merge)?;
-    let change = Change {
-        operation: Operation::Compact,
-        kind: table.kind,
-        columns: (*columns).clone(),
-        adds: vec![file],
-        removes: files.iter().map(|file| file.path.clone()).collect(),
-        txns: Vec::new(),
-        guards: Vec::new(),
-        now_ms: (shared.now)() / 1_000_000,
-    };
-    if commit(table, &change).await.map_err(Failed::Merge)? {
-        shared.stats.compactions.fetch_add(1, Ordering::Relaxed);
-        shared.stats.compacted_files.fetch_add(files.len() as u64, Ordering::Relaxed);
-    } else {
-        tracing::info!(table = %table.id, "another writer removed files first: their merge is dropped");
-    }
-    Ok(())
+    Ok((file, files.len()))
 }
 
 /// How many of the inputs, two at least, are merged within the memory for that, which is taken here.

@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::{Input, Span, distinct_bytes, push};
 
-static SCHEME: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) static SCHEME: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i-u:\b(bearer|basic)(?:[ :=]|%20){1,3})([A-Za-z0-9._~+/=-]{8,})")
         .expect("a constant pattern")
 });

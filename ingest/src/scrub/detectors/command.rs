@@ -56,7 +56,7 @@ const COMMANDS: &str = "curl|https?|xh|smbclient|smbget|rpcclient|lftp|mysql(?:d
 /// What the prefilter looks for: a command's name, and of those that are words of prose more.
 pub(in crate::scrub) const TRIGGER: &str = r#"(?:curl|smb(?:client|get)|rpcclient|lftp|mysql(?:dump|admin|import|check|sh)?|mariadb(?:-dump|-admin)?|7z[az]?|rar|sshpass|mongo(?:sh|dump|restore|export|import)?|cqlsh|redis-cli|ldap(?:search|modify|add|delete|whoami|passwd)|sqlcmd|bcp|isql|ipmitool|zip)(?:\.exe)?["']?[ ,]|(?:https?|xh) (?:-a|--auth)|(?:docker|podman|nerdctl|buildah|skopeo|registry|az|oc|acr|cf) login"#;
 
-static COMMAND: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) static COMMAND: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!(r#"(?-u:\b)({COMMANDS})(?:\.exe)?["']?[ ,]"#)).expect("a constant pattern")
 });
 

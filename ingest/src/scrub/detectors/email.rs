@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::{Input, Span, push};
 
-static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
         r"(?x) [\p{L}\p{N}_.%+'-]+ @
           (?: (?:[\p{L}\p{N}] [\p{L}\p{N}_-]*\.)+ (?:\p{L}{2,24} | xn--[a-z0-9-]+)

@@ -8,10 +8,10 @@ use regex::Regex;
 use super::{Input, Span, push};
 use crate::cut;
 
-static V4: LazyLock<Regex> =
+pub(super) static V4: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}").expect("a constant pattern"));
 
-static V6: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) static V6: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\.[0-9]{1,3}){0,3}")
         .expect("a constant pattern")
 });

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::{Input, Span, distinct_bytes, follows_word, push};
 
-static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
     // `eyJ` is the base64 of `{"`, `ewo` of a brace and a line end.
     Regex::new(r"(?:eyJ|ewo)[A-Za-z0-9_=-]{8,}\.[A-Za-z0-9_=-]{8,}(?:\.[A-Za-z0-9_=/+-]*){0,3}")
         .expect("a constant pattern")

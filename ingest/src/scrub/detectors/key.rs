@@ -104,10 +104,10 @@ const INNER: [Inner; 4] = [
 ];
 
 /// Discord: three parts between dots.
-static DOTTED: LazyLock<Regex> =
+pub(super) static DOTTED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}").expect("a constant pattern"));
 
-static FORM: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) static FORM: LazyLock<Regex> = LazyLock::new(|| {
     regex::RegexBuilder::new(&FORMS.join("|").replace(r"\b", r"(?-u:\b)"))
         .size_limit(8 << 20)
         .build()

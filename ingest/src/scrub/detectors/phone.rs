@@ -8,16 +8,16 @@ use regex::Regex;
 use super::{Input, Span, is_in_hex_run, push};
 use crate::cut;
 
-static INTERNATIONAL: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) static INTERNATIONAL: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"\+[1-9][0-9]{0,3}(?:[ .-]?\(?[0-9]{1,5}\)?){1,7}").expect("a constant pattern")
 });
 
-static NATIONAL: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) static NATIONAL: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"\([2-9][0-9]{2}\) ?[0-9]{3}[ .-][0-9]{4}|[2-9][0-9]{2}(?:-[0-9]{3}-|\.[0-9]{3}\.)[0-9]{4}")
         .expect("a constant pattern")
 });
 
-static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) static NAMED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
         r#"(?i-u:(?:phone|mobile|telephone|msisdn|fax)(?:[_ -]?(?:number|no))?)["']?[:=]\s?["']?(\(?[0-9](?:[ ().-]{0,2}[0-9]){6,14})"#,
     )

@@ -7,10 +7,10 @@ use regex::Regex;
 use super::{Input, Span, is_in_hex_run, push};
 use crate::cut;
 
-static DASHED: LazyLock<Regex> =
+pub(super) static DASHED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"[0-9]{3} ?- ?[0-9]{2} ?- ?[0-9]{4}").expect("a constant pattern"));
 
-static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) static NAMED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r#"(?i-u:\b(?:ssn|social[ _-]security(?:[ _-](?:number|no|num))?)\b)["' :=#-]{1,6}(?:is )?([0-9]{3}[ .]?[0-9]{2}[ .]?[0-9]{4})"#)
         .expect("a constant pattern")
 });

@@ -259,6 +259,7 @@ fn a_value_that_cannot_be_scrubbed_is_masked_whole_and_the_batch_goes_on() {
                 std::panic::resume_unwind(Box::new("broken"));
             }
         },
+        patterns: &[],
     };
     let trap = format!("trap {}", planted());
     for place in 0..Rules::default_on().active.len() {

@@ -34,6 +34,33 @@ fn files_are_merged_and_every_row_stays() {
     });
 }
 
+/// A table of thousands of files pays for a commit with a look at all of them: merges of several dates share one. Where
+/// one of them fails, those before it are in.
+#[test]
+fn merges_of_several_dates_are_one_commit() {
+    run(async {
+        let rig = Rig::sealed(3).await;
+        let before = rig.found().await;
+        let version = || rig.table().version().unwrap();
+        let sealed = version();
+        assert!(compact(&rig.shared, || true).await);
+        assert_eq!((rig.files().len(), version()), (2, sealed + 1));
+        assert_eq!(rig.shared.stats.compactions.load(Ordering::Relaxed), 2);
+        assert_eq!(rig.shared.stats.compacted_files.load(Ordering::Relaxed), 6);
+        assert_eq!(rig.found().await, before);
+
+        let rig = Rig::sealed(3).await;
+        let files = rig.files();
+        assert_eq!(files[3].path.split('/').next(), files[5].path.split('/').next(), "of the second date");
+        std::fs::remove_file(rig.on_disk(&files[4])).unwrap();
+        assert!(compact(&rig.shared, || true).await);
+        assert_eq!(rig.files().len(), 4, "the first date is merged");
+        assert_eq!(rig.shared.stats.compactions.load(Ordering::Relaxed), 1);
+        assert_eq!(failures(&rig), (1, 1, 0));
+        assert!(rig.files().contains(&files[4]), "still the table's, and named");
+    });
+}
+
 /// A snapshot that was taken before a merge still reads the files that the merge took out.
 #[test]
 fn an_open_snapshot_reads_on() {
@@ -185,7 +212,7 @@ fn a_seal_under_a_merge_goes_first() {
             true
         };
         assert!(compact(&rig.shared, seal_once).await);
-        assert_eq!(rig.shared.stats.compactions.load(Ordering::Relaxed), 1);
+        assert_eq!(rig.shared.stats.compactions.load(Ordering::Relaxed), 2, "of two dates");
         assert_eq!(rig.found().await.0, (0..40).collect::<Vec<_>>());
         assert_eq!(rig.table().published().state.last_seq("w-0"), 4);
     });
