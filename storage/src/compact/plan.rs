@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use crate::options::Options;
 
-/// Files in one merge at most: bounds open files, and with the target the memory of a merge (B1).
+/// Files in one merge at most, and in the merges that share a commit: bounds open files, and with the target the memory of
+/// a merge (B1).
 pub const FILES_MAX: usize = 128;
 
 /// How much longer a quiet date waits at most before a large file is rewritten for little. Chosen: with the
