@@ -2,31 +2,42 @@
 //!
 //! Memory that is given back under load is taken again a moment later, and the kernel clears every page of it in
 //! between: that was 10 to 21 % of the CPU. So freed memory waits [`KEPT`] for its next use, and a process that has
-//! nothing to do gives back all of it at once. Each thread has a heap of its own, which no other can tidy: lanes do
-//! it when they were idle for a second ([`give_back`]), threads of runtimes when they park ([`tidy`]), and those that
-//! parked too soon after the last time are woken for it once all lanes rest ([`Quiet`]). What waits is no part of any
-//! budget, so it must not take the process to its cap: near it nothing waits ([`watch`]).
+//! nothing to do gives back all of it at once. Each thread keeps some freed pieces for itself, which no other can
+//! return: lanes do it when they were idle for a second ([`give_back`]), threads of runtimes when they park ([`tidy`]),
+//! and those that parked too soon after the last time are woken for it once all lanes rest ([`Quiet`]). What waits is
+//! no part of any budget, so it must not take the process to its cap: near it nothing waits ([`watch`]).
 //!
 //! Pages are small ones. A huge page is 2 MiB from its first byte on, and comes back after a part of it was given to
 //! the system: with them a process held two to three times what was allocated in it.
 
 use std::cell::Cell;
-use std::ffi::c_long;
+use std::ffi::{CStr, CString, c_char};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tikv_jemalloc_sys::mallctl;
+
 use crate::clock::Clock;
 
-/// Many small allocations of many sizes on many threads: what mimalloc is for.
+/// Few arenas, each for many threads: what many threads with a heap each keep for themselves is more than what they use
+/// once a process rests (docs/decisions/0014-allocator.md).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// One arena for each core; freed memory waits [`KEPT`]; no huge pages. The allocator reads it before `main`.
+#[unsafe(export_name = "malloc_conf")]
+static CONFIGURATION: Option<&'static c_char> = Some({
+    let text = c"narenas_ratio:1,max_background_threads:1,dirty_decay_ms:10000,muzzy_decay_ms:0,thp:never";
+    // SAFETY: the pointer is that of a text that lives for ever and is never written.
+    unsafe { &*text.as_ptr() }
+});
 
 /// How long freed memory waits for its next use while there is work. Chosen: longer than the pause between two
 /// bursts of a steady load, such as two seals.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// Between two tidyings of one thread. Chosen: what a seal has freed is given back before the next but one, and the
-/// kernel clears some megabytes a second for it.
+/// Between two tidyings of one thread. Chosen: what a seal has freed is returned before the next but one.
 const TIDY_EVERY_NS: u64 = 2_000_000_000;
 
 /// The same while the process is near its cap.
@@ -42,39 +53,62 @@ static BUSY_NS: AtomicU64 = AtomicU64::new(0);
 /// Whether the process is near its cap.
 static IS_TIGHT: AtomicBool = AtomicBool::new(false);
 
-/// `mi_option_purge_delay`, in milliseconds; the binding does not name it.
-const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+/// The allocator's name for all arenas together, `MALLCTL_ARENAS_ALL`; the binding does not name it.
+const PURGE_ALL: &CStr = c"arena.4096.purge";
 
-/// Sets how long freed memory waits, and keeps the kernel from making huge pages of it; call it before there is much.
+/// Keeps the kernel from making huge pages; call it before there is much memory.
 pub fn start() {
     // SAFETY: sets a flag of this process's memory map, by numbers alone. A kernel that knows no huge pages makes none.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
-    set_delay(KEPT);
 }
 
-/// Gives back what the C library's own allocator keeps, which compressors take their memory from: it has an arena for
-/// nearly each thread.
-pub fn trim() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: walks that allocator's free memory under its own locks.
-    unsafe {
-        libc::malloc_trim(0);
-    }
+/// Has a thread of the allocator's own give back what waited [`KEPT`], so that no lane has to: for the server.
+pub fn give_back_beside() {
+    set(c"background_thread", true);
+}
+
+/// Gives back all memory that is free and that no thread keeps for itself.
+///
+/// The next burst pays for clean pages: for a process at rest.
+pub fn release() {
+    call(PURGE_ALL);
+}
+
+/// Returns the free pieces that this thread keeps for itself.
+pub fn give_back() {
+    call(c"thread.tcache.flush");
 }
 
 fn set_delay(delay: Duration) {
-    let millis = c_long::try_from(delay.as_millis()).expect("ten seconds at most");
-    // SAFETY: sets one word of the allocator's own options; any thread may, at any time.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, millis) };
+    let millis = isize::try_from(delay.as_millis()).expect("ten seconds at most");
+    // Of arenas to come, then of those there are; one that nobody used yet has none to set.
+    set(c"arenas.dirty_decay_ms", millis);
+    for arena in 0..get::<u32>(c"arenas.narenas").unwrap_or(0) {
+        let name = CString::new(format!("arena.{arena}.dirty_decay_ms")).expect("no zero in it");
+        set(&name, millis);
+    }
 }
 
-/// Gives back all memory that this thread's heap does not use, and what lies free between heaps.
-///
-/// Costs some milliseconds after a burst, and the next burst pays for clean pages: for the idle alone.
-pub fn give_back() {
-    // SAFETY: walks this thread's own heap and the free memory that all threads share under the allocator's own
-    // locks; nothing that is in use moves or ends.
-    unsafe { libmimalloc_sys::mi_collect(true) };
+/// A command of the allocator, by its name in jemalloc's manual. One that it does not take changes nothing.
+fn call(name: &CStr) -> bool {
+    // SAFETY: the name ends with a zero; the command takes no value and gives none.
+    unsafe { mallctl(name.as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0) == 0 }
+}
+
+/// Sets one of the allocator's values. `T` is the type that jemalloc's manual names, else it is refused.
+fn set<T: Copy>(name: &CStr, mut value: T) -> bool {
+    let value = (&raw mut value).cast();
+    // SAFETY: the name ends with a zero, and the value is read within its size.
+    unsafe { mallctl(name.as_ptr(), ptr::null_mut(), ptr::null_mut(), value, size_of::<T>()) == 0 }
+}
+
+/// Reads one of the allocator's values. `T` is the type that jemalloc's manual names, else there is none.
+fn get<T: Copy + Default>(name: &CStr) -> Option<T> {
+    let (mut value, mut size) = (T::default(), size_of::<T>());
+    let at = (&raw mut value).cast();
+    // SAFETY: the name ends with a zero, and no more is written than the size says.
+    let code = unsafe { mallctl(name.as_ptr(), at, &raw mut size, ptr::null_mut(), 0) };
+    (code == 0 && size == size_of::<T>()).then_some(value)
 }
 
 /// Looks how near the process, which holds `resident_bytes`, is to its cap.
@@ -88,12 +122,12 @@ pub fn watch(resident_bytes: u64, memory_max: u64) {
     }
 }
 
-/// Whether the process is near its cap: whoever has a heap of its own is to give back what it does not use.
+/// Whether the process is near its cap: every thread is to return what it does not use.
 pub fn is_tight() -> bool {
     IS_TIGHT.load(Ordering::Relaxed)
 }
 
-/// Gives back what this thread's heap does not use, every second or so; for threads about to wait.
+/// Returns what this thread keeps for itself, every other second or so; for threads about to wait.
 pub fn tidy() {
     thread_local! {
         static TIDIED_NS: Cell<u64> = const { Cell::new(0) };
@@ -173,7 +207,7 @@ impl Quiet {
 
 #[cfg(test)]
 mod tests {
-    use super::{QUIET_AGAIN_NS, QUIET_NS, Quiet};
+    use super::{KEPT, PURGE_ALL, QUIET_AGAIN_NS, QUIET_NS, Quiet, call, get, is_tight, set, watch};
 
     #[test]
     fn threads_are_woken_when_all_lanes_rest() {
@@ -186,6 +220,32 @@ mod tests {
         let busy = busy + QUIET_NS + QUIET_AGAIN_NS + 1;
         assert!(!quiet.is_due_at(busy + 1, busy));
         assert!(quiet.is_due_at(busy + QUIET_NS, busy), "after each burst");
+    }
+
+    // A name that the allocator does not know, or a value of another type, would change nothing and say nothing.
+    #[test]
+    fn every_command_is_one_of_the_allocators() {
+        assert!(call(PURGE_ALL) && call(c"thread.tcache.flush"));
+        assert!(!call(c"arena.4096.tidy"));
+        assert!(set(c"background_thread", true));
+        assert_eq!(
+            get::<isize>(c"opt.dirty_decay_ms"),
+            isize::try_from(KEPT.as_millis()).ok(),
+            "it was read"
+        );
+    }
+
+    #[test]
+    fn near_the_cap_nothing_waits_in_any_arena() {
+        let delay = || get::<isize>(c"arena.0.dirty_decay_ms");
+        let waits = delay();
+        assert_eq!(waits, get::<isize>(c"arenas.dirty_decay_ms"));
+        watch(76, 100);
+        assert_eq!((is_tight(), delay()), (true, Some(0)));
+        watch(61, 100);
+        assert_eq!((is_tight(), delay()), (true, Some(0)), "no to and fro at the mark");
+        watch(60, 100);
+        assert_eq!((is_tight(), delay()), (false, waits));
     }
 
     #[test]

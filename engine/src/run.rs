@@ -122,6 +122,7 @@ where
     let level = config.settings.log.parse().expect("the level was checked with the configuration");
     logs::start(level, config.settings.log_format);
     raise_descriptors();
+    allocator::give_back_beside();
     let data = &config.settings.data;
     private::data_folder(data)
         .map_err(|error| Exit::failed(format!("cannot make the data folder {}: {error}", data.display())))?;
@@ -213,6 +214,7 @@ where
     let (app, bootstrap_key) = app;
     // This thread has read tables and logs, and from here on only waits.
     allocator::give_back();
+    allocator::release();
 
     let listener = listen(socket)?;
     let lanes = http::start(&app, listener)
@@ -265,7 +267,7 @@ async fn watch(app: Arc<App>) {
         if quiet.is_due() {
             threads::on_each(&app.control, CONTROL_THREADS, allocator::tidy);
             app.query.rest();
-            allocator::trim();
+            allocator::release();
         }
         allocator::watch(Process::this().resident_bytes, memory_max);
         cores_watch.look(app.storage.stats().syncs.load(Ordering::Relaxed), LOOK);

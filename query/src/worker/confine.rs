@@ -22,8 +22,8 @@ const DESCRIPTORS_MAX: u64 = 64;
 /// How much lower a worker's priority is than the server's: ingest keeps its latency whatever queries run (X1).
 const NICENESS: i32 = 5;
 /// The address space that a worker begins in, beside its binary: stacks of at most four threads, the allocator's
-/// segments for each, room to plan a first query. Chosen below 1 GiB: an allocator that takes so much at once, as
-/// mimalloc does, would bring room that the limit does not see.
+/// arenas, room to plan a first query. Chosen below 1 GiB: an allocator that takes so much at once, as some do, would
+/// bring room that the limit does not see.
 const BEGIN_BYTES: u64 = 640 << 20;
 /// Memory that a query has at least, in bytes, whatever the worker itself takes.
 const QUERY_BYTES_MIN: u64 = 24 << 20;
