@@ -113,7 +113,6 @@ fn lanes_at_rest_give_memory_back() {
 }
 
 #[test]
-#[ignore = "holds once every room takes what it allocates from the budget; run it to see how far they are"]
 fn the_cap_holds_and_is_counted_and_the_idle_give_memory_back() {
     let server = Server::start_with(&[("FLOODMARK_MEMORY_MAX", &MEMORY_MAX.to_string())]);
     let key = server.tenant("acme");

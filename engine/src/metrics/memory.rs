@@ -4,6 +4,7 @@ use storage::memory::{Memory, Pool};
 
 use super::exposition::Exposition;
 use super::process::{Idle, Process};
+use crate::allocator;
 
 pub(super) fn write(out: &mut Exposition, memory: &Memory, idle: &Idle) {
     for (name, help, value) in [
@@ -12,9 +13,10 @@ pub(super) fn write(out: &mut Exposition, memory: &Memory, idle: &Idle) {
         ("floodmark_memory_idle_bytes", "What the process held when it was ready.", idle.bytes()),
         (
             "floodmark_memory_used_bytes",
-            "What it held when it was ready, pages of its binary since, and what all pools lend.",
+            "What it held when it was ready, pages of its binary since, what all pools lend, and what is kept.",
             used_in_all(memory, idle, &Process::this()),
         ),
+        ("floodmark_memory_kept_bytes", "Freed memory that waits for its next use.", allocator::kept_bytes()),
     ] {
         out.gauge(name, help);
         out.value(name, &[], value as f64);
@@ -36,8 +38,10 @@ pub(super) fn write(out: &mut Exposition, memory: &Memory, idle: &Idle) {
     }
 }
 
-/// What the process should hold by what is counted: what is its own, and what is lent.
+/// What the process should hold by what is counted: what is its own, what is lent, and what was and waits.
 #[must_use]
 pub fn used_in_all(memory: &Memory, idle: &Idle, now: &Process) -> u64 {
-    idle.own_bytes(now) + Pool::ALL.into_iter().map(|pool| memory.used(pool)).sum::<u64>()
+    idle.own_bytes(now)
+        + Pool::ALL.into_iter().map(|pool| memory.used(pool)).sum::<u64>()
+        + allocator::kept_bytes()
 }

@@ -7,6 +7,7 @@
 //! slices between which other requests have their turn.
 
 mod gzip;
+mod room;
 mod zstd_frame;
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
@@ -16,6 +17,7 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::cut;
 use crate::decode::{Limits, Pace, Refused, at_once};
+use room::Room;
 
 /// Output room that is added at first; later it doubles. Chosen: most batches inflate to less than this.
 const ROOM_BYTES: usize = 64 << 10;
@@ -76,18 +78,18 @@ pub struct Inflater {
     zstd: Option<Decoder<'static>>,
     /// The largest window that the zstd decoder may have made room for.
     zstd_window: usize,
-    out: Vec<u8>,
+    out: Room,
 }
 
 impl std::fmt::Debug for Inflater {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inflater").field("kept_bytes", &self.out.capacity()).finish_non_exhaustive()
+        f.debug_struct("Inflater").field("kept_bytes", &self.out.held()).finish_non_exhaustive()
     }
 }
 
 impl Default for Inflater {
     fn default() -> Self {
-        Self { deflate: Decompress::new(false), zstd: None, zstd_window: 0, out: Vec::new() }
+        Self { deflate: Decompress::new(false), zstd: None, zstd_window: 0, out: Room::default() }
     }
 }
 
@@ -126,7 +128,7 @@ impl Inflater {
             };
         }
         self.out.clear();
-        pace.hold_text(self.out.capacity())?;
+        pace.hold_text(self.out.held())?;
         let mut sink = Sink { out: &mut self.out, sent: body.len(), limits, pace, window: self.zstd_window };
         match encoding {
             Encoding::Identity => {}
@@ -138,15 +140,12 @@ impl Inflater {
                 inflated?;
             }
         }
-        Ok(&self.out)
+        Ok(self.out.bytes())
     }
 
     /// Gives back what a large body needed: a lane keeps room for usual ones.
     pub(crate) fn rest(&mut self) {
-        self.out.clear();
-        if self.out.capacity() > KEPT_BYTES_MAX {
-            self.out = Vec::new();
-        }
+        self.out.keep(KEPT_BYTES_MAX);
         if self.zstd_window > KEPT_BYTES_MAX {
             (self.zstd, self.zstd_window) = (None, 0);
         }
@@ -155,7 +154,7 @@ impl Inflater {
 
 /// Where inflated bytes go: it grows with real output only, and holds the bounds.
 struct Sink<'a, 'w> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut Room,
     sent: usize,
     limits: &'a Limits,
     pace: &'a mut Pace<'w>,
@@ -166,11 +165,12 @@ struct Sink<'a, 'w> {
 impl Sink<'_, '_> {
     /// Makes sure there is room to write to, at most one byte past the limit.
     fn make_room(&mut self) -> Result<(), Refused> {
-        if self.out.len() == self.out.capacity() {
-            let left = (self.limits.inflated_bytes_max + 1).saturating_sub(self.out.len()).max(1);
+        if self.out.len() == self.out.held() {
+            let most = self.limits.inflated_bytes_max.saturating_add(1);
+            let left = most.saturating_sub(self.out.len()).max(1);
             let room = self.out.len().clamp(ROOM_BYTES, ROOM_BYTES_MAX).min(left);
             self.pace.hold_text(self.out.len() + room + self.window)?;
-            self.out.reserve_exact(room);
+            self.out.grow(room, most);
         }
         Ok(())
     }
@@ -232,14 +232,15 @@ async fn stream<'a>(
     let mut input = body;
     loop {
         sink.make_room()?;
-        let (in_before, out_before) = (state.total_in(), sink.out.len());
+        let (in_before, out_before) = (state.total_in(), state.total_out());
         let step = cut::head(input, INPUT_BYTES);
         let status = state
-            .decompress_vec(step, sink.out, FlushDecompress::None)
+            .decompress(step, sink.out.spare(), FlushDecompress::None)
             .map_err(|_| bad("body is not a valid deflate stream"))?;
         let read = usize::try_from(state.total_in() - in_before).expect("no more than the input");
+        let made = usize::try_from(state.total_out() - out_before).expect("no more than the room");
         input = cut::tail(input, read);
-        let made = cut::tail(sink.out, out_before);
+        let made = sink.out.fill(made);
         if let Some(crc) = &mut crc {
             crc.update(made);
         }
@@ -248,7 +249,7 @@ async fn stream<'a>(
         if status == Status::StreamEnd {
             return Ok(input);
         }
-        if read == 0 && sink.out.len() == out_before {
+        if read == 0 && made == 0 {
             return Err(bad("deflate stream is cut off"));
         }
     }
@@ -276,18 +277,18 @@ async fn zstd(
         if at_frame_start {
             let window = zstd_frame::check(rest, 1 << ZSTD_WINDOW_LOG_MAX)?;
             sink.window = sink.window.max(usize::try_from(window).expect("checked against 8 MiB"));
-            sink.pace.hold_text(sink.out.capacity() + sink.window)?;
+            sink.pace.hold_text(sink.out.held() + sink.window)?;
         }
         sink.make_room()?;
         let mut input = InBuffer::around(cut::head(rest, INPUT_BYTES));
-        let out_before = sink.out.len();
-        let hint =
-            decoder.run(&mut input, &mut OutBuffer::around_pos(sink.out, out_before)).map_err(broken)?;
-        let read = input.pos();
+        let mut output = OutBuffer::around(sink.out.spare());
+        let hint = decoder.run(&mut input, &mut output).map_err(broken)?;
+        let (read, made) = (input.pos(), output.pos());
         rest = cut::tail(rest, read);
-        sink.check(read, sink.out.len() - out_before).await?;
+        sink.out.fill(made);
+        sink.check(read, made).await?;
         at_frame_start = hint == 0;
-        if hint != 0 && read == 0 && sink.out.len() == out_before {
+        if hint != 0 && read == 0 && made == 0 {
             return Err(bad("zstd stream is cut off"));
         }
     }

@@ -156,7 +156,7 @@ fn bombs_end_with_413_in_bounded_memory() {
         let mut inflater = Inflater::default();
         let refused = inflater.inflate(encoding, &body, &limits).expect_err("a bomb");
         assert_eq!((refused.status, refused.code), (413, "inflated_too_large"), "{encoding:?}");
-        assert!(inflater.out.capacity() <= 3_000_001, "{encoding:?} took {}", inflater.out.capacity());
+        assert!(inflater.out.held() <= 3_000_001, "{encoding:?} took {}", inflater.out.held());
     }
 }
 
@@ -195,7 +195,7 @@ fn room_of_a_large_body_is_given_back() {
         let limits = Limits { inflate_ratio_max: usize::MAX, ..Limits::default() };
         assert_eq!(inflater.inflate(encoding, &body, &limits).expect("a good body").len(), large.len());
         inflater.rest();
-        assert!(inflater.out.capacity() <= super::KEPT_BYTES_MAX && inflater.zstd.is_none(), "{encoding:?}");
+        assert!(inflater.out.held() <= super::KEPT_BYTES_MAX && inflater.zstd.is_none(), "{encoding:?}");
         check(encoding, &gzip_or_zstd(encoding, b"small"), Ok(b"small"));
     }
 }
@@ -211,5 +211,5 @@ fn room_grows_by_a_bounded_step() {
     let limits = Limits { inflate_ratio_max: usize::MAX, ..Limits::default() };
     let mut inflater = Inflater::default();
     inflater.inflate(Encoding::Gzip, &gzip(&large), &limits).expect("a good body");
-    assert!(inflater.out.capacity() <= large.len() + super::ROOM_BYTES_MAX, "{}", inflater.out.capacity());
+    assert!(inflater.out.held() <= large.len() + (2 << 20), "{}", inflater.out.held());
 }
