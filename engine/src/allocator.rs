@@ -1,10 +1,10 @@
 //! The allocator of every binary, and when its free memory goes back to the system.
 //!
 //! Memory that is given back under load is taken again a moment later, and the kernel clears every page of it in
-//! between: that was 10 to 21 % of the CPU. So freed memory waits [`KEPT`] for its next use, and a process that has
+//! between: that was 10 to 21 % of the CPU. So freed memory waits a second for its next use, and a process that has
 //! nothing to do gives back all of it at once. Each thread keeps some freed pieces for itself, which no other can
 //! return: lanes do it when they were idle for a second ([`give_back`]), threads of runtimes when they park ([`tidy`]),
-//! and those that parked too soon after the last time are woken for it once all lanes rest ([`Quiet`]). What waits is
+//! and those that parked too soon after the last time are woken for it once all lanes rest (`rest.rs`). What waits is
 //! lent to nobody, so it must not take the process to its cap: it is counted ([`kept_bytes`]) and bounded, and near the
 //! cap nothing waits ([`watch`]).
 //!
@@ -12,9 +12,9 @@
 //! the system: with them a process held two to three times what was allocated in it.
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tikv_jemalloc_sys::mallctl;
@@ -26,17 +26,14 @@ use crate::clock::Clock;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// One arena for each core; freed memory waits [`KEPT`]; no huge pages. The allocator reads it before `main`.
+/// One arena for each core; freed memory waits a second, of which at full load half, twice and ten times as much cost the
+/// same CPU; no huge pages. The allocator reads it before `main`.
 #[unsafe(export_name = "malloc_conf")]
 static CONFIGURATION: Option<&'static c_char> = Some({
     let text = c"narenas_ratio:1,max_background_threads:1,dirty_decay_ms:1000,muzzy_decay_ms:0,thp:never";
     // SAFETY: the pointer is that of a text that lives for ever and is never written.
     unsafe { &*text.as_ptr() }
 });
-
-/// How long freed memory waits for its next use while there is work. Chosen: at full load half a second, one, two and ten
-/// cost the same CPU.
-const KEPT: Duration = Duration::from_secs(1);
 
 /// Between two tidyings of one thread. Chosen: what a seal has freed is returned before the next but one.
 const TIDY_EVERY_NS: u64 = 2_000_000_000;
@@ -45,14 +42,17 @@ const TIDY_EVERY_NS: u64 = 2_000_000_000;
 const TIDY_TIGHT_NS: u64 = 100_000_000;
 
 /// Hundredths of the cap that may wait. Chosen: a quarter of it was seen waiting within the second.
-const KEPT_PERCENT: u64 = 10;
+const KEPT_PERCENT_MAX: u64 = 10;
 
-/// Hundredths of the cap from which on freed memory waits no more, and below which it waits again.
+/// Between two looks at the process's size.
+pub const LOOK: Duration = Duration::from_millis(200);
+
+/// The same near the cap.
+const LOOK_TIGHT: Duration = Duration::from_millis(50);
+
+/// Hundredths of the cap from which on freed memory waits for the next look at most, and below which it may wait again.
 const TIGHT_PERCENT: u64 = 75;
 const LOOSE_PERCENT: u64 = 60;
-
-/// When a lane was last busy, in nanoseconds of the monotonic clock.
-static BUSY_NS: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the process is near its cap.
 static IS_TIGHT: AtomicBool = AtomicBool::new(false);
@@ -66,7 +66,7 @@ pub fn start() {
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
-/// Has a thread of the allocator's own give back what waited [`KEPT`], so that no lane has to: for the server.
+/// Has a thread of the allocator's own give back what waited for a second, so that no lane has to: for the server.
 pub fn give_back_beside() {
     set(c"background_thread", true);
 }
@@ -83,14 +83,17 @@ pub fn give_back() {
     call(c"thread.tcache.flush");
 }
 
-fn set_delay(delay: Duration) {
-    let millis = isize::try_from(delay.as_millis()).expect("a second at most");
-    // Of arenas to come, then of those there are; one that nobody used yet has none to set.
-    set(c"arenas.dirty_decay_ms", millis);
-    for arena in 0..get::<u32>(c"arenas.narenas").unwrap_or(0) {
-        let name = CString::new(format!("arena.{arena}.dirty_decay_ms")).expect("no zero in it");
-        set(&name, millis);
-    }
+/// Has this thread take all its memory, large pieces too, from the first arena: for a process whose address space is
+/// limited, since what one arena keeps no other can use.
+pub fn share_an_arena() {
+    set(c"thread.arena", 0_u32);
+    set(c"arena.0.oversize_threshold", usize::MAX);
+}
+
+/// Returns what this thread keeps for itself, and gives back all memory that is free.
+pub fn rest() {
+    give_back();
+    release();
 }
 
 /// A command of the allocator, by its name in jemalloc's manual. One that it does not take changes nothing.
@@ -124,18 +127,16 @@ pub fn kept_bytes() -> u64 {
     (pages * get::<usize>(c"arenas.page").unwrap_or(0)) as u64
 }
 
-/// Looks how much waits for its next use, and how near the process, which holds `resident_bytes`, is to its cap.
-pub fn watch(resident_bytes: u64, memory_max: u64) {
-    if kept_bytes() > memory_max / 100 * KEPT_PERCENT {
+/// Looks how much waits for its next use, and how near the process, which holds `resident_bytes`, is to its cap. Says
+/// how long until the next look.
+pub fn watch(resident_bytes: u64, memory_max: u64) -> Duration {
+    let percent = if is_tight() { LOOSE_PERCENT } else { TIGHT_PERCENT };
+    let is_tight = resident_bytes > memory_max / 100 * percent;
+    IS_TIGHT.store(is_tight, Ordering::Relaxed);
+    if is_tight || kept_bytes() > memory_max / 100 * KEPT_PERCENT_MAX {
         release();
     }
-    let was_tight = is_tight();
-    let percent = if was_tight { LOOSE_PERCENT } else { TIGHT_PERCENT };
-    let is_tight = resident_bytes > memory_max / 100 * percent;
-    if is_tight != was_tight {
-        IS_TIGHT.store(is_tight, Ordering::Relaxed);
-        set_delay(if is_tight { Duration::ZERO } else { KEPT });
-    }
+    if is_tight { LOOK_TIGHT } else { LOOK }
 }
 
 /// Whether the process is near its cap: every thread is to return what it does not use.
@@ -158,101 +159,19 @@ pub fn tidy() {
     });
 }
 
-/// Tells when a lane has so little to do that giving memory back costs nobody.
-#[derive(Debug, Default)]
-pub struct Rest {
-    ticks: u32,
-}
-
-/// Requests of a lane in one second up to which it counts as at rest.
-const LIGHT_REQUESTS: u64 = 50;
-
-/// Ticks between two times of giving back while the rest goes on: what other threads freed meanwhile.
-const AGAIN_TICKS: u32 = 5;
-
-impl Rest {
-    /// One second has passed, in which so many requests came. At the first second of rest, and now and then while it
-    /// lasts, has the lane `let_go` of what it keeps for its next work, and gives memory back.
-    pub fn tick(&mut self, requests: u64, let_go: impl FnOnce()) {
-        if requests > LIGHT_REQUESTS {
-            BUSY_NS.store(Clock::monotonic_ns(), Ordering::Relaxed);
-        }
-        if requests > LIGHT_REQUESTS && !is_tight() {
-            self.ticks = 0;
-            return;
-        }
-        if self.ticks.is_multiple_of(AGAIN_TICKS) || is_tight() {
-            let_go();
-            give_back();
-        }
-        self.ticks = self.ticks.wrapping_add(1);
-    }
-}
-
-/// Tells when all lanes have been at rest for a while, so that threads are to be woken to give memory back.
-#[derive(Debug, Default)]
-pub struct Quiet {
-    told_ns: Option<u64>,
-}
-
-/// Rest of all lanes before threads are woken. Chosen: longer than a pause between two bursts of a steady load.
-const QUIET_NS: u64 = 5_000_000_000;
-
-/// Between two times while the rest goes on: what background work freed meanwhile.
-const QUIET_AGAIN_NS: u64 = 10_000_000_000;
-
-impl Quiet {
-    /// Whether it is time.
-    pub fn is_due(&mut self) -> bool {
-        self.is_due_at(Clock::monotonic_ns(), BUSY_NS.load(Ordering::Relaxed))
-    }
-
-    fn is_due_at(&mut self, now_ns: u64, busy_ns: u64) -> bool {
-        if now_ns.saturating_sub(busy_ns) < QUIET_NS {
-            return false;
-        }
-        let is_due = self
-            .told_ns
-            .is_none_or(|told_ns| told_ns < busy_ns || now_ns.saturating_sub(told_ns) >= QUIET_AGAIN_NS);
-        if is_due {
-            self.told_ns = Some(now_ns);
-        }
-        is_due
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
 
-    use super::{
-        KEPT, PURGE_ALL, QUIET_AGAIN_NS, QUIET_NS, Quiet, call, get, is_tight, kept_bytes, set, watch,
-    };
+    use super::{LOOK, LOOK_TIGHT, PURGE_ALL, call, get, is_tight, kept_bytes, set, watch};
 
-    #[test]
-    fn threads_are_woken_when_all_lanes_rest() {
-        let mut quiet = Quiet::default();
-        let busy = 7 * QUIET_NS;
-        assert!(!quiet.is_due_at(busy + QUIET_NS - 1, busy));
-        assert!(quiet.is_due_at(busy + QUIET_NS, busy));
-        assert!(!quiet.is_due_at(busy + QUIET_NS + 1, busy), "once");
-        assert!(quiet.is_due_at(busy + QUIET_NS + QUIET_AGAIN_NS, busy), "again, for what was freed since");
-        let busy = busy + QUIET_NS + QUIET_AGAIN_NS + 1;
-        assert!(!quiet.is_due_at(busy + 1, busy));
-        assert!(quiet.is_due_at(busy + QUIET_NS, busy), "after each burst");
-    }
-
-    // A name that the allocator does not know, or a value of another type, would change nothing and say nothing.
     #[test]
     fn every_command_is_one_of_the_allocators() {
         assert!(call(PURGE_ALL) && call(c"thread.tcache.flush"));
         assert!(!call(c"arena.4096.tidy"));
+        assert!(set(c"thread.arena", 0_u32) && set(c"arena.0.oversize_threshold", usize::MAX));
         assert!(set(c"background_thread", true));
-        assert_eq!(
-            get::<isize>(c"opt.dirty_decay_ms"),
-            isize::try_from(KEPT.as_millis()).ok(),
-            "it was read"
-        );
+        assert_eq!(get::<isize>(c"opt.dirty_decay_ms"), Some(1_000), "it was read");
     }
 
     /// The allocator is one for all tests of this binary.
@@ -272,17 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn near_the_cap_nothing_waits_in_any_arena() {
+    fn near_the_cap_it_is_looked_at_more_often_and_nothing_waits() {
         let _alone = ALONE.lock().unwrap();
-        let delay = || get::<isize>(c"arena.0.dirty_decay_ms");
-        let waits = delay();
-        assert_eq!(waits, get::<isize>(c"arenas.dirty_decay_ms"));
-        watch(76, 100);
-        assert_eq!((is_tight(), delay()), (true, Some(0)));
-        watch(61, 100);
-        assert_eq!((is_tight(), delay()), (true, Some(0)), "no to and fro at the mark");
-        watch(60, 100);
-        assert_eq!((is_tight(), delay()), (false, waits));
+        drop((0..100).map(|_| vec![7; 100_000]).collect::<Vec<Vec<u8>>>());
+        assert!(kept_bytes() > 5_000_000, "it may wait");
+        assert_eq!((watch(76_000_000_000, 100_000_000_000), is_tight()), (LOOK_TIGHT, true));
+        assert!(kept_bytes() < 5_000_000, "{}", kept_bytes());
+        assert_eq!((watch(61, 100), is_tight()), (LOOK_TIGHT, true), "no to and fro at the mark");
+        assert_eq!((watch(60, 100), is_tight()), (LOOK, false));
     }
 
     #[test]

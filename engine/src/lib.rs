@@ -19,6 +19,7 @@ mod logs;
 mod metrics;
 mod panics;
 mod private;
+mod rest;
 mod routes;
 mod run;
 mod state;

@@ -20,6 +20,7 @@ use crate::config::{self, Config};
 use crate::identity::{Identity, master};
 use crate::jobs::{self, Jobs};
 use crate::metrics::{Metrics, Process};
+use crate::rest::{Due, Quiet};
 use crate::state::origin::{self, Origin};
 use crate::state::proof::Prover;
 use crate::state::store::Store;
@@ -41,9 +42,6 @@ const CONTROL_THREADS: usize = 2;
 
 /// Changes of state that one tenant may have under way: they wait for each other, and for those of other tenants.
 const ADMIN_CHANGES_MAX: usize = 8;
-
-/// How often the process looks at its own size.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Connections that the kernel holds for us until they are accepted.
 const BACKLOG: i32 = 4_096;
@@ -213,8 +211,7 @@ where
     })?;
     let (app, bootstrap_key) = app;
     // This thread has read tables and logs, and from here on only waits.
-    allocator::give_back();
-    allocator::release();
+    allocator::rest();
 
     let listener = listen(socket)?;
     let lanes = http::start(&app, listener)
@@ -261,16 +258,20 @@ where
 async fn watch(app: Arc<App>) {
     let memory_max = app.storage.memory().memory_max();
     let mut cores_watch = cores::Watch::default();
-    let mut quiet = allocator::Quiet::default();
+    let mut quiet = Quiet::default();
+    let mut look = allocator::LOOK;
     loop {
-        tokio::time::sleep(LOOK).await;
-        if quiet.is_due() {
+        tokio::time::sleep(look).await;
+        if let Some(due) = quiet.due() {
+            if due == Due::First {
+                app.ingest.scrub.load().forget();
+            }
             threads::on_each(&app.control, CONTROL_THREADS, allocator::tidy);
             app.query.rest();
             allocator::release();
         }
-        allocator::watch(Process::this().resident_bytes, memory_max);
-        cores_watch.look(app.storage.stats().syncs.load(Ordering::Relaxed), LOOK);
+        cores_watch.look(app.storage.stats().syncs.load(Ordering::Relaxed), look);
+        look = allocator::watch(Process::this().resident_bytes, memory_max);
     }
 }
 

@@ -6,6 +6,7 @@
 mod disk;
 mod edge;
 mod ingest;
+mod proof;
 mod query;
 mod secrets;
 
@@ -17,6 +18,7 @@ use crate::adversary::Bounded;
 use crate::adversary::bodies::Body;
 use crate::adversary::wire::{Answer, Wire};
 use crate::harness::{KEY, Response};
+use proof::Proof;
 
 const NDJSON: &str = "application/x-ndjson";
 const JSON: &str = "application/json";
@@ -27,6 +29,8 @@ const SERVED_WITHIN: Duration = Duration::from_secs(4);
 
 /// A server, a tenant that attacks it, and one that does not.
 struct Stage {
+    /// Dropped first: it asks the server until then.
+    proof: Option<Proof>,
     bounded: Bounded,
     evil: String,
     calm: String,
@@ -37,9 +41,10 @@ impl Stage {
     fn new(environment: &[(&str, &str)]) -> Self {
         let bounded = Bounded::start(environment);
         let (evil, calm) = (bounded.server.tenant("evil"), bounded.server.tenant("calm"));
-        let mut stage = Self { bounded, evil, calm, idle: 0 };
+        let mut stage = Self { proof: None, bounded, evil, calm, idle: 0 };
         stage.is_served();
         stage.idle = stage.bounded.used();
+        stage.proof = Proof::begin(stage.bounded.server.addr, &stage.calm, stage.bounded.watcher());
         stage
     }
 
@@ -103,7 +108,11 @@ impl Stage {
         all.extend_from_slice(headers);
         let answer =
             Wire::connect(self.bounded.server.addr).and_then(|mut wire| wire.ask(method, target, &all, body));
-        answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+        let answer = answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"));
+        if let Some(proof) = self.proof.as_ref().filter(|_| key == self.evil) {
+            proof.sees(&answer);
+        }
+        answer
     }
 
     /// Sends with the attacker's key.

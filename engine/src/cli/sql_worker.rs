@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+use query::worker::Allocator;
+
+use crate::allocator;
+
 /// Answers SQL for the server that started it, over the socket that is its standard input
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Args {
@@ -12,7 +16,8 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> ExitCode {
-    match query::worker::main(args.limited) {
+    let allocator = Allocator { begin_thread: allocator::share_an_arena, rest: allocator::rest };
+    match query::worker::main(args.limited, allocator) {
         Ok(()) => ExitCode::SUCCESS,
         // Nobody reads what it would say: its server sees that it has gone.
         Err(_) => ExitCode::FAILURE,

@@ -19,10 +19,10 @@ use tokio::task::LocalSet;
 use super::connection;
 use super::strangers::{Admission, Pass, Strangers};
 use super::wire::{Watch, Wish};
-use crate::allocator::Rest;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::lane;
+use crate::rest::Rest;
 
 /// Sockets that may wait for a lane; more are refused by closing them (B1).
 const WAITING_MAX: usize = 1_024;

@@ -13,9 +13,9 @@ use storage::record::{Column, Draft, Field, Kind, Tenant, TextColumn};
 
 const SHARDS: usize = 16;
 
-/// Open traces in one shard. With [`SPANS_MAX`] this bounds the tracker to some 34 MiB, reached only by
-/// 16,384 open traces of 128 spans each.
-const OPEN_MAX: usize = 1_024;
+/// Open traces in one shard: as many as a map of 1,024 places holds before it doubles. With [`SPANS_MAX`] this bounds the
+/// tracker to some 30 MiB, reached only by 14,336 open traces of 128 spans each.
+const OPEN_MAX: usize = 896;
 
 /// Spans and missing parents remembered of one trace; a longer one is not judged.
 const SPANS_MAX: usize = 128;

@@ -19,6 +19,7 @@ mod fields;
 mod fold;
 mod id;
 mod json_walk;
+mod pattern;
 mod prefilter;
 mod rules;
 #[cfg(test)]

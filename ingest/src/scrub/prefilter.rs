@@ -13,6 +13,7 @@ use storage::record::TextColumn;
 use super::detectors::command;
 use super::fields::Fields;
 use super::fold;
+use super::pattern::Pattern;
 use super::wrapped::has_wrapped_text;
 use crate::cut;
 
@@ -51,7 +52,7 @@ const IP_TRIGGERS: &str = r"[0-9]\.[0-9]{1,3}\.[0-9]|[0-9A-Fa-f]?:[0-9A-Fa-f]{0,
 /// Knows which rows of a column are worth a look.
 #[derive(Debug, Clone)]
 pub(super) struct Prefilter {
-    triggers: Regex,
+    triggers: Pattern<Regex>,
 }
 
 impl Prefilter {
@@ -91,12 +92,17 @@ impl Prefilter {
             .dfa_size_limit(8 << 20)
             .build()
             .map_err(|_| "the names of fields make too large a pattern".to_owned())?;
-        Ok(Self { triggers })
+        Ok(Self { triggers: Pattern::new(triggers) })
+    }
+
+    /// Gives back what searching has learnt.
+    pub(super) fn forget(&self) {
+        self.triggers.forget();
     }
 
     /// Whether a value is worth a look.
     pub(super) fn is_hit(&self, value: &[u8]) -> bool {
-        self.triggers.is_match(value) || has_wrapped_text(value)
+        self.triggers.get().is_match(value) || has_wrapped_text(value)
     }
 
     /// Adds the numbers of those of `among` that are worth a look, rising; answers how many bytes it looked at.
@@ -108,9 +114,9 @@ impl Prefilter {
         let end = start_of(among.end);
         let bytes = cut::bytes(column.bytes(), 0, end);
         let (mut at, mut unseen) = (start_of(among.start), among.start);
-        let begun = at;
+        let (begun, triggers) = (at, self.triggers.get());
         while at < end {
-            let hit = self.triggers.shortest_match_at(bytes, at);
+            let hit = triggers.shortest_match_at(bytes, at);
             let row = hit.map_or(among.end, |end| row_of(offsets, end.saturating_sub(1)));
             // What lies between this hit and the last one has no trigger, but may be wrapped.
             for clean in unseen..row {
@@ -138,9 +144,20 @@ fn row_of(offsets: &[i32], at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use storage::record::TextColumn;
 
     use crate::scrub::Rules;
+
+    #[test]
+    fn what_searching_learnt_is_forgotten() {
+        let prefilter = &Rules::default_on().prefilter;
+        let learnt = Arc::clone(&prefilter.triggers.get());
+        prefilter.forget();
+        assert!(!Arc::ptr_eq(&learnt, &prefilter.triggers.get()));
+        assert!(prefilter.is_hit(b"jane@example.com"));
+    }
 
     #[test]
     fn what_is_found_piece_by_piece_is_what_is_found_at_once() {

@@ -109,6 +109,13 @@ impl Rules {
         Ok(Self { version, active, fields, prefilter, hash_key: hash_key.copied() })
     }
 
+    /// Gives back what searching has learnt, some megabytes after much text of many kinds: for a process at rest. The
+    /// next texts bring it back.
+    pub fn forget(&self) {
+        self.prefilter.forget();
+        self.active.iter().flat_map(|(_, detector)| detector.patterns).for_each(|pattern| pattern.forget());
+    }
+
     /// What stands in the place of a value under a rule; `None` where it is removed.
     pub(super) fn replacement(
         &self,

@@ -30,5 +30,5 @@ pub use conduct::Asked;
 pub use lend::Lender;
 pub use pool::{Counts, FORWARD_THREADS, Pool};
 pub use process::{Launch, Options};
-pub use serve::main;
+pub use serve::{Allocator, main};
 pub use wire::Question;

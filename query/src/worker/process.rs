@@ -232,7 +232,7 @@ fn start(launch: &Launch) -> Started {
             let (ours, theirs) = UnixStream::pair()?;
             std::thread::Builder::new()
                 .stack_size(64 << 20)
-                .spawn(move || super::serve::serve(theirs, false))?;
+                .spawn(move || super::serve::serve(theirs, false, super::Allocator::default()))?;
             Ok((None, ours))
         }
         #[cfg(test)]

@@ -115,8 +115,9 @@ impl Room {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers one query, and says when nothing of it is left.
-    pub async fn answer(&self, question: Question) {
+    /// Answers one query, and says when nothing of it is left. `rest` gives back what it has freed: the server looks then
+    /// how much the worker has grown.
+    pub async fn answer(&self, question: Question, rest: fn()) {
         // A panic of the query engine ends this query and nothing else; its text may quote values (P2).
         let answered = AssertUnwindSafe(self.query(&question)).catch_unwind().await;
         *self.running() = None;
@@ -134,7 +135,9 @@ impl Room {
             };
             drop(self.desk.report(&ToServer::Refused((&refusal).into()), &[]));
         }
+        drop(question);
         let is_clean = self.is_released().await;
+        rest();
         drop(self.desk.report(&ToServer::Done { is_clean }, &[]));
     }
 

@@ -14,6 +14,22 @@ use super::process::BINARY;
 use super::run::Room;
 use super::wire::{Configure, ToServer, ToWorker};
 
+/// What a worker has its allocator do; nothing where it shares a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Allocator {
+    /// For each thread, before it allocates much: what one thread has freed, every other is to have. The limit is on
+    /// address space, which an arena that is a thread's own keeps from the others.
+    pub begin_thread: fn(),
+    /// After each query: gives back all that is free.
+    pub rest: fn(),
+}
+
+impl Default for Allocator {
+    fn default() -> Self {
+        Self { begin_thread: || {}, rest: || {} }
+    }
+}
+
 /// Stack of a query thread, in bytes. The planner recurses once for each operator of a chain; this bears the
 /// guard's bound several times over, and only what is touched costs memory.
 const STACK_BYTES: usize = 64 << 20;
@@ -25,21 +41,22 @@ const THREADS_MAX: usize = 4;
 ///
 /// # Errors
 /// What keeps the worker from starting, or a server that sends what cannot be read.
-pub fn main(is_limited: bool) -> io::Result<()> {
+pub fn main(is_limited: bool, allocator: Allocator) -> io::Result<()> {
     if !is_limited {
         confine::begin()?;
         // Once more, under the limit: the same binary, even where its file was replaced meanwhile.
         let mut again = Command::new(BINARY);
         return Err(again.arg0("floodmark").args(["sql-worker", "--limited"]).env_clear().exec());
     }
-    serve(UnixStream::from(confine::process()?), true)
+    (allocator.begin_thread)();
+    serve(UnixStream::from(confine::process()?), true, allocator)
 }
 
 /// Serves over a socket; confined where it has a process of its own.
 ///
 /// # Errors
 /// As [`main`].
-pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
+pub fn serve(stream: UnixStream, has_process: bool, allocator: Allocator) -> io::Result<()> {
     let desk = Arc::new(Desk::new(stream.try_clone()?));
     let mut inbox = Inbox::new(stream);
     let Some((ToWorker::Configure(configure), _)) = inbox.next()? else {
@@ -52,11 +69,12 @@ pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
     if has_process && confine::file_system() {
         confined_by.push("landlock".to_owned());
     }
-    let runtime = runtime(&configure)?;
+    let runtime = runtime(&configure, allocator.begin_thread)?;
     let query_bytes = match measure {
         Some(measure) => {
             // A first query brings in what all queries need, so that it counts as the worker's own.
             Room::new(Arc::clone(&desk), &configure, configure.memory_bytes).warm(&runtime);
+            (allocator.rest)();
             confine::memory(measure, configure.memory_bytes)?
         }
         None => configure.memory_bytes,
@@ -67,7 +85,7 @@ pub fn serve(stream: UnixStream, has_process: bool) -> io::Result<()> {
         confined_by.push("seccomp".to_owned());
     }
     desk.report(&ToServer::Ready { confined_by }, &[])?;
-    let served = attend(&mut inbox, &desk, &room, &runtime);
+    let served = attend(&mut inbox, &desk, &room, (&runtime, allocator.rest));
     runtime.shutdown_background();
     drop(ticker);
     served
@@ -78,17 +96,23 @@ fn within(configure: Configure) -> Configure {
     Configure { threads: configure.threads.clamp(1, THREADS_MAX), ..configure }
 }
 
-fn runtime(configure: &Configure) -> io::Result<Runtime> {
+fn runtime(configure: &Configure, begin_thread: fn()) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(configure.threads)
         .thread_name("sql")
         .thread_stack_size(STACK_BYTES)
+        .on_thread_start(begin_thread)
         .enable_time()
         .build()
 }
 
-/// Reads frames until the server goes.
-fn attend(inbox: &mut Inbox, desk: &Desk, room: &Arc<Room>, runtime: &Runtime) -> io::Result<()> {
+/// Reads frames until the server goes. Has each query `rest` once nothing of it is left.
+fn attend(
+    inbox: &mut Inbox,
+    desk: &Desk,
+    room: &Arc<Room>,
+    (runtime, rest): (&Runtime, fn()),
+) -> io::Result<()> {
     while let Some((head, tail)) = inbox.next()? {
         match head {
             ToWorker::Query(question) => {
@@ -96,7 +120,7 @@ fn attend(inbox: &mut Inbox, desk: &Desk, room: &Arc<Room>, runtime: &Runtime) -
                 // It has taken the query: from here on what becomes of it is the query's own.
                 desk.report(&ToServer::Progress { rows: 0, bytes: 0 }, &[])?;
                 let room = Arc::clone(room);
-                runtime.spawn(async move { room.answer(question).await });
+                runtime.spawn(async move { room.answer(question, rest).await });
             }
             ToWorker::Given { id, given } => desk.deliver(id, Gift { given, tail }),
             ToWorker::Configure(_) => return Err(io::ErrorKind::InvalidData.into()),
@@ -115,7 +139,7 @@ mod tests {
     fn a_query_has_so_many_threads() {
         for (asked, given) in [(0, 1), (2, 2), (4, 4), (9, 4)] {
             let configure = within(Configure { threads: asked, memory_bytes: 1 << 20 });
-            assert_eq!(runtime(&configure).unwrap().metrics().num_workers(), given, "{asked}");
+            assert_eq!(runtime(&configure, || {}).unwrap().metrics().num_workers(), given, "{asked}");
         }
     }
 }

@@ -7,17 +7,16 @@ use base64::engine::general_purpose::STANDARD;
 use regex::Regex;
 
 use super::{Input, Span, distinct_bytes, push};
+use crate::scrub::pattern::Pattern;
 
-pub(super) static SCHEME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i-u:\b(bearer|basic)(?:[ :=]|%20){1,3})([A-Za-z0-9._~+/=-]{8,})")
-        .expect("a constant pattern")
-});
+pub(super) static SCHEME: LazyLock<Pattern<Regex>> =
+    LazyLock::new(|| Pattern::constant(r"(?i-u:\b(bearer|basic)(?:[ :=]|%20){1,3})([A-Za-z0-9._~+/=-]{8,})"));
 
 /// From this length on a bearer value need hold no digit: no word is that long.
 const WORD_BYTES_MAX: usize = 24;
 
 pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
-    for found in SCHEME.captures_iter(input.text) {
+    for found in SCHEME.get().captures_iter(input.text) {
         let (Some(scheme), Some(value)) = (found.get(1), found.get(2)) else { continue };
         if scheme.as_str().eq_ignore_ascii_case("basic") {
             let decoded = STANDARD.decode(value.as_str().trim_end_matches('.')).unwrap_or_default();

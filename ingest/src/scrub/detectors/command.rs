@@ -12,6 +12,7 @@ use super::password::is_secret;
 use super::{Input, Span, push};
 use crate::cut;
 use crate::scrub::fields::{Action, Fields};
+use crate::scrub::pattern::Pattern;
 
 /// How a flag's value stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,14 +57,13 @@ const COMMANDS: &str = "curl|https?|xh|smbclient|smbget|rpcclient|lftp|mysql(?:d
 /// What the prefilter looks for: a command's name, and of those that are words of prose more.
 pub(in crate::scrub) const TRIGGER: &str = r#"(?:curl|smb(?:client|get)|rpcclient|lftp|mysql(?:dump|admin|import|check|sh)?|mariadb(?:-dump|-admin)?|7z[az]?|rar|sshpass|mongo(?:sh|dump|restore|export|import)?|cqlsh|redis-cli|ldap(?:search|modify|add|delete|whoami|passwd)|sqlcmd|bcp|isql|ipmitool|zip)(?:\.exe)?["']?[ ,]|(?:https?|xh) (?:-a|--auth)|(?:docker|podman|nerdctl|buildah|skopeo|registry|az|oc|acr|cf) login"#;
 
-pub(super) static COMMAND: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(&format!(r#"(?-u:\b)({COMMANDS})(?:\.exe)?["']?[ ,]"#)).expect("a constant pattern")
-});
+pub(super) static COMMAND: LazyLock<Pattern<Regex>> =
+    LazyLock::new(|| Pattern::constant(&format!(r#"(?-u:\b)({COMMANDS})(?:\.exe)?["']?[ ,]"#)));
 
 pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     long_flags(input.text, input.fields, out);
     let mut from = 0;
-    while let Some(found) = COMMAND.captures_at(input.text, from).and_then(|found| found.get(1)) {
+    while let Some(found) = COMMAND.get().captures_at(input.text, from).and_then(|found| found.get(1)) {
         from = arguments(input.text, found.as_str(), found.end(), out).max(found.end());
     }
 }

@@ -6,14 +6,14 @@ use memchr::memchr;
 use regex::Regex;
 
 use super::{Input, Span, push};
+use crate::scrub::pattern::Pattern;
 
-pub(super) static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
+pub(super) static ADDRESS: LazyLock<Pattern<Regex>> = LazyLock::new(|| {
+    Pattern::constant(
         r"(?x) [\p{L}\p{N}_.%+'-]+ @
           (?: (?:[\p{L}\p{N}] [\p{L}\p{N}_-]*\.)+ (?:\p{L}{2,24} | xn--[a-z0-9-]+)
             | \[ [0-9]{1,3} (?:\.[0-9]{1,3}){3} \] )",
     )
-    .expect("a constant pattern")
 });
 
 /// Last labels of names that have an `@` in them and are files.
@@ -27,7 +27,7 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     if memchr(b'@', text.as_bytes()).is_none() {
         return;
     }
-    for found in ADDRESS.find_iter(text) {
+    for found in ADDRESS.get().find_iter(text) {
         let local = found.as_str().split('@').next().unwrap_or_default();
         let trimmed = local.trim_start_matches(['.', '\'', '-', '%', '+']);
         let ending = found.as_str().rsplit('.').next().unwrap_or_default();

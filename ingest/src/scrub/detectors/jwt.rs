@@ -6,11 +6,11 @@ use memchr::memmem;
 use regex::Regex;
 
 use super::{Input, Span, distinct_bytes, follows_word, push};
+use crate::scrub::pattern::Pattern;
 
-pub(super) static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) static TOKEN: LazyLock<Pattern<Regex>> = LazyLock::new(|| {
     // `eyJ` is the base64 of `{"`, `ewo` of a brace and a line end.
-    Regex::new(r"(?:eyJ|ewo)[A-Za-z0-9_=-]{8,}\.[A-Za-z0-9_=-]{8,}(?:\.[A-Za-z0-9_=/+-]*){0,3}")
-        .expect("a constant pattern")
+    Pattern::constant(r"(?:eyJ|ewo)[A-Za-z0-9_=-]{8,}\.[A-Za-z0-9_=-]{8,}(?:\.[A-Za-z0-9_=/+-]*){0,3}")
 });
 
 pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
@@ -18,7 +18,7 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     if memmem::find(bytes, b"eyJ").is_none() && memmem::find(bytes, b"ewo").is_none() {
         return;
     }
-    for found in TOKEN.find_iter(input.text) {
+    for found in TOKEN.get().find_iter(input.text) {
         if !follows_word(bytes, found.start()) && distinct_bytes(found.as_str().as_bytes()) > 8 {
             push(out, found.start(), found.end(), "[jwt]");
         }

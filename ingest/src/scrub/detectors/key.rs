@@ -10,6 +10,7 @@ use regex::Regex;
 
 use super::{Input, Span, distinct_bytes, follows_word, has_stand_in, is_word_at, push};
 use crate::cut;
+use crate::scrub::pattern::Pattern;
 
 /// Patterns that begin with a literal; what stands before must not be a letter or digit.
 #[rustfmt::skip]
@@ -104,14 +105,15 @@ const INNER: [Inner; 4] = [
 ];
 
 /// Discord: three parts between dots.
-pub(super) static DOTTED: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}").expect("a constant pattern"));
+pub(super) static DOTTED: LazyLock<Pattern<Regex>> =
+    LazyLock::new(|| Pattern::constant(r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}"));
 
-pub(super) static FORM: LazyLock<Regex> = LazyLock::new(|| {
-    regex::RegexBuilder::new(&FORMS.join("|").replace(r"\b", r"(?-u:\b)"))
+pub(super) static FORM: LazyLock<Pattern<Regex>> = LazyLock::new(|| {
+    let forms = regex::RegexBuilder::new(&FORMS.join("|").replace(r"\b", r"(?-u:\b)"))
         .size_limit(8 << 20)
         .build()
-        .expect("constant patterns")
+        .expect("constant patterns");
+    Pattern::new(forms)
 });
 
 /// Different characters of a real key, at least; stand-ins (`ghp_xxxx…`) have fewer.
@@ -120,7 +122,7 @@ const DISTINCT_MIN: usize = 9;
 pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     let bytes = input.text.as_bytes();
     let mut from = 0;
-    while let Some(found) = FORM.find_at(input.text, from) {
+    while let Some(found) = FORM.get().find_at(input.text, from) {
         from = found.end();
         let text = found.as_str();
         if follows_word(bytes, found.start()) || !is_likely(text) {
@@ -133,7 +135,7 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     for form in &INNER {
         inner(bytes, form, out);
     }
-    for found in DOTTED.find_iter(input.text) {
+    for found in DOTTED.get().find_iter(input.text) {
         let first = count_before(bytes, found.start(), 26, is_dashed);
         let start = found.start() - first;
         if (24..=26).contains(&first)

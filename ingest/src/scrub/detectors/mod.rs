@@ -28,6 +28,7 @@ pub(super) use card::{is_card, is_card_double};
 use regex::Regex;
 
 use super::fields::Fields;
+use super::pattern::Pattern;
 use crate::cut;
 
 /// A value as a detector sees it.
@@ -62,7 +63,7 @@ pub(super) struct Detector {
     pub(super) find: fn(Input<'_>, &mut Vec<Span>),
     /// What it looks by. Compiled with a profile, not by the first text that needs it: that one would wait for it, and
     /// thousands of small pieces that stay would lie between those of a body.
-    pub(super) patterns: &'static [&'static LazyLock<Regex>],
+    pub(super) patterns: &'static [&'static LazyLock<Pattern<Regex>>],
 }
 
 /// Every detector, in the order of the report's counters. The last counter, after these, is `field`.

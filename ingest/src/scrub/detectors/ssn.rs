@@ -6,18 +6,20 @@ use regex::Regex;
 
 use super::{Input, Span, is_in_hex_run, push};
 use crate::cut;
+use crate::scrub::pattern::Pattern;
 
-pub(super) static DASHED: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"[0-9]{3} ?- ?[0-9]{2} ?- ?[0-9]{4}").expect("a constant pattern"));
+pub(super) static DASHED: LazyLock<Pattern<Regex>> =
+    LazyLock::new(|| Pattern::constant(r"[0-9]{3} ?- ?[0-9]{2} ?- ?[0-9]{4}"));
 
-pub(super) static NAMED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"(?i-u:\b(?:ssn|social[ _-]security(?:[ _-](?:number|no|num))?)\b)["' :=#-]{1,6}(?:is )?([0-9]{3}[ .]?[0-9]{2}[ .]?[0-9]{4})"#)
-        .expect("a constant pattern")
+pub(super) static NAMED: LazyLock<Pattern<Regex>> = LazyLock::new(|| {
+    Pattern::constant(
+        r#"(?i-u:\b(?:ssn|social[ _-]security(?:[ _-](?:number|no|num))?)\b)["' :=#-]{1,6}(?:is )?([0-9]{3}[ .]?[0-9]{2}[ .]?[0-9]{4})"#,
+    )
 });
 
 pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
     let bytes = input.text.as_bytes();
-    for found in DASHED.find_iter(input.text) {
+    for found in DASHED.get().find_iter(input.text) {
         let (start, end) = (found.start(), found.end());
         let goes_on =
             |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
@@ -26,7 +28,7 @@ pub(super) fn find(input: Input<'_>, out: &mut Vec<Span>) {
             push(out, start, end, "[ssn]");
         }
     }
-    for found in NAMED.captures_iter(input.text) {
+    for found in NAMED.get().captures_iter(input.text) {
         let Some(number) = found.get(1) else { continue };
         if is_issued(number.as_str()) && !bytes.get(number.end()).is_some_and(u8::is_ascii_alphanumeric) {
             push(out, number.start(), number.end(), "[ssn]");

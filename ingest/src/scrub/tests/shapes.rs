@@ -1,7 +1,7 @@
 //! Generated JSON and text: JSON stays JSON of the same shape, a second pass changes nothing, and bytes
 //! without meaning change nothing and break nothing.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use serde_json::Value as Json;
@@ -105,4 +105,15 @@ fn hostile_text_is_searched_in_linear_time() {
     for part in parts {
         let _ = scrub_text(&RULES, &part.repeat((128 << 10) / part.len()));
     }
+}
+
+/// What a pattern has learnt of texts stays for ever, unless it is forgotten.
+#[test]
+fn rules_at_rest_forget_what_every_detector_learnt() {
+    let rules = Rules::default_on();
+    let patterns = || rules.active.iter().flat_map(|(_, detector)| detector.patterns);
+    let learnt: Vec<_> = patterns().map(|pattern| Arc::clone(&pattern.get())).collect();
+    assert!(learnt.len() >= 10, "{}", learnt.len());
+    rules.forget();
+    assert!(patterns().zip(&learnt).all(|(pattern, learnt)| !Arc::ptr_eq(learnt, &pattern.get())));
 }
