@@ -161,6 +161,7 @@ pub fn tidy() {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
     use std::sync::Mutex;
 
     use super::{LOOK, LOOK_TIGHT, PURGE_ALL, call, get, is_tight, kept_bytes, set, watch};
@@ -170,16 +171,26 @@ mod tests {
         assert!(call(PURGE_ALL) && call(c"thread.tcache.flush"));
         assert!(!call(c"arena.4096.tidy"));
         assert!(set(c"thread.arena", 0_u32) && set(c"arena.0.oversize_threshold", usize::MAX));
-        assert!(set(c"background_thread", true));
+        assert!(set(c"background_thread", false));
         assert_eq!(get::<isize>(c"opt.dirty_decay_ms"), Some(1_000), "it was read");
     }
 
     /// The allocator is one for all tests of this binary.
     static ALONE: Mutex<()> = Mutex::new(());
 
+    /// Nothing is given back by time alone: on a busy machine a second is soon over.
+    fn keep_all() {
+        set(c"arenas.dirty_decay_ms", -1_isize);
+        for arena in 0..get::<u32>(c"arenas.narenas").unwrap_or(0) {
+            let name = CString::new(format!("arena.{arena}.dirty_decay_ms")).unwrap();
+            set(&name, -1_isize);
+        }
+    }
+
     #[test]
     fn what_waits_is_counted_and_bounded() {
         let _alone = ALONE.lock().unwrap();
+        keep_all();
         let pieces: Vec<Vec<u8>> = (0..1_000).map(|_| vec![7; 100_000]).collect();
         drop(pieces);
         let kept = kept_bytes();
@@ -193,6 +204,7 @@ mod tests {
     #[test]
     fn near_the_cap_it_is_looked_at_more_often_and_nothing_waits() {
         let _alone = ALONE.lock().unwrap();
+        keep_all();
         drop((0..100).map(|_| vec![7; 100_000]).collect::<Vec<Vec<u8>>>());
         assert!(kept_bytes() > 5_000_000, "it may wait");
         assert_eq!((watch(76_000_000_000, 100_000_000_000), is_tight()), (LOOK_TIGHT, true));
