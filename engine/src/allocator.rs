@@ -195,20 +195,22 @@ mod tests {
         drop(pieces);
         let kept = kept_bytes();
         assert!(kept > 50_000_000, "{kept}");
-        watch(0, 1_200_000_000);
+        // Other tests free and take meanwhile: bounds far from what they do.
+        watch(0, 100_000_000_000);
         assert!(kept_bytes() > 40_000_000, "it may wait");
-        watch(0, 300_000_000);
-        assert!(kept_bytes() < 30_000_000, "{}", kept_bytes());
+        watch(0, 1_000_000);
+        assert!(kept_bytes() < kept / 2, "{} of {kept}", kept_bytes());
     }
 
     #[test]
     fn near_the_cap_it_is_looked_at_more_often_and_nothing_waits() {
         let _alone = ALONE.lock().unwrap();
         keep_all();
-        drop((0..100).map(|_| vec![7; 100_000]).collect::<Vec<Vec<u8>>>());
-        assert!(kept_bytes() > 5_000_000, "it may wait");
+        drop((0..1_000).map(|_| vec![7; 100_000]).collect::<Vec<Vec<u8>>>());
+        let kept = kept_bytes();
+        assert!(kept > 50_000_000, "{kept}");
         assert_eq!((watch(76_000_000_000, 100_000_000_000), is_tight()), (LOOK_TIGHT, true));
-        assert!(kept_bytes() < 5_000_000, "{}", kept_bytes());
+        assert!(kept_bytes() < kept / 2, "{} of {kept}", kept_bytes());
         assert_eq!((watch(61, 100), is_tight()), (LOOK_TIGHT, true), "no to and fro at the mark");
         assert_eq!((watch(60, 100), is_tight()), (LOOK, false));
     }
