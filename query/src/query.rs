@@ -32,7 +32,7 @@ const STACK_BYTES: usize = 64 << 20;
 const RUNNING_PER_THREAD: usize = 4;
 
 /// Threads at most that read files for typed reads. Chosen: what a disk answers at once; reads over thousands of files
-/// made a hundred of them, and each keeps a heap of its own.
+/// made a hundred of them, and each keeps freed pieces for itself.
 const FILE_THREADS_MAX: usize = 8;
 
 /// How long such a thread outlives its last read: while it lives, what it freed is kept for it.

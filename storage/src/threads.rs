@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Has each of a runtime's `count` threads do `work` once, soon; returns at once. For work that only the thread itself can
-/// do, such as giving back what its heap keeps: a thread that sleeps does nothing, and nobody else can do it for it.
+/// do, such as returning the freed pieces that it keeps for itself: a thread that sleeps does nothing, and nobody else can do it for it.
 pub fn on_each(runtime: &Handle, count: usize, work: fn()) {
     let arrived = Arc::new(AtomicUsize::new(0));
     for _ in 0..count {

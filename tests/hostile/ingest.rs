@@ -307,7 +307,7 @@ fn the_gauges_say_what_the_process_holds() {
             let body = crate::adversary::bodies::greedy(kind, &mut crate::kill::random::Random(seed));
             is_told(&stage.send(&body), kind.0);
         }
-        // What was freed waits ten seconds for its next use before it is given back.
+        // What was freed waits a second for its next use before it is given back.
         let is_apart =
             |counted: f64, real: f64| (counted - real).abs() > APART_MAX * real.max(counted) + APART_BYTES;
         let begun = Instant::now();

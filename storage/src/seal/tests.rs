@@ -190,7 +190,7 @@ fn a_thread_that_encoded_a_file_gives_back_what_it_freed() {
     });
 }
 
-// B1: each of them has a heap of its own.
+// B1: each of them keeps freed pieces for itself.
 #[test]
 fn background_work_has_so_many_threads_for_blocking_calls() {
     let runtime = keeper::runtime(&Options::default()).unwrap();
