@@ -10,8 +10,9 @@ use tokio::runtime::Handle;
 /// is left out. Chosen: nothing that a waiting query would notice.
 const PATIENCE: Duration = Duration::from_millis(5);
 
-/// Has each of a runtime's `count` threads do `work` once, soon; returns at once. For work that only the thread itself can
-/// do, such as returning the freed pieces that it keeps for itself: a thread that sleeps does nothing, and nobody else can do it for it.
+/// Has each of a runtime's `count` threads do `work` once, soon; returns at once. For work that only the thread
+/// itself can do, such as returning the freed pieces that it keeps for itself: a thread that sleeps does nothing,
+/// and nobody else can do it for it.
 pub fn on_each(runtime: &Handle, count: usize, work: fn()) {
     let arrived = Arc::new(AtomicUsize::new(0));
     for _ in 0..count {
