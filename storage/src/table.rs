@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -146,7 +146,7 @@ impl Table {
         self.columns.load_full()
     }
 
-    fn hot(&self) -> std::sync::MutexGuard<'_, Vec<Arc<HotChunk>>> {
+    fn hot(&self) -> MutexGuard<'_, Vec<Arc<HotChunk>>> {
         self.hot.lock().expect("no panic happens under this lock")
     }
 
@@ -156,7 +156,7 @@ impl Table {
         self.published.rests()
     }
 
-    fn hot_days(&self) -> std::sync::MutexGuard<'_, Days> {
+    fn hot_days(&self) -> MutexGuard<'_, Days> {
         self.hot_days.lock().expect("no panic happens under this lock")
     }
 
@@ -290,6 +290,11 @@ impl Tables {
         Self { per_tenant_max, ..Self::default() }
     }
 
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        // Whoever panicked under it, making a table of what a client named, has changed nothing: the map is stored last.
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Leaves a table alone from now on, and lets go of its chunks.
     pub fn leave(&self, id: &TableId, why: &str) {
         let mut left_alone = self.left_alone.write().expect("no panic happens under this lock");
@@ -297,7 +302,7 @@ impl Tables {
             tracing::error!(table = %id, why, "this table is left alone");
         }
         self.waiting.lock().expect("no panic happens under this lock").remove(id);
-        let _changing = self.changing.lock().expect("no panic happens under this lock");
+        let _changing = self.changing();
         let mut by_id = BTreeMap::clone(&self.by_id.load());
         by_id.remove(id);
         self.by_id.store(Arc::new(by_id));
@@ -321,7 +326,7 @@ impl Tables {
 
     /// Adds the tables that the store has, all at once; there are none before.
     pub fn fill(&self, tables: Vec<Table>) {
-        let _changing = self.changing.lock().expect("no panic happens under this lock");
+        let _changing = self.changing();
         let mut by_id = BTreeMap::clone(&self.by_id.load());
         for table in tables {
             by_id.insert(table.id.clone(), Arc::new(Table { waiting: Arc::clone(&self.waiting), ..table }));
@@ -371,7 +376,7 @@ impl Tables {
             let text = format!("dataset {} is left alone: {why}", id.dataset);
             return Err(Error::new(ErrorKind::Newer, text));
         }
-        let _changing = self.changing.lock().expect("no panic happens under this lock");
+        let _changing = self.changing();
         let by_id = self.by_id.load();
         if let Some(table) = by_id.get(id) {
             return if table.kind == kind { Ok(Arc::clone(table)) } else { Err(clash(table, kind)) };

@@ -42,9 +42,10 @@ pub struct Plan {
     pub again_ms: Option<i64>,
 }
 
-/// Plans the merges of one table, at most one a date.
+/// Plans the merges of one table, at most one a date; those of quiet dates where they `may_tidy`, else these are said to
+/// be due at once.
 #[must_use]
-pub fn plan(files: &[File<'_>], options: &Options, now_ms: i64) -> Plan {
+pub fn plan(files: &[File<'_>], options: &Options, may_tidy: bool, now_ms: i64) -> Plan {
     let mut partitions: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, file) in files.iter().enumerate() {
         let date = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -57,7 +58,11 @@ pub fn plan(files: &[File<'_>], options: &Options, now_ms: i64) -> Plan {
         let mut due = crowded(files, &partition, options);
         if due.len() < 2 {
             due = match quiet(files, &partition, options, now_ms) {
-                Ok(due) => due,
+                Ok(due) if may_tidy => due,
+                Ok(_) => {
+                    plan.again_ms = Some(now_ms);
+                    Vec::new()
+                }
                 Err(again_ms) => {
                     plan.again_ms = plan.again_ms.into_iter().chain(again_ms).min();
                     Vec::new()
@@ -155,7 +160,7 @@ mod tests {
             (0..sizes.len()).map(|n| format!("date=2026-01-01/{n:05}.parquet")).collect();
         let files: Vec<_> =
             paths.iter().zip(sizes).map(|(path, bytes)| File { path, bytes: *bytes, made_ms: 0 }).collect();
-        let merges = plan(&files, &options(), quiet_ms).merges;
+        let merges = plan(&files, &options(), true, quiet_ms).merges;
         let expected: Vec<Vec<usize>> =
             if expected.is_empty() { Vec::new() } else { vec![expected.to_vec()] };
         assert_eq!(merges, expected, "{sizes:?} after {quiet_ms} ms");
@@ -208,6 +213,18 @@ mod tests {
         check(&[10, 10], -5 * MINUTE_MS, &[]);
     }
 
+    #[test]
+    fn quiet_dates_wait_while_they_may_not_be_tidied_up() {
+        let paths: Vec<_> = (0..4).map(|n| format!("date=a/{n}")).collect();
+        let files: Vec<_> = paths.iter().map(|path| File { path, bytes: 10, made_ms: 0 }).collect();
+        let now_ms = 10 * MINUTE_MS;
+        let plan = |count: usize, may_tidy| plan(&files[..count], &options(), may_tidy, now_ms);
+        assert_eq!(plan(3, true).merges, [vec![0, 1, 2]]);
+        let waits = Plan { partition_files_max: 3, again_ms: Some(now_ms), ..Plan::default() };
+        assert_eq!(plan(3, false), waits);
+        assert_eq!(plan(4, false), plan(4, true), "what is crowded is merged");
+    }
+
     /// The plan of the same files stays the same until it says that it may not.
     #[test]
     fn a_plan_says_when_it_may_change() {
@@ -216,11 +233,11 @@ mod tests {
             let file = |(path, bytes)| -> File<'_> { File { path, bytes, made_ms: 1_000 } };
             let files: Vec<_> =
                 paths.iter().zip(sizes).map(|(path, bytes)| file((path.as_str(), *bytes))).collect();
-            let early = plan(&files, &options(), 1_000);
+            let early = plan(&files, &options(), true, 1_000);
             assert_eq!(early.again_ms, expected, "{sizes:?}");
             let Some(again_ms) = expected else { return };
-            assert_eq!(plan(&files, &options(), again_ms - 1), early, "{sizes:?}");
-            assert!(!plan(&files, &options(), again_ms).merges.is_empty(), "{sizes:?}");
+            assert_eq!(plan(&files, &options(), true, again_ms - 1), early, "{sizes:?}");
+            assert!(!plan(&files, &options(), true, again_ms).merges.is_empty(), "{sizes:?}");
         };
         check(&[10], None);
         check(&[70 * MIB, 70 * MIB], None);
@@ -252,7 +269,7 @@ mod tests {
             partition_files_max: 5,
             again_ms: None,
         };
-        assert_eq!(plan(&files, &options(), 0), expected);
+        assert_eq!(plan(&files, &options(), true, 0), expected);
     }
 
     /// Seals of one size, merged whenever something is due: bytes written grow with the logarithm, and the number
@@ -269,7 +286,9 @@ mod tests {
                 loop {
                     let files: Vec<_> =
                         live.iter().map(|(path, bytes)| File { path, bytes: *bytes, made_ms: 0 }).collect();
-                    let Some(merge) = plan(&files, &options(), 0).merges.into_iter().next() else { break };
+                    let Some(merge) = plan(&files, &options(), true, 0).merges.into_iter().next() else {
+                        break;
+                    };
                     let bytes: u64 = merge.iter().map(|at| live[*at].1).sum();
                     rewritten += bytes;
                     let mut at = 0;

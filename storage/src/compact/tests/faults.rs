@@ -1,7 +1,7 @@
 //! What goes wrong around a merge or a seal leaves every row where it was.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use super::rig::{Rig, START_NS, chunk, column, run, start_ns};
 use crate::compact::run::compact;
@@ -123,6 +123,12 @@ fn a_cut_upload_is_not_committed() {
     });
 }
 
+static RESTED_NS: AtomicI64 = AtomicI64::new(START_NS + 86_400_000_000_000);
+
+fn a_day_later_ns() -> i64 {
+    RESTED_NS.load(Ordering::Relaxed)
+}
+
 #[test]
 fn a_damaged_file_is_set_aside_and_the_others_are_merged() {
     run(async {
@@ -143,9 +149,13 @@ fn a_damaged_file_is_set_aside_and_the_others_are_merged() {
         let live = rig.files();
         assert!(live.contains(&files[0]) && live.contains(&files[7]), "they are still the table's");
         assert!(live.len() < files.len());
-        // Whole again, and after a start a day later: merged like any other. The other one stays missing, and named.
+        // Whole again, and after a start a day later: merged like any other, once the table has rested. The other one stays
+        // missing, and named.
         damage(0);
-        let again = Rig::on(rig.folder.clone(), || START_NS + 86_400_000_000_000).await;
+        let again = Rig::on(rig.folder.clone(), a_day_later_ns).await;
+        again.compact().await;
+        assert!(again.files().contains(&files[0]));
+        RESTED_NS.fetch_add(600_000_000_000, Ordering::Relaxed);
         again.compact().await;
         assert_eq!(failures(&again), (1, 1, 0));
         assert!(!again.files().contains(&files[0]));

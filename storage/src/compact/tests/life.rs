@@ -181,3 +181,53 @@ fn many_small_seals_end_in_few_files() {
         assert_eq!(rig.shared.stats.compaction_failures.load(Ordering::Relaxed), 0);
     });
 }
+
+static MINUTES_NS: AtomicI64 = AtomicI64::new(START_NS);
+
+fn minutes_ns() -> i64 {
+    MINUTES_NS.load(Ordering::Relaxed)
+}
+
+/// A table that was just in use rests before its quiet dates are tidied up; one in use, or long out of use, tidies them.
+#[test]
+fn quiet_dates_wait_while_their_table_rests() {
+    run(async {
+        let rig = Rig::on(Arc::new(tempfile::tempdir().unwrap()), minutes_ns).await;
+        let at_minute = |minute: i64| MINUTES_NS.store(START_NS + minute * 60_000_000_000, Ordering::Relaxed);
+        let files = || {
+            let of_day = |day: &str| rig.files().iter().filter(|file| file.path.contains(day)).count();
+            (of_day("2023-11-14"), of_day("2023-11-15"))
+        };
+        let push = |at: i64, numbers: std::ops::Range<i64>| {
+            rig.push(at as u64 + 1, numbers.start as u64, chunk(numbers, 0));
+        };
+        for at in 0..2 {
+            push(at, at * 2..at * 2 + 2);
+            rig.seal().await.unwrap();
+        }
+        rig.compact().await;
+        assert_eq!(files(), (2, 2));
+        // Even numbers are of the first day.
+        at_minute(9);
+        push(2, 4..5);
+        rig.compact().await;
+        rig.seal().await.unwrap();
+        rig.compact().await;
+        assert_eq!(files(), (1, 2), "the first is crowded");
+        at_minute(11);
+        rig.compact().await;
+        assert_eq!(files(), (1, 2), "the second is quiet, and rows came two minutes ago");
+        at_minute(12);
+        push(3, 6..7);
+        rig.compact().await;
+        assert_eq!(files(), (1, 1), "rows wait");
+        rig.seal().await.unwrap();
+        at_minute(21);
+        rig.compact().await;
+        assert_eq!(files(), (2, 1));
+        at_minute(22);
+        rig.compact().await;
+        assert_eq!(files(), (1, 1), "nothing came for as long as a date is to be quiet");
+        assert_eq!(rig.numbers().await, [0, 1, 2, 3, 4, 6]);
+    });
+}
