@@ -146,7 +146,7 @@ fn gauges_in(text: &str) -> Option<u64> {
 }
 
 /// The pools that lend most, as text.
-fn largest_gauges(text: &str) -> Vec<String> {
+pub fn largest_gauges(text: &str) -> Vec<String> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("floodmark_memory_pool_used_bytes"));
     let mut gauges: Vec<(u64, &str)> = lines
         .filter_map(|line| line.rsplit_once(' '))

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::adversary::largest_gauges;
 use crate::harness::{Server, request};
 
 const MEMORY_MAX: u64 = 350_000_000;
@@ -16,9 +17,11 @@ const SLACK: f64 = 1.25;
 /// How far the counted sum may be from the real size at the peak.
 const APART_MAX: f64 = 0.25;
 
+#[derive(Default)]
 struct Seen {
     real: u64,
     counted: u64,
+    pools: String,
 }
 
 /// The process's real size, and what it counts.
@@ -31,6 +34,11 @@ fn look(server: &Server) -> Option<Seen> {
     Some(Seen {
         real: value("process_resident_memory_bytes")? as u64,
         counted: value("floodmark_memory_used_bytes")? as u64,
+        pools: format!(
+            "{}; waits for its next use: {} MB",
+            largest_gauges(&text).join(", "),
+            value("floodmark_memory_kept_bytes")? as u64 / 1_000_000
+        ),
     })
 }
 
@@ -128,7 +136,7 @@ fn the_cap_holds_and_is_counted_and_the_idle_give_memory_back() {
     let bodies = bodies();
     let (peak, refused) = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            let mut peak = Seen { real: 0, counted: 0 };
+            let mut peak = Seen::default();
             while !is_over.load(Ordering::Relaxed) {
                 if let Some(seen) = look(&server)
                     && seen.real > peak.real
@@ -169,11 +177,12 @@ fn the_cap_holds_and_is_counted_and_the_idle_give_memory_back() {
     });
     let apart = (peak.real as f64 - peak.counted as f64).abs() / peak.real as f64;
     println!(
-        "idle {} MiB; peak: real {} MiB, counted {} MiB, {:.0} % apart; {refused} refused",
+        "idle {} MiB; peak: real {} MiB, counted {} MiB, {:.0} % apart ({}); {refused} refused",
         idle >> 20,
         peak.real >> 20,
         peak.counted >> 20,
-        100.0 * apart
+        100.0 * apart,
+        peak.pools
     );
     server.flush();
     let begun = Instant::now();

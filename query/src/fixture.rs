@@ -60,7 +60,8 @@ impl Fixture {
             store: Arc::new(InMemory::new()),
             snapshots: Vec::new(),
             hot_latency: Vec::new(),
-            options: Options { time_max: Duration::from_secs(60), ..Options::default() },
+            // Longer than anything takes that a test asks for on a busy machine.
+            options: Options { time_max: Duration::from_secs(600), ..Options::default() },
             memory: Memory::new(1 << 30, 0),
             proofs: Arc::default(),
             pools: Mutex::default(),

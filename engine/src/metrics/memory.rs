@@ -41,7 +41,27 @@ pub(super) fn write(out: &mut Exposition, memory: &Memory, idle: &Idle) {
 /// What the process should hold by what is counted: what is its own, what is lent, and what was and waits.
 #[must_use]
 pub fn used_in_all(memory: &Memory, idle: &Idle, now: &Process) -> u64 {
-    idle.own_bytes(now)
-        + Pool::ALL.into_iter().map(|pool| memory.used(pool)).sum::<u64>()
-        + allocator::kept_bytes()
+    with_kept(idle.own_bytes(now) + lent_bytes(memory), allocator::kept_bytes(), now.resident_bytes)
+}
+
+fn lent_bytes(memory: &Memory) -> u64 {
+    Pool::ALL.into_iter().map(|pool| memory.used(pool)).sum()
+}
+
+/// The sum with what waits for its next use, as far as the process can hold it: among the pages that the allocator keeps
+/// are such that nobody ever wrote to, and the kernel has given none of these.
+fn with_kept(used: u64, kept: u64, resident: u64) -> u64 {
+    used + kept.min(resident.saturating_sub(used))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_kept;
+
+    #[test]
+    fn what_waits_is_counted_as_far_as_the_process_holds_it() {
+        assert_eq!(with_kept(100, 30, 200), 130);
+        assert_eq!(with_kept(100, 30, 110), 110, "the rest was never written to");
+        assert_eq!(with_kept(100, 30, 90), 100, "what is lent counts before it is used");
+    }
 }
