@@ -189,6 +189,12 @@ impl Table {
         (self.hot_rows.load(Ordering::Relaxed), self.hot_bytes.load(Ordering::Relaxed), oldest)
     }
 
+    /// Whether rows wait to be sealed. Without the chunks' lock: the caretaker asks, which is of the lowest priority, and who
+    /// adds a chunk must not wait for it.
+    pub fn has_rows_waiting(&self) -> bool {
+        self.hot_rows.load(Ordering::Relaxed) > 0
+    }
+
     /// The version in force, with its files; wakes it where it rests.
     pub fn published(&self) -> Arc<Published> {
         self.published.published()
@@ -212,8 +218,7 @@ impl Table {
     /// Looks whether anybody used the version; puts it at rest where nobody did for a while, or since the last look where
     /// memory for tables `is_short`. Returns whether it went to rest now.
     pub fn look(&self, is_short: bool) -> bool {
-        // Without the chunks' lock: whoever looks is of the lowest priority, and who adds a chunk must not wait for it.
-        self.hot_rows.load(Ordering::Relaxed) == 0 && self.published.look(is_short)
+        !self.has_rows_waiting() && self.published.look(is_short)
     }
 
     /// Publishes a new version, then lets go of the chunks that it holds.

@@ -168,7 +168,7 @@ fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Files>)> {
     let mut most: Option<(usize, Arc<Table>, bool)> = None;
     for table in shared.tables.all() {
         let version = table.version();
-        let is_fed = table.backlog().0 > 0;
+        let is_fed = table.has_rows_waiting();
         let (may_tidy, look) = {
             let mut seen = memory.seen();
             if !seen.contains_key(&table.id) {
