@@ -37,8 +37,8 @@ const ENCODER_BYTES: u64 = 8 << 10;
 /// The same for a dictionary's table, a compressor and the decompressor that is made with it: from so many bytes on, and up
 /// to so many. Both grow with what they are given: of different numbers, 2.4 KB were seen to take 95 KB in all, 6.4 KB
 /// 103, and 24 KB 149.
-const CODED_BYTES_MIN: u64 = 96 << 10;
-const CODED_BYTES_MAX: u64 = 272 << 10;
+const CODED_BYTES: u64 = 96 << 10;
+const CODED_BYTES_FULL: u64 = 272 << 10;
 
 /// A segment's bytes and what is known of them.
 #[derive(Debug)]
@@ -74,8 +74,8 @@ pub fn value_bytes(column: &dyn Array) -> u64 {
 pub fn encoder_bytes(values: u64) -> u64 {
     match values > PLAIN_BYTES {
         true => {
-            let coded = CODED_BYTES_MIN.saturating_add(values.saturating_mul(4));
-            ENCODER_BYTES + coded.min(CODED_BYTES_MAX)
+            let coded = CODED_BYTES.saturating_add(values.saturating_mul(4));
+            ENCODER_BYTES + coded.min(CODED_BYTES_FULL)
         }
         false => ENCODER_BYTES,
     }
