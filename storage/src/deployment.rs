@@ -14,7 +14,7 @@ use crate::bucket_log::{self, BucketLog};
 use crate::caretaker;
 use crate::clock_trust::ClockTrust;
 use crate::commit::{State, TableLog};
-use crate::compact::run::Compaction;
+use crate::compact::look::Compaction;
 use crate::disk::{Disk, LocalDisk, is_odd, open_regular};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::idempotency::Keys;

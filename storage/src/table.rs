@@ -88,6 +88,7 @@ pub struct Table {
     shape: ArcSwap<Schema>,
     hot: Mutex<Vec<Arc<HotChunk>>>,
     waiting: Waiting,
+    pushed: AtomicU64,
     hot_rows: AtomicU64,
     hot_bytes: AtomicU64,
     /// Locked after the chunks where both are.
@@ -109,6 +110,7 @@ impl Table {
             shape: ArcSwap::from_pointee(Schema::empty()),
             hot: Mutex::new(Vec::new()),
             waiting: Waiting::default(),
+            pushed: AtomicU64::new(0),
             hot_rows: AtomicU64::new(0),
             hot_bytes: AtomicU64::new(0),
             hot_days: Mutex::default(),
@@ -168,6 +170,7 @@ impl Table {
     /// Makes an acknowledged chunk readable.
     pub fn push(&self, chunk: Arc<HotChunk>) {
         let days = days_of(&chunk.batch);
+        self.pushed.fetch_add(1, Ordering::Relaxed);
         self.hot_rows.fetch_add(chunk.batch.num_rows() as u64, Ordering::Relaxed);
         self.hot_bytes.fetch_add(chunk.bytes(), Ordering::Relaxed);
         let mut hot = self.hot();
@@ -189,10 +192,10 @@ impl Table {
         (self.hot_rows.load(Ordering::Relaxed), self.hot_bytes.load(Ordering::Relaxed), oldest)
     }
 
-    /// Whether rows wait to be sealed. Without the chunks' lock: the caretaker asks, which is of the lowest priority, and who
-    /// adds a chunk must not wait for it.
-    pub fn has_rows_waiting(&self) -> bool {
-        self.hot_rows.load(Ordering::Relaxed) > 0
+    /// Chunks that came since the start. Without the chunks' lock: the caretaker asks, which is of the lowest priority, and
+    /// who adds a chunk must not wait for it.
+    pub fn pushed(&self) -> u64 {
+        self.pushed.load(Ordering::Relaxed)
     }
 
     /// The version in force, with its files; wakes it where it rests.
@@ -218,7 +221,9 @@ impl Table {
     /// Looks whether anybody used the version; puts it at rest where nobody did for a while, or since the last look where
     /// memory for tables `is_short`. Returns whether it went to rest now.
     pub fn look(&self, is_short: bool) -> bool {
-        !self.has_rows_waiting() && self.published.look(is_short)
+        // Without the chunks' lock, as in `pushed`.
+        let is_sealed_soon = self.hot_rows.load(Ordering::Relaxed) > 0;
+        self.published.look(is_short, is_sealed_soon)
     }
 
     /// Publishes a new version, then lets go of the chunks that it holds.

@@ -1,8 +1,9 @@
 //! From many small files to few large ones: the same rows, in other files.
 //!
-//! `plan` decides from plain numbers which files of a date become one, `merge` makes one sorted file of several,
-//! `run` brings it into the table.
+//! `plan` decides from plain numbers which files of a date become one, `look` finds the table that is most due, `merge` makes
+//! one sorted file of several, `run` brings it into the table.
 
+pub mod look;
 pub mod merge;
 pub mod plan;
 pub mod run;

@@ -4,26 +4,24 @@
 //! merge half way leaves at worst a file that no version names. The old files stay in the store for snapshots
 //! that still read them.
 
-use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::datatypes::SchemaRef;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
+use super::look::{Files, most_due};
 use super::merge::{Failed, Input, Merged, merge, merge_bytes};
-use super::plan::{FILES_MAX, File, Plan, plan};
 use crate::commit::{Change, Operation};
 use crate::deployment::Shared;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults::{self, Bug};
 use crate::memory::{Charge, Pool, Short};
-use crate::options::Options;
 use crate::reader::DataFile;
+use crate::record::Kind;
 use crate::record::fit::Columns;
-use crate::record::{Kind, TableId};
 use crate::seal::files::lend;
 use crate::segment::{self, Fingerprint};
 use crate::table::Table;
@@ -31,84 +29,6 @@ use crate::table::Table;
 /// How long compaction waits after a failure that may pass, nanoseconds. Chosen: a store that is away is asked a
 /// few times a minute, and a merge is not begun in vain more often.
 const PAUSE_NS: i64 = 15_000_000_000;
-
-/// What compaction remembers between two merges.
-#[derive(Debug, Default)]
-pub struct Compaction {
-    /// Files that cannot be merged, until the next start.
-    set_aside: Mutex<HashSet<(TableId, String)>>,
-    /// What is remembered of each table: most are the same at the next look.
-    seen: Mutex<HashMap<TableId, Seen>>,
-    /// When the next merge may begin, nanoseconds since 1970 UTC.
-    not_before_ns: AtomicI64,
-    /// Files that wait to be merged, as the last look found.
-    pub files_waiting: AtomicU64,
-    /// Files of the date of a table that has the most, as the last look found.
-    pub partition_files_max: AtomicU64,
-}
-
-/// What is remembered of a table.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    /// When it last had rows that wait to be sealed, milliseconds since 1970 UTC; when it was first seen, until it had.
-    fed_ms: i64,
-    /// What the last look at it found, unless that is void.
-    look: Option<Look>,
-}
-
-/// What a look at a table found. It holds for a version, until a moment.
-#[derive(Clone, Copy, Debug)]
-struct Look {
-    version: Option<i64>,
-    again_ms: Option<i64>,
-    files_waiting: u64,
-    partition_files_max: u64,
-    /// Files of the largest merge that is due; 0 where none is.
-    merge_files: usize,
-}
-
-impl Look {
-    fn of(version: Option<i64>, plan: &Plan) -> Self {
-        Self {
-            version,
-            again_ms: plan.again_ms,
-            files_waiting: plan.files_waiting,
-            partition_files_max: plan.partition_files_max,
-            merge_files: plan.merges.first().map_or(0, Vec::len),
-        }
-    }
-
-    /// Whether another look would find the same: a version has its files for ever, and time alone makes quiet dates due.
-    fn holds(&self, version: Option<i64>, may_tidy: bool, now_ms: i64) -> bool {
-        let is_soon = |again_ms| now_ms < again_ms;
-        self.version == version && (!may_tidy || self.again_ms.is_none_or(is_soon))
-    }
-}
-
-impl Compaction {
-    fn is_set_aside(&self, table: &TableId, path: &str) -> bool {
-        let set_aside = self.set_aside.lock().expect("no panic happens under this lock");
-        !set_aside.is_empty() && set_aside.contains(&(table.clone(), path.to_owned()))
-    }
-
-    fn set_aside(&self, table: &TableId, path: &str) {
-        let mut set_aside = self.set_aside.lock().expect("no panic happens under this lock");
-        set_aside.insert((table.clone(), path.to_owned()));
-        if let Some(seen) = self.seen().get_mut(table) {
-            seen.look = None;
-        }
-    }
-
-    fn looked(&self, table: &TableId, look: Look) {
-        if let Some(seen) = self.seen().get_mut(table) {
-            seen.look = Some(look);
-        }
-    }
-
-    fn seen(&self) -> MutexGuard<'_, HashMap<TableId, Seen>> {
-        self.seen.lock().expect("no panic happens under this lock")
-    }
-}
 
 /// Does the merges of the table that is most due, if any and unless ingest needs the memory or the disk; returns whether
 /// it did, so that others may be due.
@@ -157,90 +77,6 @@ pub async fn compact(shared: &Shared, goes_on: impl Fn() -> bool) -> bool {
 fn is_pressed(shared: &Shared) -> bool {
     shared.is_full() || shared.memory.used(Pool::Hot) >= shared.memory.max(Pool::Hot) / 4 * 3
 }
-
-/// Looks through all tables; returns the merges of the one with the merge that takes the most away.
-///
-/// Only tables that changed since the last look are planned anew: with thousands of them, a look costs little.
-fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Files>)> {
-    let memory = &shared.compaction;
-    let now_ms = now_ns / 1_000_000;
-    let (mut waiting, mut partition_max) = (0, 0);
-    let mut most: Option<(usize, Arc<Table>, bool)> = None;
-    for table in shared.tables.all() {
-        let version = table.version();
-        let is_fed = table.has_rows_waiting();
-        let (may_tidy, look) = {
-            let mut seen = memory.seen();
-            if !seen.contains_key(&table.id) {
-                seen.insert(table.id.clone(), Seen { fed_ms: now_ms, look: None });
-            }
-            let seen = seen.get_mut(&table.id).expect("it is there");
-            if is_fed {
-                seen.fed_ms = now_ms;
-            }
-            let may_tidy = may_tidy(is_fed, seen.fed_ms, now_ms, &shared.options);
-            (may_tidy, seen.look.filter(|look| look.holds(version, may_tidy, now_ms)))
-        };
-        let look = look.unwrap_or_else(|| {
-            let (look, _) = look_at(shared, &table, may_tidy, now_ms);
-            memory.looked(&table.id, look);
-            look
-        });
-        waiting += look.files_waiting;
-        partition_max = look.partition_files_max.max(partition_max);
-        // Of equals the first by name: the order is the same in every run.
-        let is_more = most.as_ref().is_none_or(|(files, other, _)| {
-            look.merge_files > *files || (look.merge_files == *files && table.id < other.id)
-        });
-        if look.merge_files > 0 && is_more {
-            most = Some((look.merge_files, table, may_tidy));
-        }
-    }
-    memory.files_waiting.store(waiting, Ordering::Relaxed);
-    memory.partition_files_max.store(partition_max, Ordering::Relaxed);
-    let (_, table, may_tidy) = most?;
-    // Anew: a look holds no files, which would keep the sweep from them.
-    let (look, merges) = look_at(shared, &table, may_tidy, now_ms);
-    if merges.is_empty() {
-        // A clock that jumped back: what was due is not, and must not stand before what is.
-        memory.looked(&table.id, look);
-    }
-    (!merges.is_empty()).then_some((table, merges))
-}
-
-/// Whether quiet dates of a table may be tidied up: while it has rows that wait, for its files are in memory anyway, and
-/// when it had none for as long as a date is to be quiet. In between it is left to rest, with little memory.
-fn may_tidy(is_fed: bool, fed_ms: i64, now_ms: i64, options: &Options) -> bool {
-    let rested_ms = u64::try_from(now_ms.saturating_sub(fed_ms)).unwrap_or(0);
-    is_fed || rested_ms >= options.compact_quiet_ms
-}
-
-/// Plans one table; the merges that are due, the largest first, of so many files as one commit takes out.
-fn look_at(shared: &Shared, table: &Table, may_tidy: bool, now_ms: i64) -> (Look, Vec<Files>) {
-    let memory = &shared.compaction;
-    let published = table.published();
-    let live: Vec<&Arc<DataFile>> =
-        published.files.iter().filter(|file| !memory.is_set_aside(&table.id, &file.path)).collect();
-    let files: Vec<File<'_>> = live
-        .iter()
-        .map(|file| File {
-            path: &file.path,
-            bytes: file.bytes,
-            made_ms: segment::made_ms(&file.path).unwrap_or(0),
-        })
-        .collect();
-    let plan = plan(&files, &shared.options, may_tidy, now_ms);
-    let mut count = 0;
-    let together = plan.merges.iter().take_while(|merge| {
-        count += merge.len();
-        count <= FILES_MAX
-    });
-    let merges = together.map(|merge| merge.iter().map(|at| Arc::clone(live[*at])).collect()).collect();
-    (Look::of(published.state.version, &plan), merges)
-}
-
-/// Files of one date that become one.
-type Files = Vec<Arc<DataFile>>;
 
 /// Does merges of one table, and commits them together: a table of thousands of files pays for each commit with a look
 /// at all of them. Where one fails, those before it are committed, and its files are told.
