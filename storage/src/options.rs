@@ -80,7 +80,8 @@ pub struct Options {
     pub checkpoint_commits: u64,
     /// Files of about one size in one date of a table before they are merged into one; at least 2, at most 128.
     pub compact_files_min: usize,
-    /// How long a date of a table gains no file before its last small files are merged too, in milliseconds.
+    /// How long a date of a table gains no file before its last small files are merged too, in milliseconds; and how long
+    /// the table then rests after rows came to it, or after a start, before that is done.
     pub compact_quiet_ms: u64,
     /// Bytes of a merged file; a file of half of it is merged no more. A merge takes up to four times as much memory;
     /// 0 = a quarter of the memory for merges, the most that it may be.

@@ -192,8 +192,7 @@ impl Table {
         (self.hot_rows.load(Ordering::Relaxed), self.hot_bytes.load(Ordering::Relaxed), oldest)
     }
 
-    /// Chunks that came since the start. Without the chunks' lock: the caretaker asks, which is of the lowest priority, and
-    /// who adds a chunk must not wait for it.
+    /// Chunks that came since the start. Without the chunks' lock, as [`Self::look`].
     pub fn pushed(&self) -> u64 {
         self.pushed.load(Ordering::Relaxed)
     }
@@ -221,9 +220,8 @@ impl Table {
     /// Looks whether anybody used the version; puts it at rest where nobody did for a while, or since the last look where
     /// memory for tables `is_short`. Returns whether it went to rest now.
     pub fn look(&self, is_short: bool) -> bool {
-        // Without the chunks' lock, as in `pushed`.
-        let is_sealed_soon = self.hot_rows.load(Ordering::Relaxed) > 0;
-        self.published.look(is_short, is_sealed_soon)
+        // Without the chunks' lock: whoever looks is of the lowest priority, and who adds a chunk must not wait for it.
+        self.hot_rows.load(Ordering::Relaxed) == 0 && self.published.look(is_short)
     }
 
     /// Publishes a new version, then lets go of the chunks that it holds.

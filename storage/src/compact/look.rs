@@ -16,7 +16,7 @@ use crate::table::Table;
 /// How long a table counts as in use after rows came to it, milliseconds: quiet dates of one that is in use are tidied up,
 /// for its files are in memory anyway, and those of one that has rested. In between it is left alone, with little memory.
 /// Chosen: some looks, and few of the seconds after a burst.
-const FED_MS: i64 = 5_000;
+const FED_MS: u64 = 5_000;
 
 /// Files of one date that become one.
 pub type Files = Vec<Arc<DataFile>>;
@@ -45,6 +45,16 @@ struct Seen {
     fed_ms: i64,
     /// What the last look at it found, unless that is void.
     look: Option<Look>,
+}
+
+impl Seen {
+    /// Whether quiet dates may be tidied up: of a table that is in use, and of one that has rested.
+    fn may_tidy(&self, now_ms: i64, options: &Options) -> bool {
+        // A clock that jumped back makes the last rows look new.
+        let since_ms = u64::try_from(now_ms.saturating_sub(self.fed_ms)).unwrap_or(0);
+        let is_in_use = self.pushed > 0 && since_ms < FED_MS;
+        is_in_use || since_ms >= options.compact_quiet_ms
+    }
 }
 
 /// What a look at a table found. It holds for a version, until a moment.
@@ -129,8 +139,7 @@ pub fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Files>)
             if seen.pushed != pushed {
                 (seen.pushed, seen.fed_ms) = (pushed, now_ms);
             }
-            let may_tidy = pushed > 0 && now_ms.saturating_sub(seen.fed_ms) < FED_MS
-                || has_rested(seen.fed_ms, now_ms, &shared.options);
+            let may_tidy = seen.may_tidy(now_ms, &shared.options);
             (may_tidy, seen.look.filter(|look| look.holds(version, may_tidy, now_ms)))
         };
         let look = look.unwrap_or_else(|| {
@@ -158,11 +167,6 @@ pub fn most_due(shared: &Shared, now_ns: i64) -> Option<(Arc<Table>, Vec<Files>)
         memory.looked(&table.id, look);
     }
     (!merges.is_empty()).then_some((table, merges))
-}
-
-/// Whether nothing came to a table for as long as a date is to be quiet.
-fn has_rested(fed_ms: i64, now_ms: i64, options: &Options) -> bool {
-    u64::try_from(now_ms.saturating_sub(fed_ms)).unwrap_or(0) >= options.compact_quiet_ms
 }
 
 /// Plans one table; the merges that are due, the largest first, of so many files as one commit takes out.

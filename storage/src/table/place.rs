@@ -21,10 +21,6 @@ pub const UNUSED_LOOKS: u32 = 5;
 /// Files, removed ones as well, that a table must have to be put at rest: fewer take no room.
 const FILES_MIN: usize = 4;
 
-/// The same for one with rows that wait, which is woken when they are sealed. Chosen: a megabyte, so that thousands of small
-/// tables that trickle are not packed again after every seal.
-const FILES_SEALED_SOON_MIN: usize = 600;
-
 /// What is told of a version without its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -157,23 +153,21 @@ impl Place {
     }
 
     /// Looks whether the table was used since the last look, and puts it at rest where it was not for
-    /// [`UNUSED_LOOKS`] of them, or for one where `is_short`; returns whether it went to rest now. One that
-    /// `is_sealed_soon` must be large.
-    pub fn look(&self, is_short: bool, is_sealed_soon: bool) -> bool {
+    /// [`UNUSED_LOOKS`] of them, or for one where `is_short`; returns whether it went to rest now.
+    pub fn look(&self, is_short: bool) -> bool {
         if self.is_used.swap(false, Ordering::Relaxed) {
             self.unused_looks.store(0, Ordering::Relaxed);
             return false;
         }
         let looks = self.unused_looks.fetch_add(1, Ordering::Relaxed) + 1;
-        let files_min = if is_sealed_soon { FILES_SEALED_SOON_MIN } else { FILES_MIN };
-        (is_short || looks >= UNUSED_LOOKS) && self.rest(files_min)
+        (is_short || looks >= UNUSED_LOOKS) && self.rest()
     }
 
-    /// Puts a version of so many files at rest, unless somebody holds something of it; returns whether it went to rest now.
-    fn rest(&self, files_min: usize) -> bool {
+    /// Puts the version at rest, unless somebody holds something of it; returns whether it went to rest now.
+    pub fn rest(&self) -> bool {
         let held = self.held.load_full();
         let Held::Awake(published) = &*held else { return false };
-        if published.files.len() + published.state.tombstones.len() < files_min {
+        if published.files.len() + published.state.tombstones.len() < FILES_MIN {
             return false;
         }
         let Some(packed) = Packed::of(&published.state) else { return false };

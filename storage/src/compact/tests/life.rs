@@ -220,7 +220,7 @@ fn quiet_dates_wait_while_their_table_rests() {
         at_minute(12);
         push(3, 6..7);
         rig.compact().await;
-        assert_eq!(files(), (1, 1), "rows wait");
+        assert_eq!(files(), (1, 1), "rows came");
         rig.seal().await.unwrap();
         at_minute(21);
         rig.compact().await;

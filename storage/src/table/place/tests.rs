@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{FILES_MIN, FILES_SEALED_SOON_MIN, Place, UNUSED_LOOKS};
+use super::{Place, UNUSED_LOOKS};
 use crate::commit::State;
 use crate::commit::state_of;
 use crate::memory::{Memory, Pool};
@@ -49,10 +49,10 @@ fn what_rests_is_told_of_and_wakes_as_it_was() {
     let place = placed(Published::new(state(500)));
     let awake = place.summary();
     assert_eq!((awake.version, awake.files), (Some(7), 400));
-    assert!(place.rest(FILES_MIN));
+    assert!(place.rest());
     assert_eq!(place.summary(), awake);
     assert_eq!(place.told(|state| (state.version, state.last_seq("w"))), (Some(7), 41));
-    assert!(!place.rest(FILES_MIN), "it rests");
+    assert!(!place.rest(), "it rests");
     let (woken, expected) = (place.published(), Published::new(state(500)));
     assert_eq!(woken.files, expected.files);
     assert_eq!(paths(&woken.state), paths(&expected.state));
@@ -73,13 +73,13 @@ fn what_rests_is_told_of_and_wakes_as_it_was() {
 fn a_version_of_which_anything_is_held_does_not_rest() {
     let place = placed(Published::new(state(50)));
     let version = place.published();
-    assert!(!place.rest(FILES_MIN), "the version is held");
+    assert!(!place.rest(), "the version is held");
     let one = Arc::clone(&version.files[3]);
     let all = version.files.clone();
     drop(version);
-    assert!(!place.rest(FILES_MIN), "its files are held");
+    assert!(!place.rest(), "its files are held");
     drop(all);
-    assert!(!place.rest(FILES_MIN), "one of its files is held");
+    assert!(!place.rest(), "one of its files is held");
     assert!(Arc::ptr_eq(&place.published().files[3], &one), "and is the same one afterwards");
     drop(one);
 
@@ -91,20 +91,20 @@ fn a_version_of_which_anything_is_held_does_not_rest() {
     let pin = Arc::downgrade(&removed);
     next.tombstones.insert(path, crate::commit::Tombstone { removed_ms: 5, pin });
     place.publish(Published::new(next));
-    assert!(!place.rest(FILES_MIN), "a removed file is held");
+    assert!(!place.rest(), "a removed file is held");
     drop(removed);
-    assert!(place.rest(FILES_MIN));
+    assert!(place.rest());
 }
 
 #[test]
 fn a_table_rests_when_nobody_has_used_it_for_a_while() {
     let place = placed(Published::new(state(50)));
-    let looks = || (0..100).take_while(|_| !place.look(false, false)).count();
+    let looks = || (0..100).take_while(|_| !place.look(false)).count();
     // The first look finds that it was just made.
     assert_eq!(looks(), UNUSED_LOOKS as usize);
-    assert!(!place.look(false, false), "once");
+    assert!(!place.look(false), "once");
     drop(place.published());
-    assert!(!place.look(false, false), "it was used since the last look");
+    assert!(!place.look(false), "it was used since the last look");
     assert_eq!(looks(), UNUSED_LOOKS as usize - 1);
     place.publish(Published::new(state(60)));
     assert_eq!(place.summary().files, 48, "a new version takes the place of one at rest");
@@ -112,13 +112,7 @@ fn a_table_rests_when_nobody_has_used_it_for_a_while() {
     // Being told of it is no use of its files.
     assert_eq!(place.summary().files, 48);
     let few = placed(Published::new(state(2)));
-    assert!((0..100).all(|_| !few.look(false, false)), "few files take no room");
-    // Woken when they are sealed: only what takes much is worth it.
-    let soon = |files| {
-        let place = placed(Published::new(state(files)));
-        (0..100).any(|_| place.look(false, true))
-    };
-    assert_eq!([FILES_SEALED_SOON_MIN / 2, FILES_SEALED_SOON_MIN + 20].map(soon), [false, true]);
+    assert!((0..100).all(|_| !few.look(false)), "few files take no room");
 }
 
 /// B1: what is known of files is counted, as much as it takes awake and as little as it takes at rest.
@@ -130,7 +124,7 @@ fn what_a_version_takes_is_counted() {
     let awake = used();
     let names: usize = state(500).files.values().map(|file| 2 * file.path.len() + file.stats.len()).sum();
     assert!((names as u64..4 * names as u64).contains(&awake), "{awake} for {names} bytes of text");
-    assert!(place.rest(FILES_MIN));
+    assert!(place.rest());
     assert!(used() < awake / 4, "{} at rest, {awake} awake", used());
     place.publish(Published::new(state(1_000)));
     assert!((awake * 3 / 2..awake * 3).contains(&used()), "{} for twice {awake}", used());
@@ -144,11 +138,11 @@ fn what_a_version_takes_is_counted() {
 #[test]
 fn an_unused_table_rests_at_once_where_memory_is_short() {
     let place = placed(Published::new(state(50)));
-    assert!(!place.look(true, false), "it was just made");
-    assert!(place.look(true, false));
+    assert!(!place.look(true), "it was just made");
+    assert!(place.look(true));
     drop(place.published());
-    assert!(!place.look(true, false), "it was used since the last look");
-    assert!(place.look(true, false));
+    assert!(!place.look(true), "it was used since the last look");
+    assert!(place.look(true));
 }
 
 /// Readers and publishers meet it at any moment: each sees a whole version, and never an older one.
@@ -172,7 +166,7 @@ fn it_is_woken_and_put_at_rest_while_others_read_and_publish() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                rests.fetch_add(usize::from(place.rest(FILES_MIN)), Ordering::Relaxed);
+                rests.fetch_add(usize::from(place.rest()), Ordering::Relaxed);
             }
         });
         scope.spawn(read);
