@@ -113,7 +113,7 @@ impl Fixture {
             digest: Some(*blake3::hash(&bytes).as_bytes()),
             // Every other file is from before there were sums.
             blocks: number.is_multiple_of(2).then(|| Arc::new(Blocks::of(&bytes))),
-            stats: String::new(),
+            stats: None,
         };
         let location = Path::parse(format!("{}/{path}", table.prefix())).unwrap();
         self.store.put(&location, PutPayload::from(bytes)).await.unwrap();

@@ -464,7 +464,7 @@ impl Storage {
             kind: Kind::Latency,
             version: published.state.version,
             schema: Arc::clone(table.columns().schema()),
-            files: published.files.clone(),
+            files: published.files().cloned().collect(),
             hot: Vec::new(),
         });
         LatencySnapshot { stored, hot }

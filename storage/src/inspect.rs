@@ -111,8 +111,8 @@ pub async fn table(folder: &Path, out: &mut (dyn Write + Send)) -> Result<()> {
         return Err(Error::new(Kind::NotFound, "no table has a commit in this folder"));
     };
     let kind = state.kind()?.map_or("", |kind| kind.as_str());
-    let rows: u64 = state.files.values().map(|file| file.rows).sum();
-    let bytes: u64 = state.files.values().map(|file| file.bytes).sum();
+    let rows: u64 = state.files.iter().map(|file| file.rows).sum();
+    let bytes: u64 = state.files.iter().map(|file| file.bytes).sum();
     writeln!(out, "{kind}, version {version}: {rows} rows, {bytes} bytes in {} files", state.files.len())
         .map_err(failed)?;
     let mut txns: Vec<_> = state.txns.iter().collect();
@@ -120,9 +120,7 @@ pub async fn table(folder: &Path, out: &mut (dyn Write + Send)) -> Result<()> {
     for (app, version) in txns {
         writeln!(out, "transaction {app}: {version}").map_err(failed)?;
     }
-    let mut files: Vec<_> = state.files.values().collect();
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    for file in files {
+    for file in state.files.iter() {
         writeln!(out, "{}: {} rows, {} bytes", file.path, file.rows, file.bytes).map_err(failed)?;
     }
     Ok(())

@@ -30,8 +30,9 @@ pub struct DataFile {
     pub digest: Option<[u8; 32]>,
     /// CRC-32C of the file's blocks, by which a part of it is proved; `None` before there were any.
     pub blocks: Option<Arc<Blocks>>,
-    /// The writer's statistics as Delta keeps them (JSON), for whoever rewrites the log.
-    pub stats: String,
+    /// What its writer told of it as Delta keeps it (JSON), for whoever rewrites the log; `None` where that follows from the
+    /// fields above.
+    pub stats: Option<Box<str>>,
 }
 
 impl DataFile {
@@ -41,7 +42,12 @@ impl DataFile {
         const ROUND_BYTES: usize = 64;
         let source = self.source.as_ref().map_or(0, |(low, high)| low.len() + high.len());
         let blocks = self.blocks.as_ref().map_or(0, |blocks| blocks.held_bytes());
-        size_of::<Self>() + ROUND_BYTES + self.path.len() + source + blocks + self.stats.len()
+        size_of::<Self>()
+            + ROUND_BYTES
+            + self.path.len()
+            + source
+            + blocks
+            + self.stats.as_ref().map_or(0, |stats| stats.len())
     }
 }
 

@@ -31,8 +31,6 @@ pub use place::{Place, Summary};
 pub struct Published {
     /// The table as its log says.
     pub state: State,
-    /// Its live files, by path.
-    pub files: Vec<Arc<DataFile>>,
     /// Chunks of many dates of which it holds the first ones: one a log at most, mostly none.
     begun: HashMap<String, Begun>,
 }
@@ -40,15 +38,18 @@ pub struct Published {
 impl Published {
     /// Bytes of memory that it takes, about.
     fn held_bytes(&self) -> usize {
-        self.state.held_bytes() + self.files.len() * size_of::<Arc<DataFile>>()
+        self.state.held_bytes()
     }
 
     /// Publishes a state.
     pub fn new(state: State) -> Self {
-        let mut files: Vec<_> = state.files.values().cloned().collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
         let begun = Begun::all(&state);
-        Self { state, files, begun }
+        Self { state, begun }
+    }
+
+    /// Its live files.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<DataFile>> {
+        self.state.files.iter()
     }
 
     /// The last UTC day of a chunk that this version holds, in days since 1970, where it holds a part of it.
@@ -270,7 +271,7 @@ impl Table {
             kind: self.kind,
             version: published.state.version,
             schema: Arc::clone(columns.schema()),
-            files: published.files.clone(),
+            files: published.files().cloned().collect(),
             hot,
         }
     }

@@ -15,7 +15,7 @@ fn file(time_ns: (i64, i64), source: Option<(&str, &str)>) -> Arc<DataFile> {
         source: source.map(|(low, high)| (low.into(), high.into())),
         digest: None,
         blocks: None,
-        stats: String::new(),
+        stats: None,
     })
 }
 

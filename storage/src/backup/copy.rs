@@ -183,7 +183,7 @@ impl Copy<'_> {
                 let id = TableId::new(name.clone(), dataset);
                 hold.refresh()?;
                 let state = self.log_of(&id).load().await?;
-                self.at.bytes_total += state.files.values().map(|file| file.bytes).sum::<u64>();
+                self.at.bytes_total += state.files.iter().map(|file| file.bytes).sum::<u64>();
                 tables.push((id, state));
             }
         }
@@ -221,9 +221,7 @@ impl Copy<'_> {
         state: &State,
         copied: &mut HashSet<String>,
     ) -> Result<bool> {
-        let mut files: Vec<_> = state.files.values().collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        for file in files {
+        for file in state.files.iter() {
             if copied.contains(&file.path) {
                 continue;
             }
@@ -260,7 +258,7 @@ impl Copy<'_> {
 
     /// Writes the one version that the copy has: a checkpoint, without what is live no more.
     async fn version(&mut self, id: &TableId, mut state: State, copied: &HashSet<String>) -> Result<()> {
-        for path in copied.iter().filter(|path| !state.files.contains_key(*path)) {
+        for path in copied.iter().filter(|path| !state.files.contains(path)) {
             let path = format!("store/{}/{path}", id.prefix());
             fs::remove_file(self.out.join(&path)).map_err(unwritten)?;
             self.manifest.files.retain(|file| file.path != path);
@@ -280,8 +278,8 @@ impl Copy<'_> {
         self.manifest.tables.push(TableCopy {
             table: id.to_string(),
             version: state.version.unwrap_or(0),
-            rows: state.files.values().map(|file| file.rows).sum(),
-            bytes: state.files.values().map(|file| file.bytes).sum(),
+            rows: state.files.iter().map(|file| file.rows).sum(),
+            bytes: state.files.iter().map(|file| file.bytes).sum(),
         });
         Ok(())
     }

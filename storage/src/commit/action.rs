@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::statistics;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
 use crate::record::{Kind, schema};
@@ -129,7 +130,7 @@ impl Add {
             size: i64::try_from(file.bytes).expect("a file below 2^63 bytes"),
             modification_time: now_ms,
             data_change: true,
-            stats: Some(file.stats.clone()),
+            stats: Some(file.stats.as_deref().map_or_else(|| statistics::json(file), str::to_owned)),
             tags: tags(file),
             deletion_vector: None,
         }
@@ -143,7 +144,7 @@ impl Add {
         let bound = |side: &str, column: &str| parsed[side].get(column);
         let int = |side: &str| bound(side, "time_ns").and_then(Value::as_i64);
         let text = |side: &str| bound(side, "source").and_then(Value::as_str).map(str::to_owned);
-        Ok(DataFile {
+        let mut file = DataFile {
             path: self.path.clone(),
             bytes: u64::try_from(self.size).map_err(|_| broken())?,
             rows: parsed["numRecords"].as_u64().ok_or_else(broken)?,
@@ -151,8 +152,12 @@ impl Add {
             digest: self.digest(),
             blocks: self.blocks(),
             source: text("minValues").zip(text("maxValues")),
-            stats,
-        })
+            stats: None,
+        };
+        if statistics::say_more(parsed, &file) {
+            file.stats = Some(stats.into_boxed_str());
+        }
+        Ok(file)
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod faulty;
 mod requests;
-mod tables;
+pub mod tables;
 
 use std::path::PathBuf;
 use std::sync::Arc;

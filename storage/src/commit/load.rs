@@ -82,7 +82,7 @@ impl TableLog {
     pub(super) async fn read_tombstones(&self, state: &mut State) -> Result<()> {
         let Some(version) = state.tombstones_in else { return Ok(()) };
         match checkpoint::read(&*self.store, &self.checkpoint_path(version), version).await {
-            Ok(checkpoint) => state.bury(checkpoint),
+            Ok(checkpoint) => state.bury(&checkpoint),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 // Cleaned up behind a later one, or damaged where the open did not look.
                 tracing::warn!(table = self.root, %error, "the table is read anew");

@@ -98,9 +98,8 @@ impl Change {
     fn is_in(&self, state: &State) -> bool {
         // A file's name is used once. Where the table knows it, this very change landed after its put was
         // reported as failed, and must not be taken for refused: its files would be swept from under the table.
-        let is_known = |file: &DataFile| {
-            state.files.contains_key(&file.path) || state.tombstones.contains_key(&file.path)
-        };
+        let is_known =
+            |file: &DataFile| state.files.contains(&file.path) || state.tombstones.contains(&file.path);
         if self.adds.iter().any(is_known) {
             return true;
         }
@@ -112,7 +111,7 @@ impl Change {
 
     /// Whether the table has moved on from what this change was made from.
     fn is_overtaken(&self, state: &State) -> bool {
-        self.removes.iter().any(|path| !state.files.contains_key(path))
+        self.removes.iter().any(|path| !state.files.contains(path))
             || self.guards.iter().any(|(app, from)| state.txns.get(app) != from.as_ref())
     }
 }

@@ -58,14 +58,12 @@ impl Packed {
 
 fn write(state: &State) -> io::Result<Vec<u8>> {
     let mut text = zstd::stream::Encoder::new(Vec::new(), LEVEL)?;
-    let mut files: Vec<_> = state.files.values().collect();
-    // Neighbours by name are of one day, and most alike.
-    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    let adds = files.into_iter().map(|file| Line { add: Some(Add::of(file, 0)), ..Line::default() });
-    let removes = state.tombstones.iter().map(|(path, tombstone)| Line {
-        remove: Some(Remove::of(path, false, tombstone.removed_ms)),
-        ..Line::default()
-    });
+    // Neighbours are of one day, and most alike.
+    let adds = state.files.iter().map(|file| Line { add: Some(Add::of(file, 0)), ..Line::default() });
+    let removes = state
+        .tombstones
+        .iter()
+        .map(|dead| Line { remove: Some(Remove::of(&dead.path, false, dead.removed_ms)), ..Line::default() });
     for line in adds.chain(removes) {
         serde_json::to_writer(&mut text, &line)?;
         text.write_all(b"\n")?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use super::action::{Line, MetaData};
+use super::folders::{Entry, Folders};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
 use crate::record::Kind;
@@ -12,6 +13,8 @@ use crate::record::fit::Columns;
 /// A file that a version removed and that may still be in the store.
 #[derive(Clone, Debug)]
 pub struct Tombstone {
+    /// Its path below the table's root.
+    pub path: Box<str>,
     /// When it was removed, by its remover's clock, milliseconds since 1970 UTC.
     pub removed_ms: i64,
     /// Alive as long as a snapshot of this process names the file (R1).
@@ -23,10 +26,10 @@ pub struct Tombstone {
 pub struct State {
     /// The last commit that is in it; `None` before the first.
     pub version: Option<i64>,
-    /// Live files by path.
-    pub files: HashMap<String, Arc<DataFile>>,
-    /// Files that are live no more, by path, until they are gone from the store. Without those of `tombstones_in`.
-    pub tombstones: HashMap<String, Tombstone>,
+    /// Live files.
+    pub files: Folders<Arc<DataFile>>,
+    /// Files that are live no more, until they are gone from the store. Without those of `tombstones_in`.
+    pub tombstones: Folders<Tombstone>,
     /// How far each application's transactions are in the table.
     pub txns: HashMap<String, i64>,
     /// Schema and partitioning; `None` before the first commit.
@@ -39,14 +42,26 @@ pub struct State {
     pub(super) seen_ms: Option<i64>,
 }
 
+impl Entry for Arc<DataFile> {
+    fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl Entry for Tombstone {
+    fn path(&self) -> &str {
+        &self.path
+    }
+}
+
 impl State {
     /// A table that has no commit yet.
     #[must_use]
     pub fn empty() -> Self {
         Self {
             version: None,
-            files: HashMap::new(),
-            tombstones: HashMap::new(),
+            files: Folders::default(),
+            tombstones: Folders::default(),
             txns: HashMap::new(),
             metadata: None,
             checkpoint: None,
@@ -59,8 +74,8 @@ impl State {
     pub(super) fn without_files(&self) -> Self {
         Self {
             version: self.version,
-            files: HashMap::new(),
-            tombstones: HashMap::new(),
+            files: Folders::default(),
+            tombstones: Folders::default(),
             txns: self.txns.clone(),
             metadata: self.metadata.clone(),
             checkpoint: self.checkpoint,
@@ -71,12 +86,11 @@ impl State {
 
     /// Bytes of memory that it takes, about, and the files in it: a table may have thousands (B1).
     pub(crate) fn held_bytes(&self) -> usize {
-        // Beside the names: places in maps, and what the allocator rounds up to.
-        const PLACE_BYTES: usize = 64;
-        let files = self.files.iter().map(|(path, file)| path.len() + file.held_bytes() + PLACE_BYTES);
-        let dead = self.tombstones.keys().map(|path| path.len() + size_of::<Tombstone>() + PLACE_BYTES);
+        let files = self.files.iter().map(|file| file.held_bytes()).sum::<usize>() + self.files.held_bytes();
+        let dead =
+            self.tombstones.iter().map(|dead| dead.path.len()).sum::<usize>() + self.tombstones.held_bytes();
         let schema = self.metadata.as_ref().map_or(0, |metadata| metadata.schema_string.len());
-        size_of::<Self>() + schema + files.sum::<usize>() + dead.sum::<usize>()
+        size_of::<Self>() + schema + files + dead
     }
 
     /// Whether every tombstone was read. Until then `tombstones` has those alone that came since.
@@ -86,10 +100,10 @@ impl State {
     }
 
     /// Takes the tombstones of the checkpoint that it was opened from. A file that is live since is not dead.
-    pub(super) fn bury(&mut self, checkpoint: Self) {
-        for (path, tombstone) in checkpoint.tombstones {
-            if !self.files.contains_key(&path) {
-                self.tombstones.entry(path).or_insert(tombstone);
+    pub(super) fn bury(&mut self, checkpoint: &Self) {
+        for tombstone in checkpoint.tombstones.iter() {
+            if !self.files.contains(&tombstone.path) && !self.tombstones.contains(&tombstone.path) {
+                self.tombstones.insert(tombstone.clone());
             }
         }
         self.tombstones_in = None;
@@ -97,14 +111,17 @@ impl State {
 
     /// Forgets every file that is live no more, those that were not read as well.
     pub fn forget_tombstones(&mut self) {
-        self.tombstones.clear();
+        self.tombstones = Folders::default();
         self.tombstones_in = None;
     }
 
     /// Whether both have the same tombstones.
     pub(super) fn buries_the_same(&self, other: &Self) -> bool {
-        let is_known = |(path, tombstone): (&String, &Tombstone)| {
-            other.tombstones.get(path).is_some_and(|known| known.removed_ms == tombstone.removed_ms)
+        let is_known = |tombstone: &Tombstone| {
+            other
+                .tombstones
+                .get(&tombstone.path)
+                .is_some_and(|known| known.removed_ms == tombstone.removed_ms)
         };
         self.tombstones.len() == other.tombstones.len() && self.tombstones.iter().all(is_known)
     }
@@ -119,19 +136,19 @@ impl State {
 
     /// Takes over what this process knew of the same table before it was read anew: which files snapshots name.
     pub(super) fn adopt(&mut self, before: &Self) {
-        for (path, file) in &mut self.files {
-            if let Some(known) = before.files.get(path) {
+        self.files.for_each_mut(|file| {
+            if let Some(known) = before.files.get(&file.path) {
                 *file = Arc::clone(known);
             }
-        }
-        for (path, tombstone) in &mut self.tombstones {
+        });
+        self.tombstones.for_each_mut(|tombstone| {
             // R1: a snapshot of this process may name it still.
-            if let Some(known) = before.files.get(path) {
+            if let Some(known) = before.files.get(&tombstone.path) {
                 tombstone.pin = Arc::downgrade(known);
-            } else if let Some(known) = before.tombstones.get(path) {
+            } else if let Some(known) = before.tombstones.get(&tombstone.path) {
                 tombstone.pin = Weak::clone(&known.pin);
             }
-        }
+        });
     }
 
     /// The last frame of log `writer` that the table holds; 0 where it holds none.
@@ -190,7 +207,7 @@ impl State {
             let file = self.files.remove(&remove.path);
             let pin = file.as_ref().map(Arc::downgrade).unwrap_or_default();
             let removed_ms = remove.deletion_timestamp.unwrap_or(0);
-            self.tombstones.insert(remove.path, Tombstone { removed_ms, pin });
+            self.tombstones.insert(Tombstone { path: remove.path.into(), removed_ms, pin });
         }
         if let Some(add) = line.add {
             if add.deletion_vector.is_some() {
@@ -198,7 +215,7 @@ impl State {
                 return Err(Error::new(ErrorKind::Newer, text));
             }
             self.tombstones.remove(&add.path);
-            self.files.insert(add.path.clone(), Arc::new(add.file()?));
+            self.files.insert(Arc::new(add.file()?));
         }
         Ok(())
     }

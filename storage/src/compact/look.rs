@@ -174,7 +174,7 @@ fn look_at(shared: &Shared, table: &Table, may_tidy: bool, now_ms: i64) -> (Look
     let memory = &shared.compaction;
     let published = table.published();
     let live: Vec<&Arc<DataFile>> =
-        published.files.iter().filter(|file| !memory.is_set_aside(&table.id, &file.path)).collect();
+        published.files().filter(|file| !memory.is_set_aside(&table.id, &file.path)).collect();
     let files: Vec<File<'_>> = live
         .iter()
         .map(|file| File {

@@ -4,11 +4,12 @@
 //! of the result is one, whatever files the rows came in (M1).
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::interleave_record_batch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::row::{RowConverter, Rows as Keys, SortField};
 use bytes::Bytes;
 
@@ -112,12 +113,14 @@ pub fn merge(
         |row_bytes: u64, bytes: u64| usize::try_from(bytes / row_bytes.max(1)).unwrap_or(of_one).max(1);
     let largest = inputs.iter().map(|input| input.cost.row_bytes).max().unwrap_or(1);
     let written_rows = batch_rows(largest, BATCH_BYTES).min(BATCH_ROWS);
-    let order = Order::new(kind, schema).map_err(Failed::Merge)?;
+    let order = Order::new(kind, &narrow).map_err(Failed::Merge)?;
+    let known = schema.fields().iter().map(|field| (field.name().as_str(), field.data_type())).collect();
     let mut fingerprint = Fingerprint::default();
     let mut cursors = Vec::with_capacity(inputs.len());
     for (at, input) in inputs.into_iter().enumerate() {
         let rows = batch_rows(input.cost.row_bytes, bytes_of_one).min(of_one);
-        let mut cursor = Cursor::open(input, schema, rows).map_err(|error| Failed::Input(at, error))?;
+        let mut cursor =
+            Cursor::open(input, &known, &narrow, rows).map_err(|error| Failed::Input(at, error))?;
         cursor.advance(&order, &mut fingerprint).map_err(|error| Failed::Input(at, error))?;
         cursors.push(cursor);
     }
@@ -139,7 +142,7 @@ pub fn merge(
             if !goes_on() {
                 return Err(Failed::Stopped);
             }
-            write(&mut writer, &narrow, &columns, &batches, &taken).map_err(Failed::Merge)?;
+            write(&mut writer, &batches, &taken).map_err(Failed::Merge)?;
             taken.clear();
             batches = current(&mut cursors);
         }
@@ -158,16 +161,8 @@ fn current(cursors: &mut [Cursor]) -> Vec<RecordBatch> {
     batches
 }
 
-/// Writes the rows taken from batches, in these columns of them.
-fn write(
-    writer: &mut Writer,
-    narrow: &SchemaRef,
-    columns: &[usize],
-    batches: &[RecordBatch],
-    taken: &[(usize, usize)],
-) -> Result<()> {
-    let of = |batch: &RecordBatch| batch.project(columns)?.with_schema(Arc::clone(narrow));
-    let batches: Vec<RecordBatch> = batches.iter().map(of).collect::<Result<_, _>>().map_err(bug)?;
+/// Writes the rows taken from batches.
+fn write(writer: &mut Writer, batches: &[RecordBatch], taken: &[(usize, usize)]) -> Result<()> {
     let batches: Vec<&RecordBatch> = batches.iter().collect();
     writer.write(&interleave_record_batch(&batches, taken).map_err(bug)?)
 }
@@ -211,16 +206,23 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn open(input: Input, schema: &SchemaRef, batch_rows: usize) -> Result<Self> {
-        let rows = segment::read(&input.file, input.bytes, schema, batch_rows)?;
+    /// Opens an input whose columns are all `known`, with those of `narrow`: of hundreds that a table has, few have values.
+    fn open(
+        input: Input,
+        known: &HashMap<&str, &DataType>,
+        narrow: &SchemaRef,
+        batch_rows: usize,
+    ) -> Result<Self> {
+        let rows = segment::read(&input.file, input.bytes, narrow, batch_rows)?;
         let path = input.file.path.clone();
-        if !rows.is_whole() {
+        let is_known = |field: &Arc<Field>| known.get(field.name().as_str()) == Some(&field.data_type());
+        if !rows.file_schema().fields().iter().all(is_known) {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 format!("segment {path} has a column that its table does not have, or has as another type"),
             ));
         }
-        let batch = RecordBatch::new_empty(SchemaRef::clone(schema));
+        let batch = RecordBatch::new_empty(SchemaRef::clone(narrow));
         Ok(Self { rows, path, batch, place: 0, keys: None, row: 0 })
     }
 

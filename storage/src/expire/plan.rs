@@ -17,7 +17,7 @@ pub struct Plan {
 }
 
 /// Parts files by a cutoff: rows before it are past their retention, rows at it are not.
-pub fn plan(files: &[Arc<DataFile>], cutoff_ns: i64) -> Plan {
+pub fn plan<'a>(files: impl IntoIterator<Item = &'a Arc<DataFile>>, cutoff_ns: i64) -> Plan {
     let mut plan = Plan::default();
     for file in files {
         let (first, last) = file.time_ns;
@@ -63,7 +63,7 @@ mod tests {
                 source: None,
                 digest: None,
                 blocks: None,
-                stats: "{}".into(),
+                stats: None,
             };
             let plan = plan(&[Arc::new(file)], 100);
             let found = match (plan.whole.len(), plan.edge.len()) {

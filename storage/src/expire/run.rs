@@ -165,7 +165,7 @@ async fn daily(shared: &Shared, table: &Table, days: u32) -> Result<Ended> {
 /// What is past the cutoff, and in which files. Rows that are still hot are sealed first.
 async fn look(shared: &Shared, table: &Table, cutoff_ns: i64) -> Result<(Expiry, Vec<Arc<DataFile>>)> {
     keeper::flush_table(shared, table).await?;
-    let plan = plan(&table.published().files, cutoff_ns);
+    let plan = plan(table.published().files(), cutoff_ns);
     let root = table.id.prefix();
     let mut expiry = Expiry::default();
     let mut edge = Vec::new();

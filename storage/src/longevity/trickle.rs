@@ -78,7 +78,7 @@ fn below_policy(shared: &Shared) -> u64 {
     let mut below = 0;
     for table in shared.tables.all() {
         let mut dates: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for file in &table.published().files {
+        for file in table.published().files() {
             dates.entry(file.path.split('/').next().unwrap().into()).or_default().push(file.bytes);
         }
         let small = |sizes: &Vec<u64>| sizes.iter().filter(|bytes| **bytes < half).count() as u64;

@@ -23,6 +23,7 @@ use object_store::{
 };
 use tokio::sync::Semaphore;
 
+use crate::commit::place;
 use crate::reader::{DataFile, Snapshot};
 
 /// Bytes of a segment that are read at once to prove its digest. Chosen: a read of a disk's own size.
@@ -166,7 +167,7 @@ impl ProvenStore {
     fn file(&self, location: &Path) -> Option<&Arc<DataFile>> {
         self.tables.iter().find_map(|(prefix, snapshot)| {
             let path = location.as_ref().strip_prefix(prefix.as_str())?;
-            let at = snapshot.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok()?;
+            let at = snapshot.files.binary_search_by(|file| place(&file.path).cmp(&place(path))).ok()?;
             Some(&snapshot.files[at])
         })
     }

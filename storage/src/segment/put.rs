@@ -62,6 +62,6 @@ pub async fn put(
         source: statistics.source().cloned(),
         digest,
         blocks,
-        stats: statistics.json(),
+        stats: None,
     })
 }

@@ -25,7 +25,6 @@ pub struct Rows {
     /// Where the file has each column of the schema, if it has it.
     places: Vec<Option<usize>>,
     path: String,
-    is_whole: bool,
 }
 
 /// Opens a segment whose bytes are what was committed: length and digest are checked before anything is decoded.
@@ -56,8 +55,7 @@ pub fn open(path: &str, bytes: Bytes, schema: &SchemaRef, batch_rows: usize) -> 
         let fitting = usize::try_from(BATCH_BYTES / row_bytes).unwrap_or(usize::MAX).max(1);
         Ok((builder.with_batch_size(batch_rows.min(fitting)).build()?, places))
     })?;
-    let is_whole = places.iter().flatten().count() == reader.schema().fields().len();
-    Ok(Rows { reader, schema: Arc::clone(schema), places, path: path.to_owned(), is_whole })
+    Ok(Rows { reader, schema: Arc::clone(schema), places, path: path.to_owned() })
 }
 
 /// Where a file has each column of a schema, of the same type; at a cost of both, however many columns there are.
@@ -98,9 +96,9 @@ impl Iterator for Rows {
 }
 
 impl Rows {
-    /// Whether every column of the file is one of the schema: nothing of it is left out.
-    pub fn is_whole(&self) -> bool {
-        self.is_whole
+    /// The columns that the file has, those that its rows come without as well.
+    pub fn file_schema(&self) -> SchemaRef {
+        self.reader.schema()
     }
 
     fn fit(&self, batch: &RecordBatch) -> RecordBatch {

@@ -107,10 +107,9 @@ impl Writer {
         let row_bytes = (bytes / rows_max.max(1)).max(1);
         let page_values = (PAGE_BYTES / row_bytes).clamp(1, PAGE_VALUES);
         let properties = properties(kind, &schema, rows_max, values, row_group_rows, page_values).build();
-        let statistics = Statistics::new(&schema);
         let buffer = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
         let arrow = ArrowWriter::try_new(buffer, schema, Some(properties)).map_err(bug)?;
-        Ok(Self { arrow, statistics })
+        Ok(Self { arrow, statistics: Statistics::default() })
     }
 
     /// Adds rows behind those that are in.

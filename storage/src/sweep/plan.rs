@@ -65,17 +65,17 @@ pub fn plan(state: &State, listed: &[Listed], seen: &mut HashMap<String, Instant
         first
     };
     let mut plan = Plan::default();
-    for (path, tombstone) in &state.tombstones {
-        let first = look(path);
+    for tombstone in state.tombstones.iter() {
+        let first = look(&tombstone.path);
         let is_pinned = tombstone.pin.strong_count() > 0;
         if !is_pinned && ages.is_over(tombstone.removed_ms, first) {
-            plan.tombstoned.push(path.clone());
+            plan.tombstoned.push(tombstone.path.to_string());
         }
     }
     let is_orphan = |file: &&Listed| {
         file.path.starts_with("date=")
-            && !state.files.contains_key(&file.path)
-            && !state.tombstones.contains_key(&file.path)
+            && !state.files.contains(&file.path)
+            && !state.tombstones.contains(&file.path)
     };
     for file in listed.iter().filter(is_orphan).take(ORPHANS_MAX) {
         let first = look(&file.path);

@@ -168,8 +168,8 @@ async fn delete(shared: &Shared, table: &Table, root: &Path, paths: &[String]) -
     let published = table.published();
     // R1: named by nobody, at this moment.
     let is_free = |path: &&String| {
-        !published.state.files.contains_key(*path)
-            && published.state.tombstones.get(*path).is_none_or(|tombstone| tombstone.pin.strong_count() == 0)
+        !published.state.files.contains(path)
+            && published.state.tombstones.get(path).is_none_or(|tombstone| tombstone.pin.strong_count() == 0)
     };
     let free: Vec<&String> = paths.iter().filter(is_free).collect();
     let store: &Arc<dyn ObjectStore> = &shared.store;

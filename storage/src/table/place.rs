@@ -1,8 +1,8 @@
 //! Where a table's version is: awake, as snapshots read it, or at rest, as one compressed text.
 //!
-//! Awake, a live file takes a kilobyte in a dozen small pieces, and what was freed between them cannot be given back. A
-//! table that nobody asks for takes a fraction of that at rest, in one piece. Whoever asks for its files wakes it; how far
-//! its logs are in it, and how many files it has, is told at rest too (`docs/decisions/0013-tables-at-rest.md`).
+//! Awake, a live file takes a few hundred bytes in a few small pieces, and what was freed between them cannot be given
+//! back. A table that nobody asks for takes a fraction of that at rest, in one piece. Whoever asks for its files wakes it;
+//! how far its logs are in it, and how many files it has, is told at rest too (`docs/decisions/0013-tables-at-rest.md`).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,7 +37,7 @@ pub struct Summary {
 impl Summary {
     fn of(published: &Published) -> Self {
         let empty = Self { version: published.state.version, ..Self::default() };
-        published.files.iter().fold(empty, |sum, file| Self {
+        published.files().fold(empty, |sum, file| Self {
             files: sum.files + 1,
             rows: sum.rows + file.rows,
             bytes: sum.bytes + file.bytes,
@@ -167,7 +167,7 @@ impl Place {
     pub fn rest(&self) -> bool {
         let held = self.held.load_full();
         let Held::Awake(published) = &*held else { return false };
-        if published.files.len() + published.state.tombstones.len() < FILES_MIN {
+        if published.state.files.len() + published.state.tombstones.len() < FILES_MIN {
             return false;
         }
         let Some(packed) = Packed::of(&published.state) else { return false };
@@ -204,9 +204,10 @@ fn is_held_elsewhere(held: &Arc<Held>) -> bool {
     }
     // Whoever has let go of the version took what they hold of it before.
     fence(Ordering::Acquire);
-    // In the state, and in the list.
-    published.files.iter().any(|file| Arc::strong_count(file) > 2)
-        || published.state.tombstones.values().any(|tombstone| tombstone.pin.strong_count() > 0)
+    // An older version that somebody holds shares folders with it.
+    published.state.files.is_shared()
+        || published.files().any(|file| Arc::strong_count(file) > 1)
+        || published.state.tombstones.iter().any(|tombstone| tombstone.pin.strong_count() > 0)
 }
 
 #[cfg(test)]

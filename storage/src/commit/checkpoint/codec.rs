@@ -20,7 +20,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::tail::Tail;
 use crate::commit::action::{self, Add, Line, Protocol, Remove, Txn};
-use crate::commit::state::State;
+use crate::commit::state::{State, Tombstone};
 use crate::error::{Error, Kind as ErrorKind, Result};
 
 /// The columns of text that grows with the table.
@@ -116,13 +116,11 @@ pub fn encode(state: &State) -> Result<Encoded> {
 }
 
 fn tombstones(state: &State) -> Vec<Line> {
-    let mut tombstones: Vec<_> = state.tombstones.iter().collect();
-    tombstones.sort_by_key(|(path, _)| *path);
-    let line = |(path, removed_ms): (&String, i64)| Line {
-        remove: Some(Remove::of(path, false, removed_ms)),
+    let line = |dead: &Tombstone| Line {
+        remove: Some(Remove::of(&dead.path, false, dead.removed_ms)),
         ..Line::default()
     };
-    tombstones.into_iter().map(|(path, tombstone)| line((path, tombstone.removed_ms))).collect()
+    state.tombstones.iter().map(line).collect()
 }
 
 fn live(state: &State) -> Vec<Line> {
@@ -137,9 +135,7 @@ fn live(state: &State) -> Vec<Line> {
         let txn = Txn { app_id: app_id.clone(), version: *version, last_updated: None };
         lines.push(Line { txn: Some(txn), ..Line::default() });
     }
-    let mut files: Vec<_> = state.files.values().collect();
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    for file in files {
+    for file in state.files.iter() {
         let add = Add { data_change: false, ..Add::of(file, 0) };
         lines.push(Line { add: Some(add), ..Line::default() });
     }

@@ -60,7 +60,7 @@ fn a_commit_knows_what_died_before_the_open() {
     run(async || {
         let (_store, log, grown) = table().await;
         let late = crate::commit::Change { guards: Vec::new(), ..change(12, vec!["gone".into()]) };
-        assert!(grown.tombstones.contains_key(&late.adds[0].path));
+        assert!(grown.tombstones.contains(&late.adds[0].path));
         let committed = log.commit(log.load().await.unwrap(), &late).await.unwrap();
         assert!(committed.is_in);
         assert!(is_same(&committed.state, &grown), "and nothing was put for it");
@@ -115,11 +115,11 @@ fn a_checkpoint_that_went_meanwhile_is_replaced_by_a_later_one() {
     run(async || {
         let (store, log, grown) = table().await;
         let opened = log.load().await.unwrap();
-        let reader = opened.files.values().next().cloned().unwrap();
+        let reader = opened.files.iter().next().cloned().unwrap();
         let later = grow(&store, grown, 90).await;
         store.delete(&Path::from(format!("{ROOT}/_delta_log/{:020}.checkpoint.parquet", 59))).await.unwrap();
         let read = log.refresh(opened, NOW_MS).await.unwrap();
         assert!(is_same(&read, &later));
-        assert!(read.tombstones[&reader.path].pin.strong_count() > 0);
+        assert!(read.tombstones.get(&reader.path).unwrap().pin.strong_count() > 0);
     });
 }

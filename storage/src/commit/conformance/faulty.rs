@@ -107,11 +107,10 @@ impl Writer<'_> {
 
     /// Rewrites two files, whoever wrote them; the same change is tried a few times and then given up.
     async fn compact(&mut self) {
-        let mut live: Vec<_> = self.state.files.keys().cloned().collect();
+        let mut live: Vec<_> = self.state.files.iter().map(|file| file.path.clone()).collect();
         if live.len() < 2 {
             return;
         }
-        live.sort();
         let removes: Vec<_> = (0..2)
             .map(|_| {
                 let at = self.below(live.len() as u64);
@@ -167,7 +166,7 @@ async fn survive(seed: u64) -> Counts {
     let texts = commits(&inner).await;
     assert_eq!(state.version, Some(i64::try_from(texts.len()).unwrap() - 1), "a commit is in no table");
     let mut counts: BTreeMap<Id, usize> = BTreeMap::new();
-    for id in state.files.keys().flat_map(|path| ledger.rows(path)) {
+    for id in state.files.iter().flat_map(|file| ledger.rows(&file.path)) {
         *counts.entry(id).or_default() += 1;
     }
     let expected = (0..WRITERS).flat_map(|writer| (1..=APPENDS).map(move |number| ((writer, number), 1)));

@@ -208,7 +208,7 @@ impl Rig {
     }
 
     pub fn files(&self) -> Vec<Arc<DataFile>> {
-        self.table().published().files.clone()
+        self.table().published().files().cloned().collect()
     }
 
     pub fn on_disk(&self, file: &DataFile) -> std::path::PathBuf {

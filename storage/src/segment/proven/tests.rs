@@ -29,7 +29,7 @@ fn over(inner: &Arc<InMemory>, proofs: &Arc<Proofs>, has_blocks: bool) -> Proven
         source: None,
         digest: Some(*blake3::hash(&bytes).as_bytes()),
         blocks: has_blocks.then(|| Arc::new(Blocks::of(&bytes))),
-        stats: String::new(),
+        stats: None,
     };
     let snapshot = Snapshot {
         table: TableId::new(Tenant::parse("acme").unwrap(), Dataset::parse("events").unwrap()),
