@@ -45,7 +45,7 @@ impl<T> Folders<T> {
     }
 
     /// The entries in their order.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         self.folders.iter().flat_map(|folder| folder.iter())
     }
 
