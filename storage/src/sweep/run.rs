@@ -10,11 +10,12 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::asides;
-use super::plan::{Ages, Listed, Plan, plan};
+use super::plan::{Ages, Listed, Plan, Seen, plan};
 use crate::commit::Kept;
 use crate::deployment::Shared;
 use crate::error::Result;
 use crate::faults;
+use crate::memory::{Charge, Pool};
 use crate::record::{TableId, Tenant};
 use crate::store::{self, unavailable};
 use crate::table::Table;
@@ -28,8 +29,10 @@ const AT_ONCE: usize = 8;
 /// What earlier sweeps saw. One sweep at a time: whoever sweeps holds it.
 #[derive(Debug, Default)]
 pub struct Sweeper {
-    files: HashMap<TableId, HashMap<String, Instant>>,
+    files: HashMap<TableId, Seen>,
     asides: HashMap<PathBuf, Instant>,
+    /// What `files` takes, counted.
+    counted: Option<Charge>,
 }
 
 /// What a sweep did.
@@ -81,6 +84,8 @@ pub async fn sweep(shared: &Shared, scope: Option<&Tenant>, at: Instant) -> Swep
             tracing::warn!(table = %table.id, %error, "the table is swept another time");
         }
     }
+    let bytes = sweeper.files.values().map(|seen| seen.held_bytes() as u64).sum();
+    sweeper.counted = Some(shared.memory.count(Pool::Tables, None, bytes));
     if scope.is_none()
         && let Some(root) = store::local_root(&shared.options)
     {
@@ -97,7 +102,7 @@ pub async fn sweep(shared: &Shared, scope: Option<&Tenant>, at: Instant) -> Swep
 async fn sweep_table(
     shared: &Shared,
     table: &Table,
-    seen: &mut HashMap<String, Instant>,
+    seen: &mut Seen,
     ages: Ages,
     swept: &mut Swept,
 ) -> Result<()> {
