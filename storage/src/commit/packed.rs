@@ -121,7 +121,7 @@ impl Output {
 
     /// Folders, ids, and the names that are no ids.
     fn paths<'a>(&mut self, paths: impl Iterator<Item = &'a str> + Clone) {
-        // A folder with the stroke behind it.
+        // A folder keeps the slash behind it.
         let places = paths.map(|path| path.split_at(path.len() - place(path).1.len()));
         self.texts(places.clone().map(|(folder, _)| folder));
         let ids: Vec<Option<Uuid>> = places.clone().map(|(_, name)| id(name)).collect();

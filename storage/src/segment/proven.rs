@@ -32,9 +32,8 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// Digests that are proved at once, so that cold files of one query do not take every connection and core.
 const PROOFS_MAX: usize = 4;
 
-/// Segments that are remembered as proved, and as damaged, at most; beyond them some are proved again. Chosen: as many small
-/// files are read anew in a second, and many large ones are many tables.
-const REMEMBERED_MAX: usize = 8 * 1024;
+/// Segments that are remembered as proved, and as damaged, at most; beyond them some are proved again.
+const REMEMBERED_MAX: usize = 32 * 1024;
 
 /// What is known of segments that were read, for the whole process.
 #[derive(Debug)]

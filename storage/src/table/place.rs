@@ -1,4 +1,4 @@
-//! Where a table's version is: awake, as snapshots read it, or at rest, as one compressed text.
+//! Where a table's version is: awake, as snapshots read it, or at rest, packed.
 //!
 //! Awake, a live file takes a few hundred bytes in a few small pieces, and what was freed between them cannot be given
 //! back. A table that nobody asks for takes a fraction of that at rest, in one piece. Whoever asks for its files wakes it;
