@@ -153,7 +153,13 @@ async fn replacement(
     let encoded = 2 * files.iter().map(|file| file.bytes).sum::<u64>();
     let mut charge = lend(&shared.memory, Pool::Merge, encoded).await.map_err(Failed::Merge)?;
     let mut inputs = get(shared, &root, files).await?;
-    let fits = fitting(table.kind, shared.memory.max(Pool::Merge), &mut charge, &inputs, schema)?;
+    let fits = fitting(
+        table.kind,
+        shared.memory.max(Pool::Merge),
+        &mut charge,
+        &inputs,
+        (schema, shared.options.row_group_rows),
+    )?;
     inputs.truncate(fits);
     let files = &files[..fits];
     if faults::has(Bug::CompactionDropsRow) {
@@ -192,11 +198,11 @@ pub(super) fn fitting(
     pool: u64,
     charge: &mut Charge,
     inputs: &[Input],
-    schema: &SchemaRef,
+    (schema, row_group_rows): (&SchemaRef, usize),
 ) -> Result<usize, Failed> {
     let mut fits = inputs.len();
     loop {
-        let bytes = merge_bytes(kind, &inputs[..fits], schema);
+        let bytes = merge_bytes(kind, &inputs[..fits], schema, row_group_rows);
         let more = bytes.saturating_sub(charge.bytes());
         match charge.grow(more) {
             Ok(()) => {

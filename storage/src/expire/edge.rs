@@ -73,8 +73,8 @@ pub async fn rewrite(
     let bytes = get(&*shared.store, &root, file).await?;
     // It must go whatever it takes: what its footer says comes on top.
     let cost = segment::Cost::of(&file.path, &bytes)?;
-    charge.count(cost.open_bytes + 2 * BATCH_BYTES);
-    let batch_rows = usize::try_from(BATCH_BYTES / cost.row_bytes.max(1)).unwrap_or(BATCH_ROWS);
+    charge.count(cost.open_bytes() + 2 * BATCH_BYTES);
+    let batch_rows = usize::try_from(BATCH_BYTES / cost.row_bytes().max(1)).unwrap_or(BATCH_ROWS);
     let batch_rows = batch_rows.clamp(1, BATCH_ROWS);
     let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let date = folder.strip_prefix("date=").ok_or_else(|| {
@@ -87,7 +87,7 @@ pub async fn rewrite(
         move || {
             let bug = |error| Error::new(ErrorKind::Bug, "rows do not filter").with_source(error);
             // How many of a column's values are left is known only at the end.
-            let values = |name: &str| cost.values.get(name).copied().unwrap_or(0);
+            let values = |name: &str| cost.column(name).values;
             let mut writer =
                 Writer::new(kind, Arc::clone(&schema), old.rows, old.bytes, values, row_group_rows)?;
             let mut kept = Fingerprint::default();

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use parquet::basic::Compression;
-use parquet::file::metadata::{
-    ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
-};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
 
@@ -20,15 +18,27 @@ const DICTIONARY_BYTES_MAX: u64 = 1 << 20;
 const COLUMN_BYTES: u64 = 8 << 10;
 const DECOMPRESSOR_BYTES: u64 = 96 << 10;
 
+/// What is known of a column in the footer, parsed: its places, sizes and bounds.
+const FOOTER_BYTES: u64 = 1 << 10;
+
 /// What reading a segment takes.
 #[derive(Clone, Debug, Default)]
 pub struct Cost {
-    /// Bytes that it takes as long as it is open: a page and a dictionary of each column.
+    /// What its footer takes, parsed.
+    pub footer_bytes: u64,
+    /// What each column takes that has a value: others are not read.
+    pub columns: HashMap<String, ColumnCost>,
+}
+
+/// What reading a column takes, by the row group in which it takes the most.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ColumnCost {
+    /// Bytes of its values in all row groups, about.
+    pub values: u64,
+    /// Bytes that its decoder takes as long as it is open: a page and a dictionary.
     pub open_bytes: u64,
-    /// Bytes of a decoded row, by the average of the row group with the largest.
+    /// Bytes of a decoded row, on average.
     pub row_bytes: u64,
-    /// Bytes of the values of each column that has any, about.
-    pub values: HashMap<String, u64>,
 }
 
 impl Cost {
@@ -45,36 +55,49 @@ impl Cost {
         Ok(Self::of_metadata(&metadata))
     }
 
-    fn of_metadata(metadata: &ParquetMetaData) -> Self {
+    /// Of a segment whose footer this is.
+    pub fn of_metadata(metadata: &ParquetMetaData) -> Self {
         let mut cost = Self::default();
         for group in metadata.row_groups() {
-            let (open_bytes, row_bytes) = of_group(group);
-            cost.open_bytes = cost.open_bytes.max(open_bytes);
-            cost.row_bytes = cost.row_bytes.max(row_bytes);
-            for column in group.columns() {
-                let nulls = column.statistics().and_then(|statistics| statistics.null_count_opt());
-                if nulls.is_none_or(|nulls| i64::try_from(nulls) != Ok(column.num_values())) {
-                    let values = cost.values.entry(column.column_path().string()).or_default();
-                    *values += value_bytes(column);
-                }
+            let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
+            cost.footer_bytes += group.num_columns() as u64 * FOOTER_BYTES;
+            for column in group.columns().iter().filter(|column| has_values(column)) {
+                let of_all = cost.columns.entry(column.column_path().string()).or_default();
+                of_all.values += value_bytes(column);
+                of_all.open_bytes = of_all.open_bytes.max(open_bytes(column, rows));
+                of_all.row_bytes = of_all.row_bytes.max((value_bytes(column) / rows).max(8));
             }
         }
         cost
     }
+
+    /// What a column takes; nothing where it has no value.
+    pub fn column(&self, name: &str) -> ColumnCost {
+        self.columns.get(name).copied().unwrap_or_default()
+    }
+
+    /// Bytes that it takes as long as it is open with all its columns.
+    pub fn open_bytes(&self) -> u64 {
+        self.footer_bytes + self.columns.values().map(|column| column.open_bytes).sum::<u64>()
+    }
+
+    /// Bytes of a decoded row of all its columns.
+    pub fn row_bytes(&self) -> u64 {
+        self.columns.values().map(|column| column.row_bytes).sum()
+    }
 }
 
-fn of_group(group: &RowGroupMetaData) -> (u64, u64) {
-    let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
-    let (mut open_bytes, mut decoded) = (0, 0);
-    for column in group.columns() {
-        let size = u64::try_from(column.uncompressed_size()).unwrap_or(0);
-        let dictionary = if column.dictionary_page_offset().is_some() { DICTIONARY_BYTES_MAX } else { 0 };
-        let decompressor =
-            if column.compression() == Compression::UNCOMPRESSED { 0 } else { DECOMPRESSOR_BYTES };
-        open_bytes += size.min(size / rows.div_ceil(PAGE_ROWS) + dictionary) + COLUMN_BYTES + decompressor;
-        decoded += value_bytes(column).max(rows * 8);
-    }
-    (open_bytes, decoded.div_ceil(rows))
+/// Whether a column may have a value, by what the footer says of its nulls.
+pub fn has_values(column: &ColumnChunkMetaData) -> bool {
+    let nulls = column.statistics().and_then(|statistics| statistics.null_count_opt());
+    nulls.is_none_or(|nulls| i64::try_from(nulls) != Ok(column.num_values()))
+}
+
+fn open_bytes(column: &ColumnChunkMetaData, rows: u64) -> u64 {
+    let size = u64::try_from(column.uncompressed_size()).unwrap_or(0);
+    let dictionary = if column.dictionary_page_offset().is_some() { DICTIONARY_BYTES_MAX } else { 0 };
+    let decompressor = if column.compression() == Compression::UNCOMPRESSED { 0 } else { DECOMPRESSOR_BYTES };
+    size.min(size / rows.div_ceil(PAGE_ROWS) + dictionary) + COLUMN_BYTES + decompressor
 }
 
 fn value_bytes(column: &ColumnChunkMetaData) -> u64 {
@@ -110,8 +133,8 @@ mod tests {
     #[test]
     fn the_footer_tells_what_rows_take_decoded() {
         let (short, long) = (cost(1_000, 10), cost(1_000, 5_000));
-        assert!((5_000..6_000).contains(&long.row_bytes), "{long:?}");
-        assert!(short.row_bytes < 1_000 && short.open_bytes < long.open_bytes, "{short:?}");
+        assert!((5_000..6_000).contains(&long.row_bytes()), "{long:?}");
+        assert!(short.row_bytes() < 1_000 && short.open_bytes() < long.open_bytes(), "{short:?}");
         assert!(Cost::of("a", &bytes::Bytes::from_static(b"PAR1")).is_err());
     }
 }

@@ -32,21 +32,22 @@ impl Fingerprint {
 
     /// Adds rows; those of several batches add up to the same in any order.
     pub fn add(&mut self, batch: &RecordBatch) {
-        // A null adds nothing, so neither does a column of them: a table may have hundreds.
-        let places = 0..batch.num_columns();
-        let filled: Vec<_> = places.filter(|at| batch.column(*at).null_count() < batch.num_rows()).collect();
-        let batch = batch.project(&filled).expect("its own columns");
-        let keys: Vec<_> = batch.schema_ref().fields().iter().map(|field| key(field.name())).collect();
+        let filled = filled(batch);
         for start in (0..batch.num_rows()).step_by(ROWS) {
-            let part = batch.slice(start, ROWS.min(batch.num_rows() - start));
-            let mut rows = vec![[0; 2]; part.num_rows()];
-            for (key, column) in keys.iter().zip(part.columns()) {
-                add_column(&mut rows, column, *key);
+            let mut cells = Cells::of_rows(ROWS.min(batch.num_rows() - start));
+            for (key, column) in &filled {
+                let count = cells.0.len();
+                add_column(&mut cells.0, &column.slice(start, count), *key);
             }
-            // A row's cells are mixed into one number before rows are summed: a value that changed rows shows.
-            self.sum = rows.into_iter().fold(self.sum, |sum, row| sum.wrapping_add(settle(row)));
+            self.add_cells(&cells);
         }
-        self.rows += batch.num_rows() as u64;
+    }
+
+    /// Adds rows whose columns have all been gathered.
+    pub fn add_cells(&mut self, cells: &Cells) {
+        // A row's cells are mixed into one number before rows are summed: a value that changed rows shows.
+        self.sum = cells.0.iter().fold(self.sum, |sum, row| sum.wrapping_add(settle(*row)));
+        self.rows += cells.0.len() as u64;
     }
 
     /// How many rows were added.
@@ -54,6 +55,35 @@ impl Fingerprint {
     pub fn rows(&self) -> u64 {
         self.rows
     }
+}
+
+/// What some rows hold, while it is gathered some columns at a time.
+#[derive(Clone, Debug)]
+pub struct Cells(Vec<[u64; 2]>);
+
+impl Cells {
+    /// Of so many rows, with no column yet.
+    pub fn of_rows(count: usize) -> Self {
+        Self(vec![[0; 2]; count])
+    }
+
+    /// Adds columns of the rows from `first` on, which must be there.
+    pub fn add(&mut self, first: usize, batch: &RecordBatch) {
+        let rows = &mut self.0[first..first + batch.num_rows()];
+        for (key, column) in filled(batch) {
+            add_column(rows, column, key);
+        }
+    }
+}
+
+/// Columns that have a value, with their keys. A null adds nothing, so neither does a column of them: a table may have
+/// hundreds.
+fn filled(batch: &RecordBatch) -> Vec<([u64; 2], &ArrayRef)> {
+    let columns = batch.schema_ref().fields().iter().zip(batch.columns());
+    columns
+        .filter(|(_, column)| column.null_count() < batch.num_rows())
+        .map(|(field, column)| (key(field.name()), column))
+        .collect()
 }
 
 /// The two keys of a column: from its name, so that a value that changed columns shows.
@@ -157,7 +187,7 @@ mod tests {
     };
     use arrow::compute::{concat_batches, take_record_batch};
 
-    use super::Fingerprint;
+    use super::{Cells, Fingerprint};
 
     fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, c)| (name, c, true)))
@@ -191,6 +221,24 @@ mod tests {
             ("a", rows.column(0).clone()),
         ]);
         assert_eq!(Fingerprint::of(&wider), expected);
+    }
+
+    #[test]
+    fn columns_may_come_one_after_the_other() {
+        let rows = batch(vec![
+            ("a", text(&[Some("x"), None, Some("y"), Some("")])),
+            ("n", ints(&[Some(1), Some(2), None, Some(1)])),
+        ]);
+        let mut cells = Cells::of_rows(4);
+        cells.add(0, &rows.project(&[1]).unwrap());
+        cells.add(0, &rows.project(&[0]).unwrap().slice(0, 3));
+        let mut missing = Fingerprint::default();
+        missing.add_cells(&cells);
+        cells.add(3, &rows.project(&[0]).unwrap().slice(3, 1));
+        let mut all = Fingerprint::default();
+        all.add_cells(&cells);
+        assert_eq!(all, Fingerprint::of(&rows));
+        assert_ne!(missing, all);
     }
 
     /// Each is a fault that some codec or merge has had: a value lost, moved, cut, doubled or taken for null.

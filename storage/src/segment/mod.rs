@@ -1,6 +1,6 @@
 //! Parquet files: the only place that knows Parquet's layout.
 //!
-//! `write` encodes sorted rows, `sort` says in which order, `statistics` what the log keeps of them; `read`
+//! `write` encodes sorted rows, `parts` some columns at a time, `sort` says in which order, `statistics` what the log keeps of them; `read`
 //! decodes, `cost` tells what that takes, `blocks` and `proven` prove what is read in parts, `check` compares what was
 //! encoded with what went in, by the `fingerprint`; `put` names a file and
 //! brings it into the store.
@@ -9,6 +9,7 @@ mod blocks;
 mod check;
 mod cost;
 mod fingerprint;
+mod parts;
 mod proven;
 mod put;
 mod read;
@@ -18,13 +19,14 @@ mod write;
 
 pub use blocks::Blocks;
 pub use check::check;
-pub use cost::Cost;
-pub use fingerprint::Fingerprint;
+pub use cost::{ColumnCost, Cost};
+pub use fingerprint::{Cells, Fingerprint};
+pub use parts::{PartsWriter, parts};
 pub use proven::{Damaged, Proofs, ProvenStore};
 pub use put::{made_ms, path, put};
 #[cfg(test)]
 pub use read::open;
-pub use read::{Rows, read};
+pub use read::{Opened, Rows, read};
 #[cfg(test)]
 pub use sort::sort as sort_rows;
 pub use sort::{KEYS, OPTIONS, order};

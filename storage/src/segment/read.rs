@@ -1,15 +1,20 @@
 //! Parquet bytes back to rows of a table's schema.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions, RecordBatchReader};
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use parquet::file::metadata::ParquetMetaData;
 
+use super::cost::has_values;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
 use crate::record::Nulls;
@@ -18,11 +23,23 @@ use crate::record::Nulls;
 /// of one text column can count (2 GiB), and many times what a batch of usual rows takes.
 const BATCH_BYTES: u64 = 16 << 20;
 
-/// The rows of one segment, batch by batch, in the order they stand there.
+/// A segment whose footer was read: its rows may be read several times, some columns at a time.
+#[derive(Debug)]
+pub struct Opened {
+    path: String,
+    bytes: Bytes,
+    metadata: ArrowReaderMetadata,
+    /// Which columns have a value, by the footer.
+    filled: Vec<bool>,
+    /// Rows of a batch at most.
+    batch_rows_max: usize,
+}
+
+/// Rows of one segment, batch by batch, in the order they stand there.
 pub struct Rows {
     reader: ParquetRecordBatchReader,
     schema: SchemaRef,
-    /// Where the file has each column of the schema, if it has it.
+    /// Where the reader has each column of the schema, if it has it.
     places: Vec<Option<usize>>,
     path: String,
 }
@@ -35,27 +52,87 @@ pub struct Rows {
 /// # Errors
 /// `Kind::Corrupt` naming the file.
 pub fn read(file: &DataFile, bytes: Bytes, schema: &SchemaRef, batch_rows: usize) -> Result<Rows> {
-    let is_whole = bytes.len() as u64 == file.bytes
-        && file.digest.is_none_or(|digest| digest == *blake3::hash(&bytes).as_bytes());
-    if !is_whole {
-        return Err(corrupt(&file.path, "its bytes are not what was committed"));
-    }
-    open(&file.path, bytes, schema, batch_rows)
+    Opened::committed(file, bytes)?.rows(schema, None, batch_rows)
 }
 
-/// Opens a segment without a digest to check: bytes that were just encoded.
-///
-/// # Errors
-/// `Kind::Corrupt` when they do not read.
+impl Opened {
+    /// Opens a segment whose bytes are what was committed: length and digest are checked before anything is decoded.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` naming the file.
+    pub fn committed(file: &DataFile, bytes: Bytes) -> Result<Self> {
+        let is_whole = bytes.len() as u64 == file.bytes
+            && file.digest.is_none_or(|digest| digest == *blake3::hash(&bytes).as_bytes());
+        if !is_whole {
+            return Err(corrupt(&file.path, "its bytes are not what was committed"));
+        }
+        Self::encoded(&file.path, bytes)
+    }
+
+    /// Opens a segment without a digest to check: bytes that were just encoded.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` when the footer does not read.
+    pub fn encoded(path: &str, bytes: Bytes) -> Result<Self> {
+        let metadata = guarded(path, || ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default()))?;
+        let row_bytes = row_bytes(metadata.metadata()).max(1);
+        let batch_rows_max = usize::try_from(BATCH_BYTES / row_bytes).unwrap_or(usize::MAX).max(1);
+        let groups = metadata.metadata().row_groups();
+        let leaves = metadata.parquet_schema();
+        let mut filled = vec![false; metadata.schema().fields().len()];
+        for at in 0..leaves.num_columns() {
+            filled[leaves.get_column_root_idx(at)] |= groups.iter().any(|group| has_values(group.column(at)));
+        }
+        Ok(Self { path: path.to_owned(), bytes, metadata, filled, batch_rows_max })
+    }
+
+    /// Its path below the table's root.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The columns that the file has.
+    pub fn schema(&self) -> &SchemaRef {
+        self.metadata.schema()
+    }
+
+    /// What the footer says.
+    pub fn metadata(&self) -> &ParquetMetaData {
+        self.metadata.metadata()
+    }
+
+    /// Reads columns of all rows, or of some: columns that the file lacks, or has no value of by its footer, read as null,
+    /// and others than those of `schema` are not decoded. A batch has `batch_rows` rows, or fewer where rows are large.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` naming the file.
+    pub fn rows(&self, schema: &SchemaRef, some: Option<Range<usize>>, batch_rows: usize) -> Result<Rows> {
+        let mut places = places(schema, self.schema());
+        places.iter_mut().for_each(|place| *place = place.filter(|at| self.filled[*at]));
+        let mut wanted: Vec<usize> = places.iter().flatten().copied().collect();
+        wanted.sort_unstable();
+        // A reader gives the columns in the order of the file.
+        let of_reader = |at: usize| wanted.binary_search(&at).expect("it is wanted");
+        let places = places.into_iter().map(|place| place.map(of_reader)).collect();
+        let reader = guarded(&self.path, || {
+            let mask = ProjectionMask::roots(self.metadata.parquet_schema(), wanted.iter().copied());
+            let builder =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), self.metadata.clone())
+                    .with_projection(mask)
+                    .with_batch_size(batch_rows.min(self.batch_rows_max));
+            match some {
+                Some(rows) => builder.with_offset(rows.start).with_limit(rows.len()).build(),
+                None => builder.build(),
+            }
+        })?;
+        Ok(Rows { reader, schema: Arc::clone(schema), places, path: self.path.clone() })
+    }
+}
+
+/// Opens a segment without a digest to check, and reads all its rows.
+#[cfg(test)]
 pub fn open(path: &str, bytes: Bytes, schema: &SchemaRef, batch_rows: usize) -> Result<Rows> {
-    let (reader, places) = guarded(path, || {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-        let places = places(schema, builder.schema());
-        let row_bytes = row_bytes(builder.metadata()).max(1);
-        let fitting = usize::try_from(BATCH_BYTES / row_bytes).unwrap_or(usize::MAX).max(1);
-        Ok((builder.with_batch_size(batch_rows.min(fitting)).build()?, places))
-    })?;
-    Ok(Rows { reader, schema: Arc::clone(schema), places, path: path.to_owned() })
+    Opened::encoded(path, bytes)?.rows(schema, None, batch_rows)
 }
 
 /// Where a file has each column of a schema, of the same type; at a cost of both, however many columns there are.
@@ -96,11 +173,6 @@ impl Iterator for Rows {
 }
 
 impl Rows {
-    /// The columns that the file has, those that its rows come without as well.
-    pub fn file_schema(&self) -> SchemaRef {
-        self.reader.schema()
-    }
-
     fn fit(&self, batch: &RecordBatch) -> RecordBatch {
         let mut nulls = Nulls::new(batch.num_rows());
         let columns = self.schema.fields().iter().zip(&self.places).map(|(field, place)| match place {

@@ -18,16 +18,18 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Takes in rows of a table.
+    /// Takes in rows of a table, or of its columns some: the rows count with their times.
     pub fn add(&mut self, rows: &RecordBatch) {
-        self.rows += rows.num_rows() as u64;
-        let times =
-            rows.column_by_name("time_ns").expect("every table has its time").as_primitive::<Int64Type>();
-        if let Some((low, high)) = arrow::compute::min(times).zip(arrow::compute::max(times)) {
-            let (lowest, highest) = self.time_ns.unwrap_or((low, high));
-            self.time_ns = Some((lowest.min(low), highest.max(high)));
+        if let Some(times) = rows.column_by_name("time_ns") {
+            self.rows += rows.num_rows() as u64;
+            let times = times.as_primitive::<Int64Type>();
+            if let Some((low, high)) = arrow::compute::min(times).zip(arrow::compute::max(times)) {
+                let (lowest, highest) = self.time_ns.unwrap_or((low, high));
+                self.time_ns = Some((lowest.min(low), highest.max(high)));
+            }
         }
-        let sources = rows.column_by_name("source").expect("every table has its source").as_string::<i32>();
+        let Some(sources) = rows.column_by_name("source") else { return };
+        let sources = sources.as_string::<i32>();
         self.without_source += sources.null_count() as u64;
         if let Some((low, high)) =
             arrow::compute::min_string(sources).zip(arrow::compute::max_string(sources))

@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::sort;
@@ -104,9 +104,7 @@ impl Writer {
         values: impl Fn(&str) -> u64,
         row_group_rows: usize,
     ) -> Result<Self> {
-        let row_bytes = (bytes / rows_max.max(1)).max(1);
-        let page_values = (PAGE_BYTES / row_bytes).clamp(1, PAGE_VALUES);
-        let properties = properties(kind, &schema, rows_max, values, row_group_rows, page_values).build();
+        let properties = properties(kind, &schema, rows_max, bytes, values, row_group_rows);
         let buffer = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
         let arrow = ArrowWriter::try_new(buffer, schema, Some(properties)).map_err(bug)?;
         Ok(Self { arrow, statistics: Statistics::default() })
@@ -126,26 +124,32 @@ impl Writer {
     /// # Errors
     /// `Kind::Bug` when it does not encode, or has no row with a time.
     pub fn finish(self) -> Result<Written> {
-        if self.statistics.time_ns().is_none() {
-            return Err(Error::new(ErrorKind::Bug, "segment has no row with a time"));
-        }
-        let bytes = self.arrow.into_inner().map_err(bug)?.into();
-        Ok(Written { bytes, statistics: self.statistics })
+        ended(self.arrow.into_inner().map_err(bug)?, self.statistics)
     }
 }
 
-fn bug(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+/// What was encoded, unless it has no row with a time.
+pub(super) fn ended(bytes: Vec<u8>, statistics: Statistics) -> Result<Written> {
+    if statistics.time_ns().is_none() {
+        return Err(Error::new(ErrorKind::Bug, "segment has no row with a time"));
+    }
+    Ok(Written { bytes: bytes.into(), statistics })
+}
+
+pub(super) fn bug(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::Bug, "segment does not encode").with_source(error)
 }
 
-fn properties(
+pub(super) fn properties(
     kind: Kind,
     schema: &SchemaRef,
     rows_max: u64,
+    bytes: u64,
     values: impl Fn(&str) -> u64,
     row_group_rows: usize,
-    page_values: u64,
-) -> WriterPropertiesBuilder {
+) -> WriterProperties {
+    let row_bytes = (bytes / rows_max.max(1)).max(1);
+    let page_values = (PAGE_BYTES / row_bytes).clamp(1, PAGE_VALUES);
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(row_group_rows))
@@ -181,7 +185,7 @@ fn properties(
                 .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
         }
     }
-    builder
+    builder.build()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 
@@ -89,8 +89,49 @@ fn a_column_without_a_value_is_in_no_merged_file() {
     let of_all = segment::write(Kind::Events, &all, 64).unwrap();
     assert_eq!(merged.written.statistics, of_all.statistics);
     assert_eq!(decode(merged.written.bytes, wide), decode(of_all.bytes, wide));
-    let bytes = |schema| merge_bytes(Kind::Events, &inputs(), schema);
+    let bytes = |schema| merge_bytes(Kind::Events, &inputs(), schema, 64);
     assert_eq!(bytes(wide), bytes(&narrow), "what nobody has takes no memory");
+}
+
+/// Files of one row group each of a table of so many attributes, all of which have values, with the table's columns.
+fn wide(files: usize, attributes: usize) -> (SchemaRef, Vec<RecordBatch>) {
+    let chunks: Vec<_> = (0..files as i64).map(|at| chunk(at * 7..at * 7 + 50, 1)).collect();
+    let (narrow, rows) = rows(Kind::Events, &chunks);
+    let added: Vec<_> = (0..attributes).map(|at| (format!("wide{at}"), Type::Text)).collect();
+    let schema = Arc::clone(Columns::of_schema(Kind::Events, &narrow).with_added(&added).schema());
+    let widened = rows.iter().enumerate().map(|(file, rows)| {
+        let columns = schema.fields().iter().map(|field| -> ArrayRef {
+            let text = |row: usize| (row % 7 > 0).then(|| format!("{row} of {file} in {:>60}", field.name()));
+            match rows.column_by_name(field.name()) {
+                Some(column) => Arc::clone(column),
+                None => Arc::new(StringArray::from_iter((0..rows.num_rows()).map(text))),
+            }
+        });
+        RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap()
+    });
+    (Arc::clone(&schema), widened.collect())
+}
+
+/// B1: what is open side by side does not grow with a table's columns.
+#[test]
+fn a_merge_of_many_columns_is_done_part_by_part() {
+    let open_bytes = |attributes| {
+        let (schema, rows) = wide(4, attributes);
+        let inputs: Vec<_> =
+            rows.iter().map(|rows| input(segment::write(Kind::Events, rows, 1_000).unwrap())).collect();
+        let encoded = |input: &Input| 2 * input.file.bytes + input.cost.footer_bytes;
+        let bytes =
+            merge_bytes(Kind::Events, &inputs, &schema, 1_000) - inputs.iter().map(encoded).sum::<u64>();
+        let merged = merge(Kind::Events, &schema, inputs, 70, || true).unwrap();
+        let all = concat_batches(&schema, &rows).unwrap();
+        let expected = segment::write(Kind::Events, &all, 70).unwrap();
+        assert_eq!(merged.fingerprint, Fingerprint::of(&all));
+        assert_eq!(merged.written.statistics, expected.statistics);
+        assert_eq!(decode(merged.written.bytes, &schema), decode(expected.bytes, &schema));
+        bytes
+    };
+    let (few, many) = (open_bytes(50), open_bytes(200));
+    assert!(many <= few + (1 << 20), "{many} for 200 attributes, {few} for 50");
 }
 
 #[test]
@@ -173,13 +214,13 @@ fn a_merge_takes_as_many_files_as_fit_its_memory() {
         let inputs: Vec<Input> = (0..8)
             .map(|_| {
                 let mut input = input(segment::write(Kind::Events, &rows[0], 64).unwrap());
-                input.cost.open_bytes = open_bytes;
+                input.cost.footer_bytes = open_bytes;
                 input
             })
             .collect();
         let mut charge = memory.take(Pool::Merge, None, 1_000).unwrap();
         let found =
-            fitting(Kind::Events, pool, &mut charge, &inputs, &schema).map_err(|failed| match failed {
+            fitting(Kind::Events, pool, &mut charge, &inputs, (&schema, 64)).map_err(|failed| match failed {
                 Failed::Input(at, error) if error.kind() == ErrorKind::TooLarge => at,
                 other => panic!("{other:?}"),
             });
