@@ -261,6 +261,7 @@ fn an_adversary_takes_nobody_elses_service() {
     });
     println!("{} requests\n{}", scene.requests.load(Ordering::Relaxed), scene.statuses());
     println!("another tenant, quiet:\n{}\nunder attack:\n{}", quiet.told(), attacked.told());
+    println!("{}", attacked.slowest());
     println!(
         "memory: idle {}, peak {} of {}; largest child {}, {} children at most",
         megabytes(idle),

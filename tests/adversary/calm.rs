@@ -28,7 +28,12 @@ pub struct Service {
     pub selects: Latencies,
     /// Requests that were answered otherwise than with 200, or not at all.
     pub refused: [AtomicU64; 3],
+    /// The record that took longest, where that was long: how long, when, and what others had sent last.
+    slowest: Mutex<Option<(Duration, Duration, String)>>,
 }
+
+/// What a record takes that is looked into.
+const SLOW: Duration = Duration::from_millis(500);
 
 impl Service {
     pub fn told(&self) -> String {
@@ -39,6 +44,22 @@ impl Service {
             self.reads.told(),
             self.selects.told()
         )
+    }
+
+    /// What is known of the record that took longest.
+    pub fn slowest(&self) -> String {
+        match &*self.slowest.lock().unwrap() {
+            Some((took, at, last)) => format!("a record took {took:.1?} until {at:.0?}; sent last:\n{last}"),
+            None => format!("no record took {SLOW:?}"),
+        }
+    }
+
+    fn took(&self, took: Duration, at: Duration, scene: &Scene) {
+        self.ingest.add(took);
+        let mut slowest = self.slowest.lock().unwrap();
+        if took >= SLOW && slowest.as_ref().is_none_or(|(longest, ..)| took > *longest) {
+            *slowest = Some((took, at, scene.last_requests()));
+        }
     }
 }
 
@@ -141,12 +162,13 @@ pub fn rows(server: &Server, key: &str, query: &str) -> Result<String, String> {
 
 /// Sends, reads and asks until the phase is over.
 pub fn live(scene: &Scene, service: &Service, account: &Account, key: &str, until: Instant) {
+    let begun = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut wire = None;
             while Instant::now() < until && scene.goes_on() {
                 match account.send(scene, &mut wire, key) {
-                    Some((took, true)) => service.ingest.add(took),
+                    Some((took, true)) => service.took(took, begun.elapsed(), scene),
                     _ => drop(service.refused[0].fetch_add(1, Ordering::Relaxed)),
                 }
                 std::thread::sleep(PACES[0]);

@@ -32,6 +32,11 @@ fn b_slow_senders_are_cut_off() {
     let mut stalled = connect(&server);
     stalled.write_all(format!("{}{{\"n\":1}}\n", head(1_000)).as_bytes()).unwrap();
 
+    // What came fast gives no right to a pause of minutes.
+    let mut pausing = connect(&server);
+    pausing.write_all(head(1_000_000).as_bytes()).unwrap();
+    pausing.write_all(&[b'\n'; 200_000]).unwrap();
+
     let mut trickling = connect(&server);
     trickling.write_all(head(1_000_000).as_bytes()).unwrap();
     let mut writer = trickling.try_clone().unwrap();
@@ -52,7 +57,8 @@ fn b_slow_senders_are_cut_off() {
     let mut answer = Vec::new();
     let _ = slow_head.read_to_end(&mut answer);
     assert!(begun.elapsed() < PATIENCE, "B29: a slow head holds its connection");
-    for (id, stream) in [("B18", &mut stalled), ("B29 body", &mut trickling)] {
+    let slow = [("B18", &mut stalled), ("B18 pause", &mut pausing), ("B29 body", &mut trickling)];
+    for (id, stream) in slow {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         match parse(&answer) {
