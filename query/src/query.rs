@@ -338,7 +338,7 @@ mod tests {
     use tokio::runtime::Handle;
     use tokio::sync::oneshot;
 
-    use super::{Answer, FILE_THREADS_MAX, Options, Refusal, outcome, runtime, spawn_bounded};
+    use super::{Answer, Options, Refusal, outcome, runtime, spawn_bounded};
 
     // B1
     #[test]
@@ -356,7 +356,7 @@ mod tests {
             })
             .collect();
         reads.into_iter().for_each(|read| runtime.block_on(read).unwrap());
-        assert!((1..=FILE_THREADS_MAX).contains(&most.load(Ordering::Relaxed)), "{most:?}");
+        assert!((1..=8).contains(&most.load(Ordering::Relaxed)), "{most:?}");
     }
 
     async fn bounded(

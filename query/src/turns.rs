@@ -182,7 +182,7 @@ mod tests {
 
     use storage::record::Tenant;
 
-    use super::{TENANT_WAITING_MAX, Turns, WAITING_MAX};
+    use super::Turns;
 
     fn tenant(name: &str) -> Tenant {
         Tenant::parse(name).unwrap()
@@ -200,8 +200,8 @@ mod tests {
             let turns = Arc::clone(&turns);
             tokio::spawn(async move { turns.take(&tenant("heavy")).await })
         };
-        let waiting: Vec<_> = (0..TENANT_WAITING_MAX).map(|_| wait()).collect();
-        while turns.counts().1 < TENANT_WAITING_MAX {
+        let waiting: Vec<_> = (0..32).map(|_| wait()).collect();
+        while turns.counts().1 < 32 {
             tokio::task::yield_now().await;
         }
         let refused = turns.take(&tenant("heavy")).await.unwrap_err();
@@ -248,13 +248,13 @@ mod tests {
     async fn the_line_of_all_tenants_is_bounded() {
         let turns = Turns::new(1);
         let held = turns.take(&tenant("t0")).await.unwrap();
-        let waiting: Vec<_> = (0..WAITING_MAX)
+        let waiting: Vec<_> = (0..256)
             .map(|at| {
                 let turns = Arc::clone(&turns);
                 tokio::spawn(async move { turns.take(&tenant(&format!("t{}", at % 100))).await })
             })
             .collect();
-        while turns.counts().1 < WAITING_MAX {
+        while turns.counts().1 < 256 {
             tokio::task::yield_now().await;
         }
         let refused = turns.take(&tenant("new")).await.unwrap_err();

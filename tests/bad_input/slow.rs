@@ -35,7 +35,7 @@ fn b_slow_senders_are_cut_off() {
     // What came fast gives no right to a pause of minutes.
     let mut pausing = connect(&server);
     pausing.write_all(head(1_000_000).as_bytes()).unwrap();
-    pausing.write_all(&[b'\n'; 200_000]).unwrap();
+    pausing.write_all(&vec![b'\n'; 200_000]).unwrap();
 
     let mut trickling = connect(&server);
     trickling.write_all(head(1_000_000).as_bytes()).unwrap();

@@ -8,7 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use storage::record::Tenant;
 use zeroize::Zeroizing;
 
-use super::{JobRecord, Jobs, KEPT_PER_TENANT_MAX, Kind, QUEUED_PER_TENANT_MAX, Status, Wish, past_bounds};
+use super::{JobRecord, Jobs, KEPT_PER_TENANT_MAX, Kind, Status, Wish, past_bounds};
 use crate::state;
 use crate::state::proof::Prover;
 use crate::state::store::Store;
@@ -61,11 +61,11 @@ fn a_full_queue_is_told_and_is_nobody_elses() {
     runtime.block_on(async {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let jobs = Jobs::load(store(&objects)).await.expect("loaded");
-        for _ in 0..QUEUED_PER_TENANT_MAX {
+        for _ in 0..4 {
             jobs.ask(wish("acme")).await.expect("there is room");
         }
         let refused = jobs.ask(wish("acme")).await;
-        assert!(matches!(refused, Err(state::Error::Full(_, QUEUED_PER_TENANT_MAX))));
+        assert!(matches!(refused, Err(state::Error::Full(_, 4))));
         assert!(jobs.ask(wish("globex")).await.is_ok());
     });
 }

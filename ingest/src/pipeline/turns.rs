@@ -215,7 +215,7 @@ mod tests {
 
     use storage::record::Tenant;
 
-    use super::{BODIES_MAX, TENANT_BODIES_MAX, Turns};
+    use super::Turns;
 
     fn tenant(name: &str) -> Tenant {
         Tenant::parse(name).expect("a good id")
@@ -299,7 +299,7 @@ mod tests {
             for task in tasks {
                 task.await.expect("no panic");
             }
-            assert_eq!(*most.borrow(), (BODIES_MAX, TENANT_BODIES_MAX));
+            assert_eq!(*most.borrow(), (32, 4));
         });
     }
 

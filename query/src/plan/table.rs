@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(lent(), 0);
         let wide = scan(None).unwrap();
         assert_eq!((told(&wide), wide.schema().fields().len()), (0, 501));
-        assert!(lent() <= STATISTICS_BYTES_MAX, "{}", lent());
+        assert!(lent() <= (4 << 20), "{}", lent());
         let poor = session(100_000);
         assert!(file_scan(&schema, &files, &poor.state(), None, None).is_err());
     }

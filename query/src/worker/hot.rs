@@ -174,7 +174,7 @@ pub fn decode(bytes: &[u8]) -> Result<(SchemaRef, Option<RecordBatch>), Refusal>
 mod tests {
     use storage::record::{Draft, Field, Kind};
 
-    use super::{PIECE_BYTES_MAX, PIECE_ROWS_MAX, Wanted, decode, slice_bytes, take};
+    use super::{Wanted, decode, slice_bytes, take};
     use crate::fixture::{Fixture, Sealed, T0, row};
     use crate::prune::Bounds;
 
@@ -218,11 +218,11 @@ mod tests {
         let large = table(1, 20_000, 1).await;
         let only_source = Wanted { projection: Some(vec![0]), bounds: Bounds::default() };
         let of_large = pieces(&large.snapshots[0], &only_source);
-        assert!(of_large.iter().all(|(rows, _)| *rows <= PIECE_ROWS_MAX), "{of_large:?}");
+        assert!(of_large.iter().all(|(rows, _)| *rows <= 8_192), "{of_large:?}");
         assert_eq!(of_large.iter().map(|(rows, _)| rows).sum::<usize>(), 20_000);
         let wide = table(2, 500, 20_000).await;
         let of_wide = pieces(&wide.snapshots[0], &all());
-        assert!(of_wide.iter().all(|(_, bytes)| *bytes <= PIECE_BYTES_MAX), "{of_wide:?}");
+        assert!(of_wide.iter().all(|(_, bytes)| *bytes <= (1 << 20)), "{of_wide:?}");
         assert_eq!(of_wide.iter().map(|(rows, _)| rows).sum::<usize>(), 1_000);
     }
 

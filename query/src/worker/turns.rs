@@ -147,9 +147,7 @@ impl<K: Clone + Eq + Hash, T> Turns<K, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Full, Turns, WAITING_BYTES_MAX, WAITING_BYTES_PER_TENANT_MAX, WAITING_MAX, WAITING_PER_TENANT_MAX,
-    };
+    use super::{Full, Turns};
 
     fn granted(turns: &mut Turns<&'static str, u32>) -> Vec<(&'static str, u32)> {
         std::iter::from_fn(|| turns.next()).collect()
@@ -216,23 +214,23 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_for_a_tenant_and_in_all() {
         let mut turns = Turns::new(1);
-        for _ in 0..WAITING_PER_TENANT_MAX {
+        for _ in 0..32 {
             turns.wait(&0, 1, ()).unwrap();
         }
         assert_eq!(turns.wait(&0, 1, ()), Err(Full::Share));
-        for at in WAITING_PER_TENANT_MAX..WAITING_MAX {
+        for at in 32..256 {
             turns.wait(&at, 1, ()).unwrap();
         }
         assert_eq!(turns.wait(&9_999, 1, ()), Err(Full::Whole));
         turns.leave(&0, 1);
-        assert_eq!(turns.waiting(), WAITING_MAX - 1);
+        assert_eq!(turns.waiting(), 255);
         turns.wait(&9_999, 1, ()).unwrap();
 
         let mut turns = Turns::new(1);
-        turns.wait(&0, WAITING_BYTES_PER_TENANT_MAX, ()).unwrap();
+        turns.wait(&0, 2 << 20, ()).unwrap();
         assert_eq!(turns.wait(&0, 1, ()), Err(Full::Share));
-        for at in 1..WAITING_BYTES_MAX / WAITING_BYTES_PER_TENANT_MAX {
-            turns.wait(&at, WAITING_BYTES_PER_TENANT_MAX, ()).unwrap();
+        for at in 1..4 {
+            turns.wait(&at, 2 << 20, ()).unwrap();
         }
         assert_eq!(turns.wait(&9_999, 1, ()), Err(Full::Whole));
     }

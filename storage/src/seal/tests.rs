@@ -9,10 +9,10 @@ use std::time::Duration;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
-use super::dates::{DAYS_WAITING_MAX, SEAL_DATES_MAX};
+use super::dates::SEAL_DATES_MAX;
 use super::files::{Sizes, lend};
 use super::plan::Budget;
-use super::share::{SEAL_BYTES_MAX, SEAL_SERIES_MAX, Share, Turn};
+use super::share::{Share, Turn};
 use crate::commit::State;
 use crate::deployment::{Storage, World};
 use crate::disk::LocalDisk;
@@ -91,7 +91,7 @@ fn days(count: i64) -> Vec<i64> {
 fn a_chunk_of_many_dates_is_sealed_in_turns_and_others_do_not_wait() {
     let folder = tempfile::tempdir().unwrap();
     let (heavy, light) = (id("heavy", "events"), id("light", "events"));
-    let count = 3 * SEAL_DATES_MAX as i64 + 5;
+    let count = 3 * 64 + 5;
     run(async || {
         let storage = open(folder.path(), |_| ()).await;
         let writer = storage.writer(0).unwrap();
@@ -101,7 +101,7 @@ fn a_chunk_of_many_dates_is_sealed_in_turns_and_others_do_not_wait() {
         let mut budget = Budget::full(600);
         assert!(keeper::round(&shared, &mut budget).await, "more waits");
         // X2: a turn is over after so many dates, and the other tenant had its own.
-        assert_eq!(storage.snapshot(&heavy).unwrap().files.len(), SEAL_DATES_MAX);
+        assert_eq!(storage.snapshot(&heavy).unwrap().files.len(), 64);
         assert_eq!(storage.snapshot(&light).unwrap().files.len(), 1);
         // A3: what is in files is not hot any more, durations as well.
         assert_eq!(found(&storage, &heavy).await, (count as u64, count as u64));
@@ -116,13 +116,13 @@ fn a_chunk_of_many_dates_is_sealed_in_turns_and_others_do_not_wait() {
         assert_eq!(found(&storage, &heavy).await, (count as u64, count as u64));
         let shared = storage.shared();
         keeper::round(&shared, &mut Budget::full(600)).await;
-        assert_eq!(storage.snapshot(&heavy).unwrap().files.len(), 2 * SEAL_DATES_MAX);
+        assert_eq!(storage.snapshot(&heavy).unwrap().files.len(), 128);
         assert_eq!(found(&storage, &heavy).await, (count as u64, count as u64));
         // What comes behind it is not mixed up with it.
         let writer = storage.writer(0).unwrap();
         let receipt = writer.append(&heavy, measured(&days(2)), None).await.unwrap();
         assert_eq!(receipt.first_seq, count as u64);
-        assert_eq!(storage.flush().await.unwrap(), count as u64 - 2 * SEAL_DATES_MAX as u64 + 2);
+        assert_eq!(storage.flush().await.unwrap(), count as u64 - 126);
         assert_eq!(found(&storage, &heavy).await, (count as u64 + 2, count as u64 + 2));
         assert_eq!((storage.levels().hot_rows, storage.levels().hot_bytes), (0, 0));
         assert_eq!(shared.tables.days_waiting(&heavy.tenant), 0);
@@ -217,7 +217,7 @@ fn past_so_many_unsealed_days_a_tenants_rows_of_one_day_alone_are_taken() {
     run(async || {
         let storage = open(folder.path(), |_| ()).await;
         let writer = storage.writer(0).unwrap();
-        let half = DAYS_WAITING_MAX as i64 / 2 + 1;
+        let half = 1_025;
         writer.append(&heavy, rows(&days(half)), None).await.unwrap();
         writer.append(&heavy, rows(&days(half)), None).await.unwrap();
         assert_eq!(storage.shared().tables.days_waiting(&heavy.tenant), half as usize, "a day counts once");
@@ -304,11 +304,11 @@ fn a_commit_takes_what_fits_in_bytes_series_and_dates() {
     };
     check(&[], 0);
     check(&[(1, 0, 1), (2, 0, 1), (3, 0, 1)], 3);
-    let half = SEAL_BYTES_MAX / 2;
+    let half = 16 << 20;
     check(&[(half, 0, 1), (half, 0, 1), (1, 0, 1)], 2);
     // A chunk that is larger alone is taken alone.
-    check(&[(2 * SEAL_BYTES_MAX, 0, 1), (1, 0, 1)], 1);
-    let quarter = SEAL_SERIES_MAX / 4;
+    check(&[(64 << 20, 0, 1), (1, 0, 1)], 1);
+    let quarter = 4_096;
     check(&[(1, quarter, 1), (1, quarter, 1), (1, quarter, 1), (1, quarter, 1), (1, 1, 1)], 4);
     let dates = SEAL_DATES_MAX as i64;
     check(&[(1, 0, dates), (1, 0, dates), (1, 0, dates + 1)], 2);

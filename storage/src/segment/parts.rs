@@ -173,7 +173,7 @@ mod tests {
         let half = PART_BYTES_MAX / 2;
         assert_eq!(parts(&[half, half, 1]), [0..2, 2..3]);
         assert_eq!(parts(&[1, PART_BYTES_MAX, PART_BYTES_MAX + 1, 1]), [0..1, 1..2, 2..3, 3..4]);
-        assert_eq!(parts(&[0; 600]), [0..600]);
+        assert_eq!(parts(&[0; 600]).len(), 1);
         assert!(parts(&[]).is_empty());
         assert!(parts(&[300 << 10; 512]).iter().all(|part| part.len() <= 13));
     }

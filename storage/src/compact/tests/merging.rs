@@ -101,7 +101,9 @@ fn wide(files: usize, attributes: usize) -> (SchemaRef, Vec<RecordBatch>) {
     let schema = Arc::clone(Columns::of_schema(Kind::Events, &narrow).with_added(&added).schema());
     let widened = rows.iter().enumerate().map(|(file, rows)| {
         let columns = schema.fields().iter().map(|field| -> ArrayRef {
-            let text = |row: usize| (row % 7 > 0).then(|| format!("{row} of {file} in {:>60}", field.name()));
+            let text = |row: usize| {
+                (!row.is_multiple_of(7)).then(|| format!("{row} of {file} in {:>60}", field.name()))
+            };
             match rows.column_by_name(field.name()) {
                 Some(column) => Arc::clone(column),
                 None => Arc::new(StringArray::from_iter((0..rows.num_rows()).map(text))),

@@ -1,7 +1,7 @@
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
 
-use super::keys::{NEW_KEYS_MAX, REMEMBERED_KEYS_MAX};
+use super::keys::NEW_KEYS_MAX;
 use super::{Draft, Taken, Value};
 use crate::record::{Field, Kind, sparse};
 
@@ -99,12 +99,12 @@ fn a_draft_is_ready_for_the_next_chunk() {
 #[test]
 fn distinct_keys_beyond_the_bound_are_not_remembered() {
     let mut draft = Draft::new(Kind::Events);
-    let keys = 3 * NEW_KEYS_MAX;
+    let keys = 3 * 4_096;
     for at in 0..keys {
         row(&mut draft, |d| assert_eq!(d.attribute(&format!("key{at}"), Value::Int(7)), Taken::New));
     }
-    assert_eq!(draft.attributes.len(), NEW_KEYS_MAX);
-    assert!(draft.attributes.len() == draft.by_key.len() && draft.folded.len() <= NEW_KEYS_MAX);
+    assert_eq!(draft.attributes.len(), 4_096);
+    assert!(draft.attributes.len() == draft.by_key.len() && draft.folded.len() <= 4_096);
     let batch = draft.take();
     assert_eq!(batch.num_rows(), keys);
     let overflow = batch.column_by_name("_overflow").unwrap().as_string::<i32>();
@@ -122,7 +122,7 @@ fn a_lane_forgets_keys_past_its_bound() {
             row(&mut draft, |d| _ = d.attribute(&format!("{round}-{at}"), Value::Int(7)));
         }
         let _ = draft.take();
-        assert!(draft.attributes.len() <= REMEMBERED_KEYS_MAX, "{} keys", draft.attributes.len());
+        assert!(draft.attributes.len() <= 4_096, "{} keys", draft.attributes.len());
     }
     row(&mut draft, |d| _ = d.attribute("usual", Value::Int(1)));
     assert!(draft.take().column_by_name("usual").is_some());
