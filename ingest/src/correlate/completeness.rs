@@ -14,14 +14,14 @@ use storage::record::{Column, Draft, Field, Kind, Tenant, TextColumn};
 const SHARDS: usize = 16;
 
 /// Open traces in one shard: as many as a map of 1,024 places holds before it doubles. With [`SPANS_MAX`] this bounds the
-/// tracker to some 30 MiB, reached only by 14,336 open traces of 128 spans each.
+/// tracker to some 15 MiB, reached only by 14,336 open traces of 128 spans each.
 const OPEN_MAX: usize = 896;
 
 /// Spans and missing parents remembered of one trace; a longer one is not judged.
 const SPANS_MAX: usize = 128;
 
 /// A trace this old is judged. Chosen: exporters flush every 5 s by default, retries take up to half a minute.
-const SETTLED_NS: i64 = 60_000_000_000;
+const SETTLED_S: i32 = 60;
 
 /// A tenant's traces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,25 +43,32 @@ impl Tally {
     }
 }
 
+/// What is remembered of an open trace. There are thousands, for a minute each: it is small.
 #[derive(Debug)]
 struct Trace {
-    tenant: Tenant,
-    first_seen_ns: i64,
+    /// Which of the shard's tenants it is of.
+    tenant: u32,
+    /// Second in which its first span came, of those since 1970 UTC; the lowest 32 bits.
+    first_seen_s: u32,
     has_root: bool,
     is_too_long: bool,
-    /// Hashes of span ids seen. The first ones in place: most traces have few spans here, and a piece of their own for
-    /// each would lie between those of bodies, and keep a page of them.
-    spans: SmallVec<[u64; 4]>,
-    /// Hashes of parents that were named and not seen yet.
-    missing: SmallVec<[u64; 2]>,
+    /// Hashes of span ids seen; with [`MISSING`], of parents that were named and not seen yet. The first ones in place: most
+    /// traces have few spans here, and a piece of their own for each would lie between those of bodies, and keep a page of
+    /// them.
+    ids: SmallVec<[u32; 4]>,
 }
+
+/// Marks the hash of a parent that was not seen yet; hashes have the other 31 bits.
+const MISSING: u32 = 1 << 31;
 
 #[derive(Debug, Default)]
 struct Shard {
     open: HashMap<u64, Trace>,
     /// Keys of `open` in order of appearance.
     order: VecDeque<u64>,
-    tallies: HashMap<Tenant, Tally>,
+    /// Where a tenant's tally is.
+    tenants: HashMap<Tenant, u32>,
+    tallies: Vec<Tally>,
 }
 
 /// The tracker of all tenants.
@@ -111,7 +118,7 @@ impl Completeness {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.judge_settled(now_ns);
-            if let Some(tally) = shard.tallies.get(tenant) {
+            if let Some(tally) = shard.tenants.get(tenant).and_then(|at| shard.tallies.get(*at as usize)) {
                 sum.complete += tally.complete;
                 sum.incomplete += tally.incomplete;
                 sum.too_long += tally.too_long;
@@ -136,19 +143,29 @@ impl Shard {
             }
             self.order.push_back(key);
         }
+        let tenant = self.place_of(tenant);
         self.open.entry(key).or_insert_with(|| Trace {
-            tenant: tenant.clone(),
-            first_seen_ns: now_ns,
+            tenant,
+            first_seen_s: second_of(now_ns),
             has_root: false,
             is_too_long: false,
-            spans: SmallVec::new(),
-            missing: SmallVec::new(),
+            ids: SmallVec::new(),
         })
+    }
+
+    fn place_of(&mut self, tenant: &Tenant) -> u32 {
+        if let Some(at) = self.tenants.get(tenant) {
+            return *at;
+        }
+        let at = u32::try_from(self.tallies.len()).expect("a deployment has fewer tenants");
+        self.tallies.push(Tally::default());
+        self.tenants.insert(tenant.clone(), at);
+        at
     }
 
     fn judge_settled(&mut self, now_ns: i64) {
         while let Some(oldest) = self.order.front().and_then(|key| self.open.get(key))
-            && now_ns.saturating_sub(oldest.first_seen_ns) >= SETTLED_NS
+            && second_of(now_ns).wrapping_sub(oldest.first_seen_s).cast_signed() >= SETTLED_S
         {
             self.judge_oldest();
         }
@@ -160,10 +177,10 @@ impl Shard {
 
     fn judge_oldest(&mut self) {
         let Some(trace) = self.order.pop_front().and_then(|key| self.open.remove(&key)) else { return };
-        let tally = self.tallies.entry(trace.tenant).or_default();
+        let Some(tally) = self.tallies.get_mut(trace.tenant as usize) else { return };
         if trace.is_too_long {
             tally.too_long += 1;
-        } else if trace.has_root && trace.missing.is_empty() {
+        } else if trace.has_root && trace.ids.iter().all(|id| id & MISSING == 0) {
             tally.complete += 1;
         } else {
             tally.incomplete += 1;
@@ -173,23 +190,37 @@ impl Shard {
 
 impl Trace {
     fn see(&mut self, span: Option<u64>, parent: Option<u64>) {
-        if let Some(span) = span
-            && !self.spans.contains(&span)
+        if let Some(span) = span.map(short)
+            && !self.ids.contains(&span)
         {
-            self.missing.retain(|missing| *missing != span);
-            if self.spans.len() < SPANS_MAX {
-                self.spans.push(span);
-            } else {
-                self.is_too_long = true;
-            }
+            self.ids.retain(|id| *id != span | MISSING);
+            self.remember(span);
         }
-        match parent {
+        match parent.map(short) {
             None => self.has_root = true,
-            Some(parent) if self.spans.contains(&parent) || self.missing.contains(&parent) => {}
-            Some(parent) if self.missing.len() < SPANS_MAX => self.missing.push(parent),
-            Some(_) => self.is_too_long = true,
+            Some(parent) if self.ids.contains(&parent) || self.ids.contains(&(parent | MISSING)) => {}
+            Some(parent) => self.remember(parent | MISSING),
         }
     }
+
+    /// Remembers a span, or a parent that is missing, unless there are as many of its like as there may be.
+    fn remember(&mut self, id: u32) {
+        let alike = self.ids.iter().filter(|other| (*other ^ id) & MISSING == 0).count();
+        match alike < SPANS_MAX {
+            true => self.ids.push(id),
+            false => self.is_too_long = true,
+        }
+    }
+}
+
+/// The second of a time, of those since 1970 UTC; the lowest 32 bits.
+fn second_of(now_ns: i64) -> u32 {
+    (now_ns.div_euclid(1_000_000_000) & i64::from(u32::MAX)) as u32
+}
+
+/// 31 bits of a hash: of 128 spans in a trace, two have the same in one of 260,000 traces.
+fn short(hash: u64) -> u32 {
+    (hash >> 33) as u32
 }
 
 fn text(draft: &Draft, field: Field) -> &TextColumn {
@@ -203,7 +234,12 @@ fn text(draft: &Draft, field: Field) -> &TextColumn {
 mod tests {
     use storage::record::{Draft, Field, Kind, Tenant};
 
-    use super::{Completeness, OPEN_MAX, SETTLED_NS, SHARDS, Tally};
+    use super::{Completeness, SETTLED_S, Tally, Trace};
+
+    const SETTLED_NS: i64 = SETTLED_S as i64 * 1_000_000_000;
+
+    /// Open traces of all shards at most.
+    const OPEN: usize = 16 * 896;
 
     fn spans(rows: &[(&str, &str, Option<&str>)]) -> Draft {
         let mut draft = Draft::new(Kind::Spans);
@@ -239,15 +275,17 @@ mod tests {
     fn memory_is_bounded() {
         let tenant = Tenant::parse("acme").expect("a good id");
         let tracker = Completeness::default();
-        let rows: Vec<String> = (0..SHARDS * OPEN_MAX * 2).map(|n| n.to_string()).collect();
+        let rows: Vec<String> = (0..OPEN * 2).map(|n| n.to_string()).collect();
         let rows: Vec<_> = rows.iter().map(|id| (id.as_str(), "1", None)).collect();
         tracker.observe(&tenant, &spans(&rows), 0);
         let open: usize = tracker.shards.iter().map(|s| s.lock().expect("no panic").open.len()).sum();
-        assert!(open <= SHARDS * OPEN_MAX, "{open}");
+        assert!(open <= OPEN, "{open}");
         let ids: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
         let rows: Vec<_> = ids.iter().map(|id| ("long", id.as_str(), None)).collect();
         tracker.observe(&tenant, &spans(&rows), 0);
         let tally = tracker.tally(&tenant, SETTLED_NS);
-        assert_eq!((tally.too_long, tally.complete), (1, (SHARDS * OPEN_MAX * 2) as u64));
+        assert_eq!((tally.too_long, tally.complete), (1, (OPEN * 2) as u64));
+        // With its key: the places of all shards are a megabyte.
+        assert!(size_of::<(u64, Trace)>() <= 56);
     }
 }
