@@ -8,7 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use storage::record::Tenant;
 use zeroize::Zeroizing;
 
-use super::{JobRecord, Jobs, KEPT_PER_TENANT_MAX, Kind, Status, Wish, past_bounds};
+use super::{JobRecord, Jobs, Kind, Status, Wish, past_bounds};
 use crate::state;
 use crate::state::proof::Prover;
 use crate::state::store::Store;
@@ -34,24 +34,41 @@ fn the_history_is_bounded_and_survives_a_restart() {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let jobs = Jobs::load(store(&objects)).await.expect("loaded");
         let mut first = None;
-        for _ in 0..KEPT_PER_TENANT_MAX + 5 {
+        for _ in 0..55 {
             jobs.ask(wish("acme")).await.expect("queued");
             let mut record = jobs.queue.next().await.record;
             record.status = Status::Succeeded;
             jobs.keep(&record).await.expect("kept");
             first = first.or(Some(record.id));
         }
-        assert_eq!(jobs.list(None).len(), KEPT_PER_TENANT_MAX);
+        assert_eq!(jobs.list(None).len(), 50);
         let (open, _) = jobs.ask(wish("globex")).await.expect("queued");
         drop(jobs);
 
         let jobs = Jobs::load(store(&objects)).await.expect("loaded");
         let all = jobs.list(None);
-        assert_eq!(all.len(), KEPT_PER_TENANT_MAX + 1);
+        assert_eq!(all.len(), 51);
         assert_eq!((&all[0].id, all[0].status), (&open.id, Status::Failed), "nobody lived to end it");
         assert!(all.iter().all(|job| Some(&job.id) != first.as_ref()));
         let globex = Tenant::parse("globex").expect("a tenant id");
         assert_eq!(jobs.list(Some(&globex)).len(), 1, "T1: a tenant sees its own");
+    });
+}
+
+// B1: many tenants with a few jobs each.
+#[test]
+fn the_history_of_all_tenants_is_bounded() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let jobs = Jobs::load(store(&objects)).await.expect("loaded");
+        for at in 0..1_050 {
+            jobs.ask(wish(&format!("t{}", at % 100))).await.expect("queued");
+            let mut record = jobs.queue.next().await.record;
+            record.status = Status::Succeeded;
+            jobs.keep(&record).await.expect("kept");
+        }
+        assert_eq!(jobs.list(None).len(), 1_000);
     });
 }
 
