@@ -180,6 +180,7 @@ impl fmt::Debug for Turn {
 mod tests {
     use std::sync::Arc;
 
+    use futures::FutureExt;
     use storage::record::Tenant;
 
     use super::Turns;
@@ -204,7 +205,7 @@ mod tests {
         while turns.counts().1 < 32 {
             tokio::task::yield_now().await;
         }
-        let refused = turns.take(&tenant("heavy")).await.unwrap_err();
+        let refused = turns.take(&tenant("heavy")).now_or_never().expect("it does not wait").unwrap_err();
         assert_eq!((refused.status, refused.code), (503, "share_exceeded"));
         let light = turns.take(&tenant("light")).await.unwrap();
         assert_eq!(turns.counts().0, 4);
@@ -257,7 +258,7 @@ mod tests {
         while turns.counts().1 < 256 {
             tokio::task::yield_now().await;
         }
-        let refused = turns.take(&tenant("new")).await.unwrap_err();
+        let refused = turns.take(&tenant("new")).now_or_never().expect("it does not wait").unwrap_err();
         assert_eq!((refused.status, refused.code), (503, "pressure"));
         for one in &waiting {
             one.abort();
