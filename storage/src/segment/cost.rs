@@ -112,6 +112,7 @@ mod tests {
     use crate::record::{Clean, Draft, Field, Kind};
     use crate::segment;
 
+    /// The cost of rows whose ids, and event types, are numbers of so many digits.
     fn cost(rows: usize, text_bytes: usize) -> Cost {
         let mut draft = Draft::new(Kind::Events);
         for n in 0..rows {
@@ -119,13 +120,15 @@ mod tests {
             draft.set_int(Field::TimeNs, n as i64);
             draft.set_int(Field::ObservedNs, 0);
             draft.set_text(Field::Source, "s");
-            draft.set_text(Field::Id, &format!("{n:0text_bytes$}"));
+            let number = format!("{n:0text_bytes$}");
+            draft.set_text(Field::Id, &number);
+            draft.set_text(Field::EventType, &number);
             draft.end_row();
         }
         let chunk = Clean::attest(&mut draft, 1).batch().clone();
         let at = Coordinates { writer: "w", first_seq: 0 };
         let rows = to_rows(&chunk, Columns::new(Kind::Events).schema(), at);
-        let bytes = segment::write(Kind::Events, &rows, 65_536).unwrap().bytes;
+        let bytes = segment::write(Kind::Events, &rows, 100_000).unwrap().bytes;
         Cost::of("a", &bytes).unwrap()
     }
 
@@ -133,8 +136,15 @@ mod tests {
     #[test]
     fn the_footer_tells_what_rows_take_decoded() {
         let (short, long) = (cost(1_000, 10), cost(1_000, 5_000));
-        assert!((5_000..6_000).contains(&long.row_bytes()), "{long:?}");
+        assert!((10_000..11_000).contains(&long.row_bytes()), "{long:?}");
         assert!(short.row_bytes() < 1_000 && short.open_bytes() < long.open_bytes(), "{short:?}");
         assert!(Cost::of("a", &bytes::Bytes::from_static(b"PAR1")).is_err());
+    }
+    // B1: of a column of many pages, one and a dictionary are held.
+    #[test]
+    fn an_open_column_is_a_page_and_a_dictionary() {
+        let column = cost(60_000, 60).column("event_type");
+        assert!(column.values >= 3_600_000, "{column:?}");
+        assert!(column.open_bytes < 2_700_000, "{column:?}");
     }
 }

@@ -107,6 +107,14 @@ fn hostile_text_is_searched_in_linear_time() {
     }
 }
 
+// B1: what stands between a name and its line's end is looked through up to a bound, for each name that a text has.
+#[test]
+fn a_long_comment_ends_the_search_below_a_name() {
+    let below = |comment: usize| format!("password: # {}\n  Zq8vR2tLx9\n", "c".repeat(comment));
+    assert!(!scrub_text(&RULES, &below(100)).contains("Zq8vR2tLx9"));
+    assert!(scrub_text(&RULES, &below(130)).contains("Zq8vR2tLx9"));
+}
+
 /// What a pattern has learnt of texts stays for ever, unless it is forgotten.
 #[test]
 fn rules_at_rest_forget_what_every_detector_learnt() {
