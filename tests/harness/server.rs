@@ -249,7 +249,7 @@ pub fn floodmark(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// Variables that are not the engine's, without their prefix.
-const OF_THE_TESTS: [&str; 17] = [
+const OF_THE_TESTS: [&str; 18] = [
     "ADVERSARY_SECONDS",
     "ADVERSARY_SEED",
     "AZURE_URL",
@@ -263,6 +263,7 @@ const OF_THE_TESTS: [&str; 17] = [
     "KILL_SEED",
     "KILL_STATE",
     "MAKE_OLD_DATA",
+    "PROOFS",
     "SHARED_DATA",
     "STATEMENTS",
     "SYSCALL_CASES",
