@@ -153,6 +153,8 @@ impl Wire {
                         return Err(ErrorKind::TimedOut.into());
                     }
                 }
+                // A signal to this process is no answer.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 outcome => return outcome,
             }
         }
