@@ -15,7 +15,9 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::reader::DataFile;
 use crate::record::Kind;
 use crate::record::schema::is_fixed;
-use crate::segment::{self, Cells, ColumnCost, Cost, Fingerprint, Opened, PartsWriter, Written, parts};
+use crate::segment::{
+    self, Cells, ColumnCost, Cost, Fingerprint, Opened, PartsWriter, Writer, Written, parts,
+};
 
 /// Rows decoded at a time, of all inputs together.
 const ROWS: usize = 64 * 1024;
@@ -122,7 +124,8 @@ pub fn merge(
     let rows_max = inputs.iter().map(|input| input.file.rows).sum();
     let bytes = inputs.iter().map(|input| input.file.bytes).sum();
     let values = |name: &str| of_all(&inputs, name, |column| column.values);
-    let mut writer = PartsWriter::new(kind, Arc::clone(&narrow), rows_max, bytes, values, row_group_rows)
+    let mut writer = Writer::new(kind, Arc::clone(&narrow), rows_max, bytes, values, row_group_rows)
+        .and_then(|writer| PartsWriter::of(writer, Arc::clone(&narrow)))
         .map_err(Failed::Merge)?;
     let keys = of_names(&narrow, keys(kind)).map_err(Failed::Merge)?;
     let (inputs, sizes) = open(schema, inputs)?;

@@ -10,13 +10,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::WriterPropertiesPtr;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 
 use super::statistics::Statistics;
-use super::write::{Written, bug, ended, properties};
+use super::write::{Writer, Written, bug, ended};
 use crate::error::Result;
-use crate::record::Kind;
 
 /// Bytes that the encoders and decoders of columns take side by side, but for a column that takes more alone. Chosen: a
 /// third of what the smallest memory for merges has; of the usual columns ten or so.
@@ -43,29 +42,17 @@ pub fn parts(costs: &[u64]) -> Vec<Range<usize>> {
 pub struct PartsWriter {
     file: SerializedFileWriter<Vec<u8>>,
     schema: SchemaRef,
-    properties: WriterProperties,
     statistics: Statistics,
 }
 
 impl PartsWriter {
-    /// Begins a segment as [`Writer::new`](super::Writer::new) does.
+    /// Goes on with a segment of these columns to which no row was written.
     ///
     /// # Errors
-    /// `Kind::Bug` when the schema is not one that Parquet holds.
-    pub fn new(
-        kind: Kind,
-        schema: SchemaRef,
-        rows_max: u64,
-        bytes: u64,
-        values: impl Fn(&str) -> u64,
-        row_group_rows: usize,
-    ) -> Result<Self> {
-        let properties = properties(kind, &schema, rows_max, bytes, values, row_group_rows);
-        let buffer = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
-        let arrow =
-            ArrowWriter::try_new(buffer, Arc::clone(&schema), Some(properties.clone())).map_err(bug)?;
-        let (file, _) = arrow.into_serialized_writer().map_err(bug)?;
-        Ok(Self { file, schema, properties, statistics: Statistics::default() })
+    /// `Kind::Bug`.
+    pub fn of(writer: Writer, schema: SchemaRef) -> Result<Self> {
+        let (file, _) = writer.arrow.into_serialized_writer().map_err(bug)?;
+        Ok(Self { file, schema, statistics: writer.statistics })
     }
 
     /// Begins the next rows: they are in when each column was appended and the group is closed.
@@ -73,10 +60,11 @@ impl PartsWriter {
     /// # Errors
     /// `Kind::Bug`.
     pub fn row_group(&mut self) -> Result<RowGroup<'_>> {
+        let properties = Arc::clone(self.file.properties());
         Ok(RowGroup {
             file: self.file.next_row_group().map_err(bug)?,
             schema: &self.schema,
-            properties: &self.properties,
+            properties,
             statistics: &mut self.statistics,
         })
     }
@@ -94,7 +82,7 @@ impl PartsWriter {
 pub struct RowGroup<'a> {
     file: SerializedRowGroupWriter<'a, Vec<u8>>,
     schema: &'a SchemaRef,
-    properties: &'a WriterProperties,
+    properties: WriterPropertiesPtr,
     statistics: &'a mut Statistics,
 }
 
@@ -120,7 +108,8 @@ impl RowGroup<'_> {
         let places: Vec<usize> = columns.collect();
         let schema: SchemaRef = Arc::new(self.schema.project(&places).map_err(bug)?);
         // Encoders are made for a whole file: for one of these columns alone, to which nothing is ever written.
-        let file = ArrowWriter::try_new(std::io::sink(), Arc::clone(&schema), Some(self.properties.clone()));
+        let file =
+            ArrowWriter::try_new(std::io::sink(), Arc::clone(&schema), Some((*self.properties).clone()));
         let (_, encoders) = file.and_then(ArrowWriter::into_serialized_writer).map_err(bug)?;
         let columns = encoders.create_column_writers(0).map_err(bug)?;
         Ok(Part { schema, columns })

@@ -74,15 +74,13 @@ impl Opened {
     /// # Errors
     /// `Kind::Corrupt` when the footer does not read.
     pub fn encoded(path: &str, bytes: Bytes) -> Result<Self> {
-        let metadata = guarded(path, || ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default()))?;
+        let (metadata, filled) = guarded(path, || {
+            let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default())?;
+            let filled = filled(&metadata);
+            Ok((metadata, filled))
+        })?;
         let row_bytes = row_bytes(metadata.metadata()).max(1);
         let batch_rows_max = usize::try_from(BATCH_BYTES / row_bytes).unwrap_or(usize::MAX).max(1);
-        let groups = metadata.metadata().row_groups();
-        let leaves = metadata.parquet_schema();
-        let mut filled = vec![false; metadata.schema().fields().len()];
-        for at in 0..leaves.num_columns() {
-            filled[leaves.get_column_root_idx(at)] |= groups.iter().any(|group| has_values(group.column(at)));
-        }
         Ok(Self { path: path.to_owned(), bytes, metadata, filled, batch_rows_max })
     }
 
@@ -133,6 +131,16 @@ impl Opened {
 #[cfg(test)]
 pub fn open(path: &str, bytes: Bytes, schema: &SchemaRef, batch_rows: usize) -> Result<Rows> {
     Opened::encoded(path, bytes)?.rows(schema, None, batch_rows)
+}
+
+/// Which columns of a file have a value, by its footer.
+fn filled(file: &ArrowReaderMetadata) -> Vec<bool> {
+    let (groups, leaves) = (file.metadata().row_groups(), file.parquet_schema());
+    let mut filled = vec![false; file.schema().fields().len()];
+    for at in 0..leaves.num_columns() {
+        filled[leaves.get_column_root_idx(at)] |= groups.iter().any(|group| has_values(group.column(at)));
+    }
+    filled
 }
 
 /// Where a file has each column of a schema, of the same type; at a cost of both, however many columns there are.

@@ -84,8 +84,8 @@ pub fn encoder_bytes(values: u64) -> u64 {
 /// A segment that is being encoded, batch by batch, of rows that come sorted.
 #[derive(Debug)]
 pub struct Writer {
-    arrow: ArrowWriter<Vec<u8>>,
-    statistics: Statistics,
+    pub(super) arrow: ArrowWriter<Vec<u8>>,
+    pub(super) statistics: Statistics,
 }
 
 impl Writer {
@@ -140,7 +140,7 @@ pub(super) fn bug(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) ->
     Error::new(ErrorKind::Bug, "segment does not encode").with_source(error)
 }
 
-pub(super) fn properties(
+fn properties(
     kind: Kind,
     schema: &SchemaRef,
     rows_max: u64,
