@@ -5,8 +5,12 @@
 //! however little else there is to do and whatever the priorities are. A core that is kept free is there at once. A
 //! priority that only ever takes what is left over would do the same, and reads would stand still under a flood of writes:
 //! they keep their share of the other cores instead.
+//!
+//! A disk with one queue tells one core what it has done, and what the kernel does then it does there, behind the threads
+//! of that core: where they take all of it, for a second and more. That core is the first that is kept.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +26,10 @@ const CALM_LOOKS: u32 = 8;
 /// One core of so many is kept, one at least. Chosen: the steps of a write are short, and one core does thousands a second.
 const ONE_OF: u32 = 8;
 
-static CORES: LazyLock<Cores> = LazyLock::new(|| Cores::of(sched_getaffinity(None).ok()));
+static CORES: LazyLock<Cores> = LazyLock::new(|| {
+    let softirqs = std::fs::read_to_string("/proc/softirqs").unwrap_or_default();
+    Cores::of(sched_getaffinity(None).ok(), &softirqs)
+});
 
 /// The calling thread does work that gives way to writes, and those that it starts do; call it as the thread begins.
 pub fn give_way() {
@@ -95,11 +102,15 @@ struct Shares {
 }
 
 impl Cores {
-    fn of(all: Option<CpuSet>) -> Self {
+    /// Of the cores of a process and what `/proc/softirqs` says: those are kept that end most requests of disks.
+    fn of(all: Option<CpuSet>, softirqs: &str) -> Self {
         let sets = all.filter(|all| all.count() > 1).map(|all| {
+            let ended = ended_requests(softirqs);
             let mut rest = all;
-            let cores = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
-            cores.take(all.count().div_ceil(ONE_OF) as usize).for_each(|core| rest.unset(core));
+            let mut cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
+            cores.sort_by_key(|core| Reverse(ended.get(core).copied().unwrap_or(0)));
+            let kept = all.count().div_ceil(ONE_OF) as usize;
+            cores.into_iter().take(kept).for_each(|core| rest.unset(core));
             (all, rest)
         });
         Self { sets, shares: Mutex::default() }
@@ -147,6 +158,16 @@ impl Cores {
     }
 }
 
+/// Requests of disks that each core has ended since the machine started, of the text of `/proc/softirqs`.
+fn ended_requests(softirqs: &str) -> HashMap<usize, u64> {
+    let mut lines = softirqs.lines();
+    let cores = lines.next().unwrap_or_default().split_whitespace();
+    let cores = cores.map(|name| name.strip_prefix("CPU").and_then(|number| number.parse().ok()));
+    let counts = lines.find_map(|line| line.trim_start().strip_prefix("BLOCK:")).unwrap_or_default();
+    let counts = counts.split_whitespace().map(|count| count.parse().ok());
+    cores.zip(counts).filter_map(|(core, count)| Some((core?, count?))).collect()
+}
+
 /// Sets the cores of all threads of a process. One that another starts meanwhile has its cores.
 fn set_all(process: Pid, set: &CpuSet) -> io::Result<()> {
     sched_setaffinity(Some(process), set)?;
@@ -163,7 +184,7 @@ mod tests {
 
     use rustix::thread::{CpuSet, gettid, sched_getaffinity};
 
-    use super::{CALM_LOOKS, Cores, Watch};
+    use super::{CALM_LOOKS, Cores, Watch, ended_requests};
 
     fn cores(numbers: &[usize]) -> CpuSet {
         let mut set = CpuSet::new();
@@ -173,11 +194,27 @@ mod tests {
 
     #[test]
     fn one_core_of_eight_is_kept_and_one_at_least() {
-        assert!(Cores::of(Some(cores(&[3]))).sets.is_none(), "there is but one");
-        assert!(Cores::of(None).sets.is_none());
-        assert_eq!(Cores::of(Some(cores(&[1, 3]))).sets, Some((cores(&[1, 3]), cores(&[3]))));
+        assert!(Cores::of(Some(cores(&[3])), "").sets.is_none(), "there is but one");
+        assert!(Cores::of(None, "").sets.is_none());
+        assert_eq!(Cores::of(Some(cores(&[1, 3])), "").sets, Some((cores(&[1, 3]), cores(&[3]))));
         let many: Vec<usize> = (0..17).collect();
-        assert_eq!(Cores::of(Some(cores(&many))).sets.unwrap().1, cores(&many[3..]));
+        assert_eq!(Cores::of(Some(cores(&many)), "").sets.unwrap().1, cores(&many[3..]));
+    }
+
+    #[test]
+    fn the_core_that_ends_the_requests_of_disks_is_kept() {
+        let text = "\
+                    CPU0       CPU1       CPU3\n\
+          TIMER:      900        900        900\n\
+          BLOCK:        7         80         80\n";
+        assert_eq!(ended_requests(text), [(0, 7), (1, 80), (3, 80)].into());
+        let rest = |all: &[usize]| Cores::of(Some(cores(all)), text).sets.unwrap().1;
+        assert_eq!(rest(&[0, 1, 3]), cores(&[0, 3]), "the first of two alike");
+        assert_eq!(rest(&[0, 3]), cores(&[0]));
+        assert_eq!(rest(&[0, 2]), cores(&[2]), "of one that has no place there nothing is known");
+        for odd in ["", "BLOCK: 1 2", "CPU0 CPU1\n", "CPU0 CPUx\nBLOCK: a 2 3\n"] {
+            assert!(ended_requests(odd).is_empty(), "{odd}");
+        }
     }
 
     #[test]
@@ -200,7 +237,7 @@ mod tests {
             // There is one core, and nothing to keep.
             return;
         };
-        let mine = Cores::of(Some(all));
+        let mine = Cores::of(Some(all), "");
         let rest = mine.sets.unwrap().1;
         let own = || sched_getaffinity(None).unwrap();
         std::thread::scope(|scope| {

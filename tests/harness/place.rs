@@ -105,10 +105,13 @@ impl SmallDisk {
         fs::create_dir(&at).unwrap();
         fs::File::create(&image).unwrap();
         let is_done = |command: &mut Command| command.output().is_ok_and(|done| done.status.success());
-        // Every block of the image is there before it is used, as a disk's are.
+        // Every block of the image is written before it is used: one that is only taken is noted in the journal of the
+        // file system below at its first write, and a sync on this disk would wait for what others do to that one.
         let make = ["-q", "-F", "-m", "0", "-E", "nodiscard"];
-        let length = ["-l", &bytes.to_string()];
-        if !is_done(Command::new("fallocate").args(length).arg(&image))
+        let mut zeros = Command::new("dd");
+        zeros.args(["if=/dev/zero", "bs=1M", "conv=fsync"]).arg(format!("count={}", bytes.div_ceil(1 << 20)));
+        zeros.arg(format!("of={}", image.display()));
+        if !is_done(&mut zeros)
             || !is_done(Command::new("mkfs.ext4").args(make).arg(&image))
             || !is_done(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at))
         {
