@@ -53,6 +53,12 @@ impl Process {
         CORES.add_process(pid);
         Some(Self(pid))
     }
+
+    /// Gives it all cores: it is ended, and its memory and its place are waited for. What the kernel has to do for that
+    /// it does on a core that the process may use, behind all who give way.
+    pub fn end(self) {
+        CORES.free_process(self.0);
+    }
 }
 
 impl Drop for Process {
@@ -139,6 +145,14 @@ impl Cores {
         shares.processes.insert(process);
         if let Some(set) = self.set(&shares) {
             let _ = set_all(process, set);
+        }
+    }
+
+    fn free_process(&self, process: Pid) {
+        let mut shares = self.shares();
+        shares.processes.remove(&process);
+        if let Some((all, _)) = self.sets.as_ref().filter(|_| shares.is_kept) {
+            let _ = set_all(process, all);
         }
     }
 
@@ -268,8 +282,14 @@ mod tests {
         assert_eq!(sched_getaffinity(Some(pid)).unwrap(), rest);
         mine.keep(false);
         assert_eq!(sched_getaffinity(Some(pid)).unwrap(), all);
+        mine.keep(true);
+        assert_eq!(sched_getaffinity(Some(pid)).unwrap(), rest);
+        mine.free_process(pid);
+        assert_eq!(sched_getaffinity(Some(pid)).unwrap(), all, "it is ended");
+        mine.keep(false);
+        mine.keep(true);
+        assert_eq!(sched_getaffinity(Some(pid)).unwrap(), all, "it gave way no more");
         child.kill().unwrap();
         child.wait().unwrap();
-        mine.keep(true);
     }
 }

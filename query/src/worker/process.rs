@@ -119,11 +119,24 @@ impl Worker {
 
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
+        let has_ended = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+        if has_ended {
+            // It was waited for: its number may be another's.
+            self.share = None;
+        }
+        has_ended
+    }
+
+    /// It gives way no more: what it ends with is waited for.
+    fn hurry(&mut self) {
+        if let Some(share) = self.share.take() {
+            share.end();
+        }
     }
 
     /// Kills it at once; [`Self::reap`] waits for the rest.
     pub fn kill(&mut self) {
+        self.hurry();
         if let Some(child) = &mut self.child {
             let _ = child.kill();
         }
@@ -132,8 +145,7 @@ impl Worker {
     /// Waits until nothing of the process is left, and says how it ended. Blocks: milliseconds after a kill.
     pub fn reap(mut self) -> End {
         use std::os::unix::process::ExitStatusExt as _;
-        // Its number may be another's once it was waited for.
-        self.share = None;
+        self.hurry();
         let begun = Instant::now();
         let status = loop {
             let Some(child) = &mut self.child else { break None };
@@ -156,9 +168,8 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.share = None;
+        self.kill();
         if let Some(child) = &mut self.child {
-            let _ = child.kill();
             let _ = child.wait();
         }
     }
