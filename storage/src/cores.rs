@@ -54,8 +54,8 @@ impl Process {
         Some(Self(pid))
     }
 
-    /// Gives it all cores: it is ended, and its memory and its place are waited for. What the kernel has to do for that
-    /// it does on a core that the process may use, behind all who give way.
+    /// Gives it all cores: it is ended, and its memory and its place are waited for. Its threads would end where all who
+    /// give way are, and behind them.
     pub fn end(self) {
         CORES.free_process(self.0);
     }
@@ -289,7 +289,11 @@ mod tests {
         mine.keep(false);
         mine.keep(true);
         assert_eq!(sched_getaffinity(Some(pid)).unwrap(), all, "it gave way no more");
+        // One that is gone is nobody's to set.
+        mine.add_process(pid);
         child.kill().unwrap();
         child.wait().unwrap();
+        mine.keep(false);
+        mine.keep(true);
     }
 }
