@@ -1,7 +1,7 @@
 //! Rows of chunks to files in the store: sorted, encoded, read back and put, one file after the other.
 //!
-//! At any moment a seal holds the places of some chunks' rows, and one file on its way, or a few small ones. All have their bytes from the
-//! pool of seals before they exist; where the pool is lent out, the seal waits.
+//! At any moment a seal holds the places of some chunks' rows, one file that is encoded and one that is put, or a few small
+//! ones. All have their bytes from the pool of seals before they exist; where the pool is lent out, the seal waits.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,7 +49,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Chosen: the keys of what is sorted, and a file encoded and being put, fit the pool side by side.
+    /// Chosen: the keys of what is sorted, a file that is encoded, and one that is put, fit the pool side by side.
     pub fn of(memory: &Memory) -> Self {
         let pool = memory.max(Pool::Seal);
         Self { sort_bytes: pool / 3, file_bytes: pool / 6 }
@@ -141,7 +141,7 @@ async fn put_group(
     let file_bytes = Sizes::of(&tools.memory).file_bytes;
     let sort = sort_bytes(target.kind, &inputs);
     let encoders = values(target.schema, &inputs).into_iter().map(segment::encoder_bytes).sum();
-    let mut charge = lend(&tools.memory, Pool::Seal, sort + held(1, 1, file_bytes, encoders)).await?;
+    let mut charge = lend(&tools.memory, Pool::Seal, sort + held(1, 2, file_bytes, encoders)).await?;
     let (kind, schema, last_day) = (target.kind, Arc::clone(target.schema), target.last_day);
     let sorted = blocking(move || Sorted::new(kind, &schema, inputs, last_day).map_err(bug)).await?;
     let sorted = Arc::new(sorted);
@@ -155,7 +155,8 @@ async fn put_group(
             let fitting = usize::try_from(2 * BATCH_BYTES / largest.max(1)).unwrap_or(PUT_AT_ONCE);
             (ENCODED_AT_ONCE, fitting.clamp(ENCODED_AT_ONCE, PUT_AT_ONCE))
         }
-        false => (1, 1),
+        // The next one is encoded while the disk or the bucket takes this one.
+        false => (1, 2),
     };
     let encoders = match are_many {
         true => {
@@ -178,11 +179,11 @@ async fn put_group(
     Ok(())
 }
 
-/// Memory of files of at most `file_bytes` of rows on their way: pages and the finished file side by side, and of those
-/// that are encoded two batches of rows and what the encoders of one keep.
+/// Memory of files of at most `file_bytes` of rows on their way: of those that are encoded pages and the finished file side
+/// by side, two batches of rows, and what the encoders of one keep. While one is encoded, one fewer is put than may be.
 fn held(encoded_at_once: usize, put_at_once: usize, file_bytes: u64, encoders: u64) -> u64 {
-    let encoder = 2 * BATCH_BYTES.min(file_bytes) + encoders;
-    encoded_at_once as u64 * encoder + put_at_once as u64 * 2 * file_bytes
+    let encoded = 2 * file_bytes + 2 * BATCH_BYTES.min(file_bytes) + encoders;
+    encoded_at_once as u64 * encoded + (put_at_once - 1) as u64 * file_bytes
 }
 
 /// Encodes a piece and reads it back: its path and its bytes.
