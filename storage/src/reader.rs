@@ -11,7 +11,7 @@ use crate::latency::Measurement;
 use crate::memory::{Memory, Pool};
 use crate::record::fit::{Coordinates, to_rows};
 use crate::record::{Kind, TableId};
-pub use crate::segment::{Blocks, Damaged, Proofs, ProvenStore};
+pub use crate::segment::{Blocks, Damaged, OpenFile, Proofs, ProvenStore};
 
 /// One live data file of a table.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,7 +16,11 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> ExitCode {
-    let allocator = Allocator { begin_thread: allocator::share_an_arena, rest: allocator::rest };
+    let allocator = Allocator {
+        begin_thread: allocator::share_an_arena,
+        rest: allocator::rest,
+        kept_bytes: allocator::kept_bytes,
+    };
     match query::worker::main(args.limited, allocator) {
         Ok(()) => ExitCode::SUCCESS,
         // Nobody reads what it would say: its server sees that it has gone.

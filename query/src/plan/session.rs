@@ -32,7 +32,7 @@ use storage::reader::{ProvenStore, Snapshot};
 use url::Url;
 
 use super::table::{STORE, Scanned, Table, file_scan, store_url};
-use super::{attr, functions};
+use super::{attr, batch, functions};
 use crate::budget::Budget;
 use crate::view::View;
 
@@ -46,17 +46,13 @@ pub struct Sessions {
     planners: Vec<Arc<dyn ExprPlanner>>,
 }
 
-/// Rows that a query works on at once. Chosen: log lines of eight kilobytes are eight megabytes, which every operator
-/// of a plan can hold within a worker's memory; with the engine's own 8,192 they are not.
-const BATCH_ROWS: usize = 1_024;
-
 impl Sessions {
     /// Sessions that together use at most `memory_bytes` for what the engine accounts, each on `threads`.
     #[must_use]
     pub fn new(memory_bytes: usize, threads: usize) -> Self {
         let mut config = SessionConfig::new()
             .with_target_partitions(threads.max(1))
-            .with_batch_size(BATCH_ROWS)
+            .with_batch_size(batch::ROWS)
             .with_information_schema(false)
             .with_create_default_catalog_and_schema(true);
         let options = config.options_mut();

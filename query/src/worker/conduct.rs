@@ -238,8 +238,12 @@ async fn talk(
         progress.is_begun.store(true, Ordering::Relaxed);
         let goes_on = match head {
             ToServer::Ask { number: of, id, ask } => {
-                if loans.len() >= ASKS_MAX {
-                    return Talk::Broken;
+                // It may have read an answer whose loan is not quite over. What asks for more waits.
+                while loans.len() >= ASKS_MAX {
+                    tokio::select! {
+                        _ = loans.join_next() => {}
+                        () = reply.left() => return Talk::Left,
+                    }
                 }
                 let (lender, writer) = (Arc::clone(lender), writer.clone());
                 // What a query before this one asked late is answered with nothing: its loans are over.
@@ -253,7 +257,7 @@ async fn talk(
                     let loan = lender.answer(ask).await;
                     let given = ToWorker::Given { id, given: loan.given };
                     // A worker that has gone is noticed where it is read.
-                    let _ = writer.write(&given, &loan.tail).await;
+                    let _ = writer.lend(&given, &loan.tail, loan.file.as_ref()).await;
                 });
                 true
             }

@@ -161,6 +161,7 @@ const CALLS: &[i64] = &[
     libc::SYS_write,
     libc::SYS_writev,
     libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
     libc::SYS_sendto,
     libc::SYS_shutdown,
     libc::SYS_close,

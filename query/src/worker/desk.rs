@@ -4,12 +4,16 @@
 //! not read holds the query back, which is the point.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::wire::{self, ASKS_MAX, Ask, Given, LENT_BYTES_MAX, PREFIX_BYTES, ToServer, ToWorker};
@@ -22,7 +26,12 @@ pub struct Gift {
     pub given: Given,
     /// Its bytes.
     pub tail: Bytes,
+    /// The file that came with it.
+    pub file: Option<File>,
 }
+
+/// A frame that has come, with its tail and the file that was lent with it.
+pub type Came = (ToWorker, Bytes, Option<File>);
 
 /// Reads frames, on the main thread.
 pub struct Inbox {
@@ -40,10 +49,11 @@ impl Inbox {
     ///
     /// # Errors
     /// The system's, or a frame that cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<(ToWorker, Bytes)>> {
+    pub fn next(&mut self) -> io::Result<Option<Came>> {
         let malformed = |_| io::Error::from(io::ErrorKind::InvalidData);
         let mut prefix = [0; PREFIX_BYTES];
-        match self.stream.read_exact(&mut prefix) {
+        let (begun, file) = self.begin(&mut prefix)?;
+        match self.stream.read_exact(prefix.get_mut(begun..).unwrap_or_default()) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             read => read?,
         }
@@ -52,7 +62,26 @@ impl Inbox {
         let mut tail = vec![0; tail_bytes];
         self.stream.read_exact(&mut head)?;
         self.stream.read_exact(&mut tail)?;
-        Ok(Some((wire::head(&head).map_err(malformed)?, Bytes::from(tail))))
+        Ok(Some((wire::head(&head).map_err(malformed)?, Bytes::from(tail), file)))
+    }
+
+    /// Reads some of a frame's first bytes, and the file that comes with them: the system gives it with the first byte of
+    /// what it was sent with, and no bytes of another frame beside.
+    fn begin(&mut self, prefix: &mut [u8]) -> io::Result<(usize, Option<File>)> {
+        loop {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut with = RecvAncillaryBuffer::new(&mut space);
+            let bytes = &mut [IoSliceMut::new(prefix)];
+            let came = match recvmsg(&self.stream, bytes, &mut with, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => continue,
+                came => came?,
+            };
+            let file = with.drain().find_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+                _ => None,
+            });
+            return Ok((came.bytes, file.map(File::from)));
+        }
     }
 }
 

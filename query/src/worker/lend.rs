@@ -1,9 +1,10 @@
-//! What a worker is lent for one query: tables of the tenant's view, pruned file lists, hot rows, ranges of files.
+//! What a worker is lent for one query: tables of the tenant's view, pruned file lists, hot rows, files or ranges of them.
 //!
 //! This is the one door through which data reaches a worker (T1). It answers from snapshots that were taken for this
 //! query, reads no file that is not on a list it gave, and no range outside of one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use storage::memory::{Charge, Memory, Pool};
-use storage::reader::{Damaged, Proofs, ProvenStore, Snapshot};
+use storage::reader::{Damaged, OpenFile, Proofs, ProvenStore, Snapshot};
 use storage::record::Tenant;
 use tokio::task::spawn_blocking;
 
@@ -62,6 +63,8 @@ pub struct Loan {
     pub given: Given,
     /// Its bytes.
     pub tail: Bytes,
+    /// A file that goes with it.
+    pub file: Option<File>,
     /// What they take of the server's memory: to be held until they are sent.
     _charge: Option<Charge>,
 }
@@ -72,7 +75,7 @@ impl Loan {
     }
 
     fn of(given: Given, tail: impl Into<Bytes>) -> Self {
-        Self { given, tail: tail.into(), _charge: None }
+        Self { given, tail: tail.into(), file: None, _charge: None }
     }
 }
 
@@ -110,6 +113,7 @@ impl Lender {
                 self.scan(&table, projection, Bounds { time_ns, sources })
             }
             Ask::Hot { scan, at } => self.hot(scan, at).await,
+            Ask::Open { path } => self.open(&path).await,
             Ask::Read { path, ranges } => self.read(&path, &ranges).await,
         };
         answered.unwrap_or_else(|refusal| Loan::of(Given::Refused((&refusal).into()), Bytes::new()))
@@ -178,6 +182,15 @@ impl Lender {
     fn listed(&self, path: &str) -> Result<u64, Refusal> {
         // T1: a path that was not on a list is nobody's.
         self.lent().files.get(path).copied().ok_or_else(Refusal::bug)
+    }
+
+    async fn open(&self, path: &str) -> Result<Loan, Refusal> {
+        self.listed(path)?;
+        let location = Path::parse(path).map_err(|_| Refusal::bug())?;
+        let opened = self.proven().open(&location).await.map_err(|error| refusal(path, &error))?;
+        let Some(OpenFile { file, blocks }) = opened else { return Ok(Loan::of(Given::Far, Bytes::new())) };
+        let sums = blocks.map(|blocks| blocks.encode());
+        Ok(Loan { file: Some(file), ..Loan::of(Given::File { sums }, Bytes::new()) })
     }
 
     async fn read(&self, path: &str, ranges: &[(u64, u64)]) -> Result<Loan, Refusal> {
@@ -287,6 +300,10 @@ mod tests {
             assert_eq!(status(&lender.answer(open(path)).await.given), 500, "{path}");
         }
         assert_eq!(status(&lender.answer(open(&file)).await.given), 200);
+        let near = |path: &str| Ask::Open { path: path.to_owned() };
+        assert_eq!(status(&lender.answer(near("/etc/passwd")).await.given), 500);
+        let loan = lender.answer(near(&file)).await;
+        assert!(matches!(loan.given, Given::Far) && loan.file.is_none(), "it is in no folder");
         let size = files[0].bytes;
         for (range, expected) in
             [((0, size), 200), ((0, size + 1), 500), ((5, 4), 500), ((u64::MAX - 1, u64::MAX), 500)]

@@ -17,6 +17,7 @@ mod desk;
 mod hot;
 mod lend;
 mod link;
+mod near;
 mod pool;
 mod process;
 mod run;

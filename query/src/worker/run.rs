@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use futures::{FutureExt, StreamExt};
 use storage::record::Kind;
@@ -16,13 +17,14 @@ use tokio::runtime::Runtime;
 
 use super::desk::Desk;
 use super::hot;
+use super::serve::Allocator;
 use super::store::Lent;
 use super::table::{Read, Remote};
 use super::wire::{Ask, Configure, Given, PIECE_BYTES_MAX, Question, ToServer};
 use crate::plan::attr::{self, Shape};
 use crate::plan::guard::{self, Checked};
 use crate::plan::session::{Session, Sessions};
-use crate::plan::{functions, size, work};
+use crate::plan::{batch, functions, size, work};
 use crate::refusal::{Failure, Refusal};
 use crate::render::{self, Whole};
 
@@ -40,6 +42,9 @@ const ACCOUNTED_PERCENT: u64 = 70;
 pub struct Room {
     desk: Arc<Desk>,
     sessions: Sessions,
+    allocator: Allocator,
+    /// Whether freed memory of a query was not given back yet.
+    keeps: AtomicBool,
     running: Mutex<Option<Running>>,
     is_over: AtomicBool,
 }
@@ -64,11 +69,13 @@ impl Drop for Ticker {
 impl Room {
     /// A room for queries that may each take `query_bytes`.
     #[must_use]
-    pub fn new(desk: Arc<Desk>, configure: &Configure, query_bytes: u64) -> Self {
+    pub fn new(desk: Arc<Desk>, configure: &Configure, query_bytes: u64, allocator: Allocator) -> Self {
         let accounted = query_bytes / 100 * ACCOUNTED_PERCENT;
         Self {
             desk,
             sessions: Sessions::new(usize::try_from(accounted).unwrap_or(usize::MAX), configure.threads),
+            allocator,
+            keeps: AtomicBool::new(false),
             running: Mutex::default(),
             is_over: AtomicBool::new(false),
         }
@@ -94,10 +101,17 @@ impl Room {
     pub fn tick(self: &Arc<Self>) -> io::Result<Ticker> {
         let room = Arc::clone(self);
         std::thread::Builder::new().name("progress".into()).stack_size(256 << 10).spawn(move || {
+            (room.allocator.begin_thread)();
             let mut last = (0, 0);
             while !room.is_over.load(Ordering::Relaxed) {
                 std::thread::sleep(TICK);
-                let Some(running) = room.running().clone() else { continue };
+                let running = room.running().clone();
+                let Some(running) = running else {
+                    if room.keeps.swap(false, Ordering::Relaxed) {
+                        (room.allocator.rest)();
+                    }
+                    continue;
+                };
                 let now = running.so_far();
                 if now != last {
                     last = now;
@@ -115,9 +129,9 @@ impl Room {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers one query, and says when nothing of it is left. `rest` gives back what it has freed: the server looks then
-    /// how much the worker has grown.
-    pub async fn answer(&self, question: Question, rest: fn()) {
+    /// Answers one query, and says when nothing of it is left. Much that it has freed is given back first, since the server
+    /// looks then how much the worker has grown; a little is kept for a query that follows at once.
+    pub async fn answer(&self, question: Question) {
         // A panic of the query engine ends this query and nothing else; its text may quote values (P2).
         let answered = AssertUnwindSafe(self.query(&question)).catch_unwind().await;
         *self.running() = None;
@@ -137,7 +151,7 @@ impl Room {
         }
         drop(question);
         let is_clean = self.is_released().await;
-        rest();
+        self.keeps.store(self.allocator.keeps(), Ordering::Relaxed);
         drop(self.desk.report(&ToServer::Done { is_clean }, &[]));
     }
 
@@ -185,13 +199,6 @@ impl Room {
             Err(error) => return Err(fault.refusal(&error).await),
         };
         size::check(frame.logical_plan())?;
-        let optimized = match frame.clone().into_optimized_plan() {
-            Ok(plan) => plan,
-            Err(error) => return Err(fault.refusal(&error).await),
-        };
-        size::check(&optimized)?;
-        let rows_of = |name: &str| shapes.get(name).map_or(0, |shape| shape.rows);
-        work::check(&optimized, &rows_of)?;
         let schema = Arc::new(frame.schema().as_arrow().clone());
         let format = render::format(question.accept.as_deref(), &schema).map_err(|_| Refusal::bug())?;
         let frame = match (&format, frame) {
@@ -201,8 +208,18 @@ impl Room {
                 Err(error) => return Err(fault.refusal(&error).await),
             },
         };
-        let task = Arc::new(frame.task_ctx());
-        let plan = match AssertUnwindSafe(frame.create_physical_plan()).catch_unwind().await {
+        let (mut state, plan) = frame.into_parts();
+        let optimized = match state.optimize(&plan) {
+            Ok(plan) => plan,
+            Err(error) => return Err(fault.refusal(&error).await),
+        };
+        size::check(&optimized)?;
+        let rows_of = |name: &str| shapes.get(name).map_or(0, |shape| shape.rows);
+        work::check(&optimized, &rows_of)?;
+        *state.config_mut() = state.config().clone().with_batch_size(batch::rows(&optimized));
+        let task = Arc::new(TaskContext::from(&state));
+        let planned = state.query_planner().create_physical_plan(&optimized, &state);
+        let plan = match AssertUnwindSafe(planned).catch_unwind().await {
             Ok(Ok(plan)) => plan,
             Ok(Err(error)) => return Err(fault.refusal(&error).await),
             Err(_) => return Err(fault.corrupt().await),

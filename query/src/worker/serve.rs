@@ -20,16 +20,32 @@ pub struct Allocator {
     /// For each thread, before it allocates much: what one thread has freed, every other is to have. The limit is on
     /// address space, which an arena that is a thread's own keeps from the others.
     pub begin_thread: fn(),
-    /// After each query: gives back all that is free.
+    /// Gives back all that is free.
     pub rest: fn(),
+    /// Bytes that are free and not given back.
+    pub kept_bytes: fn() -> u64,
+}
+
+impl Allocator {
+    /// After a query: gives back what is free where it is much, and says whether it is kept.
+    pub fn keeps(self) -> bool {
+        let is_little = (self.kept_bytes)() <= KEPT_BYTES_MAX;
+        if !is_little {
+            (self.rest)();
+        }
+        is_little
+    }
 }
 
 impl Default for Allocator {
     fn default() -> Self {
-        Self { begin_thread: || {}, rest: || {} }
+        Self { begin_thread: || {}, rest: || {}, kept_bytes: || 0 }
     }
 }
 
+/// Bytes of freed memory that a worker keeps after a query, until it has rested for a tick: taking them again is a fault of
+/// each page. Chosen: the pages and columns of a scan that are decoded at a time; a third of what a worker may grow by.
+const KEPT_BYTES_MAX: u64 = 16 << 20;
 /// Stack of a query thread, in bytes. The planner recurses once for each operator of a chain; this bears the
 /// guard's bound several times over, and only what is touched costs memory.
 const STACK_BYTES: usize = 64 << 20;
@@ -59,7 +75,7 @@ pub fn main(is_limited: bool, allocator: Allocator) -> io::Result<()> {
 pub fn serve(stream: UnixStream, has_process: bool, allocator: Allocator) -> io::Result<()> {
     let desk = Arc::new(Desk::new(stream.try_clone()?));
     let mut inbox = Inbox::new(stream);
-    let Some((ToWorker::Configure(configure), _)) = inbox.next()? else {
+    let Some((ToWorker::Configure(configure), ..)) = inbox.next()? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let configure = within(configure);
@@ -73,19 +89,19 @@ pub fn serve(stream: UnixStream, has_process: bool, allocator: Allocator) -> io:
     let query_bytes = match measure {
         Some(measure) => {
             // A first query brings in what all queries need, so that it counts as the worker's own.
-            Room::new(Arc::clone(&desk), &configure, configure.memory_bytes).warm(&runtime);
+            Room::new(Arc::clone(&desk), &configure, configure.memory_bytes, allocator).warm(&runtime);
             (allocator.rest)();
             confine::memory(measure, configure.memory_bytes)?
         }
         None => configure.memory_bytes,
     };
-    let room = Arc::new(Room::new(Arc::clone(&desk), &configure, query_bytes));
+    let room = Arc::new(Room::new(Arc::clone(&desk), &configure, query_bytes, allocator));
     let ticker = room.tick()?;
     if has_process && confine::calls() {
         confined_by.push("seccomp".to_owned());
     }
     desk.report(&ToServer::Ready { confined_by }, &[])?;
-    let served = attend(&mut inbox, &desk, &room, (&runtime, allocator.rest));
+    let served = attend(&mut inbox, &desk, &room, &runtime);
     runtime.shutdown_background();
     drop(ticker);
     served
@@ -106,23 +122,18 @@ fn runtime(configure: &Configure, begin_thread: fn()) -> io::Result<Runtime> {
         .build()
 }
 
-/// Reads frames until the server goes. Has each query `rest` once nothing of it is left.
-fn attend(
-    inbox: &mut Inbox,
-    desk: &Desk,
-    room: &Arc<Room>,
-    (runtime, rest): (&Runtime, fn()),
-) -> io::Result<()> {
-    while let Some((head, tail)) = inbox.next()? {
+/// Reads frames until the server goes.
+fn attend(inbox: &mut Inbox, desk: &Desk, room: &Arc<Room>, runtime: &Runtime) -> io::Result<()> {
+    while let Some((head, tail, file)) = inbox.next()? {
         match head {
             ToWorker::Query(question) => {
                 desk.begin(question.number);
                 // It has taken the query: from here on what becomes of it is the query's own.
                 desk.report(&ToServer::Progress { rows: 0, bytes: 0 }, &[])?;
                 let room = Arc::clone(room);
-                runtime.spawn(async move { room.answer(question, rest).await });
+                runtime.spawn(async move { room.answer(question).await });
             }
-            ToWorker::Given { id, given } => desk.deliver(id, Gift { given, tail }),
+            ToWorker::Given { id, given } => desk.deliver(id, Gift { given, tail, file }),
             ToWorker::Configure(_) => return Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -131,10 +142,29 @@ fn attend(
 
 #[cfg(test)]
 mod tests {
-    use super::{runtime, within};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::{Allocator, runtime, within};
     use crate::worker::wire::Configure;
 
     // B1: a worker's address space has room for the stacks of so many.
+    // B1
+    #[test]
+    fn much_freed_memory_is_given_back_at_once() {
+        static RESTED: AtomicU64 = AtomicU64::new(0);
+        let allocator = |kept_bytes| Allocator {
+            rest: || {
+                RESTED.fetch_add(1, Ordering::Relaxed);
+            },
+            kept_bytes,
+            ..Allocator::default()
+        };
+        assert!(allocator(|| 16 << 20).keeps());
+        assert_eq!(RESTED.load(Ordering::Relaxed), 0);
+        assert!(!allocator(|| (16 << 20) + 1).keeps());
+        assert_eq!(RESTED.load(Ordering::Relaxed), 1);
+    }
+
     #[test]
     fn a_query_has_so_many_threads() {
         for (asked, given) in [(0, 1), (2, 2), (4, 4), (9, 4)] {

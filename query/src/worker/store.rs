@@ -1,7 +1,7 @@
 //! The worker's object store: it reads the files of the scans it was given, and can name nothing else.
 //!
-//! Every range is read through the server, which checks it against the file list it gave: one way for a folder and a
-//! bucket, and no path, no credential and no network in a worker.
+//! A file of a folder is lent open, once the server has found it on a list it gave. A file of a bucket is read through the
+//! server, which checks each range. So there is no path, no credential and no network in a worker.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::try_join_all;
 use futures::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{
@@ -20,14 +21,19 @@ use object_store::{
 };
 
 use super::desk::Desk;
-use super::wire::{Ask, READ_BYTES_MAX};
+use super::near::{Near, Open};
+use super::wire::{Ask, Given, READ_BYTES_MAX};
 use crate::plan::table::Scanned;
+use crate::refusal::Refusal;
 
 /// Reads what the server lends.
 pub struct Lent {
     desk: Arc<Desk>,
     /// The files of this query's scans, by path.
     files: Mutex<HashMap<String, Scanned>>,
+    open: Open,
+    /// Whether the server said that files are not on this machine.
+    is_far: AtomicBool,
     /// Bytes read so far.
     read_bytes: AtomicU64,
     /// Whether a read was refused because the server's store does not answer: the reader of files keeps no more of an
@@ -42,6 +48,8 @@ impl Lent {
         Self {
             desk,
             files: Mutex::default(),
+            open: Open::default(),
+            is_far: AtomicBool::new(false),
             read_bytes: AtomicU64::new(0),
             was_away: AtomicBool::new(false),
         }
@@ -85,9 +93,32 @@ impl Lent {
         })
     }
 
-    async fn read(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
+    /// The file, open; nothing where it is to be read through the server.
+    async fn near(&self, path: &str, size: u64) -> Result<Option<Arc<Near>>> {
+        if self.is_far.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if let Some(near) = self.open.get(path) {
+            return Ok(Some(near));
+        }
+        let ask = Ask::Open { path: path.to_owned() };
+        let gift = self.desk.ask(ask).await.map_err(|refusal| self.failed(path, refusal))?;
+        let (Given::File { sums }, Some(file)) = (gift.given, gift.file) else {
+            self.is_far.store(true, Ordering::Relaxed);
+            return Ok(None);
+        };
+        let near = Near::new(file, size, sums.as_deref());
+        Ok(near.map(|near| self.open.keep(path, near)))
+    }
+
+    async fn read(&self, path: &str, size: u64, range: Range<u64>) -> Result<Bytes> {
         let length = range.end.saturating_sub(range.start);
         self.read_bytes.fetch_add(length, Ordering::Relaxed);
+        if let Some(near) = self.near(path, size).await?
+            && let Some(bytes) = near.read(&range)
+        {
+            return Ok(bytes);
+        }
         let Ok(length) = usize::try_from(length) else { return Err(short(path)) };
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(length).map_err(|_| short(path))?;
@@ -95,12 +126,7 @@ impl Lent {
         while at < range.end {
             let end = range.end.min(at + READ_BYTES_MAX);
             let ask = Ask::Read { path: path.to_owned(), ranges: vec![(at, end)] };
-            let gift = self.desk.ask(ask).await.map_err(|refusal| {
-                if refusal.status == 503 {
-                    self.was_away.store(true, Ordering::Relaxed);
-                }
-                failed(path, refusal)
-            })?;
+            let gift = self.desk.ask(ask).await.map_err(|refusal| self.failed(path, refusal))?;
             if gift.tail.len() as u64 != end - at {
                 return Err(short(path));
             }
@@ -109,17 +135,21 @@ impl Lent {
         }
         Ok(Bytes::from(bytes))
     }
+
+    /// What a refusal of the server is to a reader of files.
+    fn failed(&self, path: &str, refusal: Refusal) -> Error {
+        if refusal.status == 503 {
+            self.was_away.store(true, Ordering::Relaxed);
+        }
+        if refusal.code == "corrupt_object" || refusal.status == 500 {
+            return Error::NotFound { path: path.to_owned(), source: refusal.detail.into() };
+        }
+        Error::Generic { store: "lent", source: refusal.detail.into() }
+    }
 }
 
 fn short(path: &str) -> Error {
     Error::NotFound { path: path.to_owned(), source: "fewer bytes than its size".into() }
-}
-
-fn failed(path: &str, refusal: crate::refusal::Refusal) -> Error {
-    if refusal.code == "corrupt_object" || refusal.status == 500 {
-        return Error::NotFound { path: path.to_owned(), source: refusal.detail.into() };
-    }
-    Error::Generic { store: "lent", source: refusal.detail.into() }
 }
 
 impl fmt::Debug for Lent {
@@ -144,8 +174,11 @@ impl ObjectStore for Lent {
                 .map_err(|error| Error::Generic { store: "lent", source: Box::new(error) })?,
             None => 0..size,
         };
-        let bytes =
-            if options.head { Bytes::new() } else { self.read(location.as_ref(), range.clone()).await? };
+        let bytes = if options.head {
+            Bytes::new()
+        } else {
+            self.read(location.as_ref(), size, range.clone()).await?
+        };
         Ok(GetResult {
             payload: GetResultPayload::Stream(stream::once(async move { Ok(bytes) }).boxed()),
             meta: ObjectMeta {
@@ -162,12 +195,12 @@ impl ObjectStore for Lent {
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let size = self.size(location)?;
-        let mut all = Vec::with_capacity(ranges.len());
+        // A bucket answers slowly: what is wanted of it is asked for together.
+        let mut reads = Vec::with_capacity(ranges.len());
         for range in ranges {
-            let range = range.start.min(size)..range.end.min(size);
-            all.push(self.read(location.as_ref(), range).await?);
+            reads.push(self.read(location.as_ref(), size, range.start.min(size)..range.end.min(size)));
         }
-        Ok(all)
+        try_join_all(reads).await
     }
 
     async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {

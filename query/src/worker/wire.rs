@@ -1,4 +1,5 @@
-//! What goes over the socket between the server and a worker: frames with a bound, a JSON head and a tail of bytes.
+//! What goes over the socket between the server and a worker: frames with a bound, a JSON head and a tail of bytes. A
+//! descriptor that is lent comes with the first byte of its frame.
 //!
 //! ```text
 //!   u32 length of head │ u32 length of tail │ head (JSON) │ tail
@@ -83,6 +84,13 @@ pub enum Given {
         /// Where to go on; `None` at the end.
         next: Option<(usize, usize)>,
     },
+    /// A file: its descriptor comes with the frame.
+    File {
+        /// The sums of its blocks, as a commit keeps them: what is read of it is proved by them.
+        sums: Option<String>,
+    },
+    /// Files are not where this machine can read them: the server reads them.
+    Far,
     /// Bytes of an object in the tail, one range after the other.
     Bytes,
     /// Nothing, and why.
@@ -182,6 +190,11 @@ pub enum Ask {
         scan: usize,
         /// Where to begin.
         at: (usize, usize),
+    },
+    /// A file of a scan, to be read without the server.
+    Open {
+        /// Its path.
+        path: String,
     },
     /// Ranges of a file of a scan.
     Read {

@@ -22,7 +22,7 @@ pub use check::check;
 pub use cost::{ColumnCost, Cost};
 pub use fingerprint::{Cells, Fingerprint};
 pub use parts::{PartsWriter, parts};
-pub use proven::{Damaged, Proofs, ProvenStore};
+pub use proven::{Damaged, OpenFile, Proofs, ProvenStore};
 pub use put::{made_ms, path, put};
 #[cfg(test)]
 pub use read::open;

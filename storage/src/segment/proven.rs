@@ -24,7 +24,7 @@ use object_store::{
 use tokio::sync::Semaphore;
 
 use crate::commit::place;
-use crate::reader::{DataFile, Snapshot};
+use crate::reader::{Blocks, DataFile, Snapshot};
 
 /// Bytes of a segment that are read at once to prove its digest. Chosen: a read of a disk's own size.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -54,6 +54,15 @@ impl Default for Proofs {
             proving: Semaphore::new(PROOFS_MAX),
         }
     }
+}
+
+/// A segment that is read without the store.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// Its descriptor, for reading.
+    pub file: std::fs::File,
+    /// What every part that is read of it is to be proved by; where there is nothing, it was proved as a whole, or cannot be.
+    pub blocks: Option<Arc<Blocks>>,
 }
 
 /// A segment whose bytes are not what was committed.
@@ -220,8 +229,7 @@ impl ProvenStore {
             drop(bytes);
             self.prove(location, file, key).await?;
         }
-        let source = "the object changes while it is read".into();
-        Err(StoreError::Generic { store: "segment", source })
+        Err(changes())
     }
 
     /// Reads a segment from end to end, a piece at a time, and compares its digest.
@@ -251,6 +259,35 @@ impl ProvenStore {
         }
         remember(&self.proofs.proven, key, state);
         Ok(())
+    }
+
+    /// Opens a segment of a store on this machine's own disk; `None` for any other. Who reads it proves what is read.
+    ///
+    /// # Errors
+    /// The store's; [`Damaged`] where it is known to be, or another size than was committed.
+    pub async fn open(&self, location: &Path) -> Result<Option<OpenFile>> {
+        let missing =
+            || StoreError::NotFound { path: location.to_string(), source: "no segment of these".into() };
+        let file = self.file(location).ok_or_else(missing)?;
+        let key = key_of(file);
+        self.refuse_damaged(location, key).await?;
+        // Twice at most: the object may be replaced between the proof and the opening.
+        for _ in 0..2 {
+            // A byte of it: a store that is elsewhere sends what it is asked for.
+            let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
+            let got = self.inner.get_opts(location, options).await?;
+            let GetResultPayload::File(opened, _) = got.payload else { return Ok(None) };
+            let state = state_of(&got.meta);
+            if got.meta.size != file.bytes {
+                return Err(self.condemn(location, key, state));
+            }
+            let is_proven = || self.proofs.proven.get(&key).is_some_and(|known| *known.value() == state);
+            if file.blocks.is_some() || file.digest.is_none() || is_proven() {
+                return Ok(Some(OpenFile { file: opened, blocks: file.blocks.clone() }));
+            }
+            self.prove(location, file, key).await?;
+        }
+        Err(changes())
     }
 
     /// Reads a range, and what the store says of the object it is of.
@@ -294,6 +331,10 @@ impl fmt::Display for ProvenStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ProvenStore({})", self.inner)
     }
+}
+
+fn changes() -> StoreError {
+    StoreError::Generic { store: "segment", source: "the object changes while it is read".into() }
 }
 
 fn read_only() -> StoreError {

@@ -1,13 +1,15 @@
 //! Segments whose bytes are not what was committed (F40): never their rows, always their name.
 
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
+use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
-use super::{Damaged, Proofs, ProvenStore, remember};
+use super::{Damaged, OpenFile, Proofs, ProvenStore, remember};
 use crate::reader::{DataFile, Snapshot};
 use crate::record::{Dataset, Kind, TableId, Tenant, schema};
 use crate::segment::Blocks;
@@ -19,7 +21,7 @@ fn bytes() -> Vec<u8> {
 }
 
 /// A store over one file that is proved by the sums of its blocks, or by its digest alone.
-fn over(inner: &Arc<InMemory>, proofs: &Arc<Proofs>, has_blocks: bool) -> ProvenStore {
+fn over(inner: &Arc<impl ObjectStore>, proofs: &Arc<Proofs>, has_blocks: bool) -> ProvenStore {
     let bytes = bytes();
     let file = DataFile {
         path: "date=2026-01-02/a.parquet".into(),
@@ -42,7 +44,7 @@ fn over(inner: &Arc<InMemory>, proofs: &Arc<Proofs>, has_blocks: bool) -> Proven
     ProvenStore::new(Arc::clone(inner) as _, Arc::clone(proofs), [Arc::new(snapshot)])
 }
 
-async fn put(inner: &InMemory, bytes: Vec<u8>) {
+async fn put(inner: &impl ObjectStore, bytes: Vec<u8>) {
     inner.put(&Path::from(PLACE), PutPayload::from(bytes)).await.unwrap();
 }
 
@@ -100,6 +102,36 @@ async fn a_page_costs_its_blocks() {
     assert_eq!(proofs.proven.len(), 1);
     let ranges = store.get_ranges(&path, &[0..2, 299_998..300_000]).await.unwrap();
     assert_eq!(ranges.iter().map(bytes::Bytes::len).sum::<usize>(), 4);
+}
+
+/// A file of a folder is opened, with the sums that prove what is read of it or proved as a whole; one that is known to be
+/// damaged is not. A store that is elsewhere opens nothing.
+#[tokio::test]
+async fn a_file_of_a_folder_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+    let (proofs, path, right) = (Arc::new(Proofs::default()), Path::from(PLACE), bytes());
+    for has_blocks in [true, false] {
+        put(&*inner, right.clone()).await;
+        let store = over(&inner, &proofs, has_blocks);
+        let OpenFile { file, blocks } = store.open(&path).await.unwrap().unwrap();
+        assert_eq!(blocks.is_some(), has_blocks);
+        let mut read = vec![0; right.len()];
+        file.read_exact_at(&mut read, 0).unwrap();
+        assert_eq!(read, right);
+        assert!(store.open(&Path::from("tenant/other/events/x")).await.is_err(), "no file of these tables");
+    }
+    let mut flipped = right.clone();
+    flipped[10] ^= 1;
+    put(&*inner, flipped).await;
+    let store = over(&inner, &proofs, false);
+    assert!(Damaged::find(&store.open(&path).await.unwrap_err()).is_some());
+    put(&*inner, right[1..].to_vec()).await;
+    let store = over(&inner, &proofs, true);
+    assert!(Damaged::find(&store.open(&path).await.unwrap_err()).is_some(), "another size");
+    let elsewhere = Arc::new(InMemory::new());
+    put(&*elsewhere, right).await;
+    assert!(over(&elsewhere, &Arc::default(), true).open(&path).await.unwrap().is_none());
 }
 
 /// What is damaged is not read again until it changes: the object is asked for its state alone.
