@@ -124,7 +124,9 @@ mod tests {
                 held.rests()
             };
             let before = storage.levels();
+            assert!(held.expects_chunks());
             assert!(rest().await);
+            assert!(!held.expects_chunks(), "what the next chunk needs is made with it");
             assert_eq!(storage.levels().files, before.files);
             assert_eq!(held.version(), Some(0));
             assert!(held.rests(), "asking for its levels wakes nothing");

@@ -159,6 +159,12 @@ impl Table {
         self.published.rests()
     }
 
+    /// Whether it holds what is made for the next chunk.
+    #[cfg(test)]
+    pub fn expects_chunks(&self) -> bool {
+        !self.shape.load().fields().is_empty() || self.columns.load().at_rest().is_some()
+    }
+
     fn hot_days(&self) -> MutexGuard<'_, Days> {
         self.hot_days.lock().expect("no panic happens under this lock")
     }
@@ -222,7 +228,26 @@ impl Table {
     /// memory for tables `is_short`. Returns whether it went to rest now.
     pub fn look(&self, is_short: bool) -> bool {
         // Without the chunks' lock: whoever looks is of the lowest priority, and who adds a chunk must not wait for it.
-        self.hot_rows.load(Ordering::Relaxed) == 0 && self.published.look(is_short)
+        if self.hot_rows.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
+        let rests_now = self.published.look(is_short);
+        if self.published.is_unused() {
+            self.forget_chunks();
+        }
+        rests_now
+    }
+
+    /// Lets go of what is known for the next chunk and is made again with it: hundreds of names of a wide table.
+    fn forget_chunks(&self) {
+        if !self.shape.load().fields().is_empty() {
+            self.shape.store(Arc::new(Schema::empty()));
+        }
+        // Under the lock, so that no column that is added meanwhile is lost.
+        let _growing = self.growing.lock().expect("no panic happens under this lock");
+        if let Some(columns) = self.columns.load().at_rest() {
+            self.columns.store(Arc::new(columns));
+        }
     }
 
     /// Publishes a new version, then lets go of the chunks that it holds.
@@ -243,6 +268,8 @@ impl Table {
             !is_in
         });
         if hot.is_empty() {
+            // Room for thousands of small chunks goes with them.
+            *hot = Vec::new();
             self.waiting.lock().expect("no panic happens under this lock").remove(&self.id);
         }
     }

@@ -6,7 +6,7 @@
 //! fitted chunks, so a replay comes to the same columns.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch,
@@ -27,8 +27,9 @@ use super::sparse;
 #[derive(Clone, Debug)]
 pub struct Columns {
     kind: Kind,
-    attributes: Vec<(String, Type)>,
-    by_folded: HashMap<String, usize>,
+    attributes: Arc<[(String, Type)]>,
+    /// The place of each by its name in lower case; made when it is first asked for.
+    by_folded: OnceLock<HashMap<String, usize>>,
     schema: SchemaRef,
 }
 
@@ -42,10 +43,21 @@ impl Columns {
     /// A dataset with these attribute columns.
     #[must_use]
     pub fn with_attributes(kind: Kind, attributes: Vec<(String, Type)>) -> Self {
-        let by_folded =
-            attributes.iter().enumerate().map(|(at, (name, _))| (name.to_lowercase(), at)).collect();
         let schema = schema::table_schema(kind, &attributes);
-        Self { kind, attributes, by_folded, schema }
+        Self { kind, attributes: attributes.into(), by_folded: OnceLock::new(), schema }
+    }
+
+    /// The same without what is made when it is asked for; `None` where nothing of that was made.
+    #[must_use]
+    pub fn at_rest(&self) -> Option<Self> {
+        self.by_folded.get()?;
+        let (attributes, schema) = (Arc::clone(&self.attributes), Arc::clone(&self.schema));
+        Some(Self { kind: self.kind, attributes, by_folded: OnceLock::new(), schema })
+    }
+
+    fn by_folded(&self) -> &HashMap<String, usize> {
+        let place = |(at, (name, _)): (usize, &(String, Type))| (name.to_lowercase(), at);
+        self.by_folded.get_or_init(|| self.attributes.iter().enumerate().map(place).collect())
     }
 
     /// The attribute columns of a table's schema.
@@ -80,7 +92,7 @@ impl Columns {
 
     fn verdict(&self, name: &str, r#type: Type, added: &mut HashSet<String>) -> Verdict {
         let folded = name.to_lowercase();
-        if let Some(at) = self.by_folded.get(&folded) {
+        if let Some(at) = self.by_folded().get(&folded) {
             let (known, known_type) = &self.attributes[*at];
             return if known == name && *known_type == r#type { Verdict::Known } else { Verdict::Clash };
         }
@@ -144,9 +156,9 @@ impl Columns {
     /// This dataset with more columns.
     #[must_use]
     pub fn with_added(&self, added: &[(String, Type)]) -> Self {
-        let mut attributes = self.attributes.clone();
+        let mut attributes = self.attributes.to_vec();
         for (name, r#type) in added {
-            if !self.by_folded.contains_key(&name.to_lowercase()) {
+            if !self.by_folded().contains_key(&name.to_lowercase()) {
                 attributes.push((name.clone(), *r#type));
             }
         }

@@ -4,10 +4,10 @@
 //! reader can tell `[1,2]` the array from `"[1,2]"` the text.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field as ArrowField, FieldRef, Schema, SchemaRef, TimeUnit};
 
 use super::kind::{Field, Kind, Type};
 use super::sparse;
@@ -121,7 +121,7 @@ pub fn attribute_key(kind: Kind, column: &str) -> &str {
 /// The fixed columns of a table of this kind, in table order, `time` first and `date` left out
 /// (a partition column is not in the files).
 #[must_use]
-pub fn fixed_columns(kind: Kind) -> Vec<ArrowField> {
+fn fixed_columns(kind: Kind) -> Vec<ArrowField> {
     let mut columns =
         vec![ArrowField::new(TIME, timestamp(), true), ArrowField::new(OBSERVED_TIME, timestamp(), true)];
     for field in kind.fields() {
@@ -135,10 +135,15 @@ pub fn fixed_columns(kind: Kind) -> Vec<ArrowField> {
     columns
 }
 
-/// A table's schema: the fixed columns, then the attributes in order of first appearance.
+/// A table's schema: the fixed columns, then the attributes in order of first appearance. All tables of a kind share
+/// what says of the fixed ones.
 #[must_use]
 pub fn table_schema(kind: Kind, attributes: &[(String, Type)]) -> SchemaRef {
-    let mut fields = fixed_columns(kind);
-    fields.extend(attributes.iter().map(|(name, r#type)| arrow_field(name, *r#type)));
+    static FIXED: LazyLock<HashMap<Kind, Vec<FieldRef>>> = LazyLock::new(|| {
+        let fixed = |kind| fixed_columns(kind).into_iter().map(Arc::new).collect();
+        Kind::ALL.into_iter().map(|kind| (kind, fixed(kind))).collect()
+    });
+    let mut fields = FIXED[&kind].clone();
+    fields.extend(attributes.iter().map(|(name, r#type)| Arc::new(arrow_field(name, *r#type))));
     Arc::new(Schema::new(fields))
 }

@@ -163,6 +163,11 @@ impl Place {
         (is_short || looks >= UNUSED_LOOKS) && self.rest()
     }
 
+    /// Whether nobody used the table for as long as lets it rest.
+    pub fn is_unused(&self) -> bool {
+        self.unused_looks.load(Ordering::Relaxed) >= UNUSED_LOOKS
+    }
+
     /// Puts the version at rest, unless somebody holds something of it; returns whether it went to rest now.
     pub fn rest(&self) -> bool {
         let held = self.held.load_full();
