@@ -306,17 +306,18 @@ mod tests {
         assert_eq!(sizes(one, &[100, 5_000, 100]), [1, 1, 1], "a chunk that is larger alone");
         assert_eq!(sizes(u64::MAX, &[100; 4]), [4]);
         assert!(sizes(1, &[]).is_empty());
-        // What is sorted, its keys and two files fit the pool of seals together.
+        // What is sorted, its keys, a file that is encoded and one that is put fit the pool of seals together.
         let memory = Memory::new(350 << 20, 0);
         let held = Sizes::of(&memory);
-        assert!(held.sort_bytes + 2 * held.file_bytes <= memory.max(Pool::Seal));
+        assert!(held.sort_bytes + 3 * held.file_bytes <= memory.max(Pool::Seal));
     }
 
     // B1: small files count as what they are, not as one that fills the pool.
     #[test]
     fn files_on_their_way_count_by_their_size_and_columns() {
         let small = held(ENCODED_AT_ONCE, PUT_AT_ONCE, 4_096, 40_000);
-        assert_eq!(small, 4 * (2 * 4_096 + 40_000) + 2 * 32 * 4_096);
+        assert_eq!(small, 4 * (2 * 4_096 + 2 * 4_096 + 40_000) + 31 * 4_096);
         assert_eq!(held(1, 1, 14 << 20, 500), (2 << 20) + 500 + (28 << 20));
+        assert_eq!(held(1, 2, 14 << 20, 500), (2 << 20) + 500 + (42 << 20), "one is put meanwhile");
     }
 }
