@@ -243,10 +243,10 @@ impl Table {
         if !self.shape.load().fields().is_empty() {
             self.shape.store(Arc::new(Schema::empty()));
         }
-        // Under the lock, so that no column that is added meanwhile is lost.
-        let _growing = self.growing.lock().expect("no panic happens under this lock");
-        if let Some(columns) = self.columns.load().at_rest() {
-            self.columns.store(Arc::new(columns));
+        // Without the lock, for the same reason as in `look`. Where columns were added meanwhile, those stay.
+        let columns = self.columns.load();
+        if let Some(at_rest) = columns.at_rest() {
+            self.columns.compare_and_swap(&*columns, Arc::new(at_rest));
         }
     }
 

@@ -11,8 +11,9 @@ pub const ROWS: usize = 1_024;
 /// Rows at once of values that have a size of their own: the query engine's own number.
 const FIXED_ROWS: usize = 8_192;
 
-/// Columns of one step up to which its rows are small: all of them together take as much as one log line above.
-const FIXED_COLUMNS_MAX: usize = 64;
+/// Columns of one step up to which its rows are small. Chosen: such a value is 32 bytes at most, so that a batch is no larger
+/// than one of those log lines.
+const FIXED_COLUMNS_MAX: usize = 32;
 
 /// Rows that an optimized plan is to work on at once.
 #[must_use]
@@ -86,9 +87,9 @@ mod tests {
         let plain = scan(2).filter(col("c0").gt(lit(5)).and(col("c1").is_not_null())).unwrap();
         assert_eq!(rows_of(plain.clone()), 8_192);
         assert_eq!(rows_of(plain.clone().aggregate(vec![col("c1")], vec![sum(col("c0"))]).unwrap()), 8_192);
-        assert_eq!(rows_of(scan(64)), 8_192);
+        assert_eq!(rows_of(scan(32)), 8_192);
         let small: Vec<(&str, LogicalPlan)> = [
-            ("many columns", scan(65)),
+            ("many columns", scan(33)),
             (
                 "a text",
                 table_scan(Some("t"), &Schema::new(vec![Field::new("s", DataType::Utf8, true)]), None)

@@ -108,7 +108,7 @@ mod tests {
         file
     }
 
-    // F40
+    // What does not prove is never given out, whatever is wrong with it.
     #[test]
     fn what_is_read_is_proved_and_nothing_else_is_given() {
         let bytes: Vec<u8> = (0..200_000_u32).map(|at| (at / 7 % 251) as u8).collect();
