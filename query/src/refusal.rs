@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use object_store::Error as StoreError;
 use storage::reader::Damaged;
@@ -42,6 +43,16 @@ impl Refusal {
     /// 422 for a query that would pass a bound on memory or rows.
     pub fn query_limit(detail: impl Into<String>) -> Self {
         Self::new(422, "query_limit", detail)
+    }
+
+    /// 422 for a query that would pass its bound on memory.
+    pub fn memory() -> Self {
+        Self::query_limit("the query needs more memory than one query may have")
+    }
+
+    /// 400 for a value in a row that does not suit what is done with it. The engine's own text would quote the value.
+    pub fn value() -> Self {
+        Self::new(400, "invalid_query", "a function failed on a value")
     }
 
     /// 422 for a query past its time.
@@ -133,29 +144,43 @@ pub enum Failure {
     Engine,
 }
 
-/// Whether an object store that does not answer is at the root: the reader of files wraps its errors in its own.
-fn is_store_away(error: &DataFusionError) -> bool {
+/// How the reader of files begins what it says of a condition that failed on a batch. It says it in its own words: of what
+/// failed nothing else is left, and no stored byte is at fault.
+const CONDITION_FAILED: &str = "Error evaluating filter predicate";
+
+/// What lies at the root of an error, where that says what it is: the reader of files wraps what it is given in its own.
+fn root(error: &DataFusionError) -> Option<Failure> {
     let mut next: Option<&dyn std::error::Error> = Some(error);
+    let mut away = None;
     while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<StoreError>() {
-            return !matches!(error, StoreError::NotFound { .. }) && Damaged::find(error).is_none();
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return Some(Failure::Refused(refusal.clone()));
+        }
+        if let Some(ArrowError::ComputeError(text)) = error.downcast_ref::<ArrowError>()
+            && text.starts_with(CONDITION_FAILED)
+        {
+            return Some(Failure::Refused(Refusal::value()));
+        }
+        if let Some(store) = error.downcast_ref::<StoreError>()
+            && !matches!(store, StoreError::NotFound { .. })
+            && Damaged::find(store).is_none()
+        {
+            away = Some(Failure::Refused(Refusal::storage_unavailable()));
         }
         next = error.source();
     }
-    false
+    away
 }
 
 impl Failure {
     /// Sorts an error. `DataFusionError` wraps errors in many layers; the innermost decides.
     pub fn of(error: &DataFusionError) -> Self {
         let refused = |status, code, detail: String| Self::Refused(Refusal::new(status, code, detail));
-        if is_store_away(error) {
-            return Self::Refused(Refusal::storage_unavailable());
+        if let Some(failure) = root(error) {
+            return failure;
         }
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(_) => {
-                Self::Refused(Refusal::query_limit("the query needs more memory than one query may have"))
-            }
+            DataFusionError::ResourcesExhausted(_) => Self::Refused(Refusal::memory()),
             DataFusionError::Plan(text) if text.starts_with("table '") && text.ends_with("not found") => {
                 Self::Refused(Refusal::table_not_found())
             }
@@ -168,26 +193,17 @@ impl Failure {
             DataFusionError::Diagnostic(_, inner) => Self::of(inner),
             DataFusionError::Shared(inner) => Self::of(inner),
             DataFusionError::Collection(errors) => errors.first().map_or(Self::Engine, Self::of),
-            // A value in a row does not suit the function (a cast, a division): the query's to change. The
-            // engine's text would quote the value.
-            DataFusionError::Execution(_) => {
-                refused(400, "invalid_query", "a function failed on a value".into())
-            }
+            // A cast, a division: the query's to change.
+            DataFusionError::Execution(_) => Self::Refused(Refusal::value()),
             DataFusionError::ArrowError(error, _) => match **error {
-                arrow::error::ArrowError::ParquetError(_)
-                | arrow::error::ArrowError::IpcError(_)
-                | arrow::error::ArrowError::ExternalError(_)
-                | arrow::error::ArrowError::IoError(..) => Self::MaybeCorrupt,
-                arrow::error::ArrowError::MemoryError(_) => {
-                    Self::Refused(Refusal::query_limit("the query needs more memory than one query may have"))
-                }
-                _ => refused(400, "invalid_query", "a function failed on a value".into()),
+                ArrowError::ParquetError(_)
+                | ArrowError::IpcError(_)
+                | ArrowError::ExternalError(_)
+                | ArrowError::IoError(..) => Self::MaybeCorrupt,
+                ArrowError::MemoryError(_) => Self::Refused(Refusal::memory()),
+                _ => Self::Refused(Refusal::value()),
             },
             DataFusionError::ObjectStore(_) => Self::MaybeCorrupt,
-            // What the server or a function of ours refused, on its way through the engine.
-            DataFusionError::External(inner) if inner.is::<Refusal>() => {
-                Self::Refused(inner.downcast_ref::<Refusal>().expect("it was asked").clone())
-            }
             DataFusionError::ParquetError(_)
             | DataFusionError::IoError(_)
             | DataFusionError::ExecutionJoin(_)
@@ -211,6 +227,7 @@ pub fn shortened(text: &str, bytes_max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use arrow::error::ArrowError;
     use datafusion::common::DataFusionError;
     use object_store::Error as StoreError;
     use parquet::errors::ParquetError;
@@ -232,7 +249,7 @@ mod tests {
         let gone = || StoreError::NotFound { path: "p".into(), source: "gone".into() };
         let in_parquet = |error: StoreError| DataFusionError::from(ParquetError::External(Box::new(error)));
         let in_arrow = |error: StoreError| {
-            let error = arrow::error::ArrowError::from_external_error(Box::new(error));
+            let error = ArrowError::from_external_error(Box::new(error));
             DataFusionError::from(error).context("while reading")
         };
         for wrapped in [in_parquet(away()), in_arrow(away()), DataFusionError::from(away())] {
@@ -242,6 +259,10 @@ mod tests {
             assert_eq!(code(&wrapped), "maybe corrupt");
         }
         assert_eq!(code(&DataFusionError::from(ParquetError::EOF("short".into()))), "maybe corrupt");
+        let refused = || StoreError::Generic { store: "s", source: Box::new(Refusal::memory()) };
+        for wrapped in [in_parquet(refused()), in_arrow(refused()), DataFusionError::from(refused())] {
+            assert_eq!(code(&wrapped), "query_limit");
+        }
     }
 
     // B1: a planner's message may quote a statement of any length.

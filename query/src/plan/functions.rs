@@ -16,6 +16,8 @@ use sqlparser::ast::{Expr, ObjectNamePart, Query, Visit, Visitor};
 
 use crate::refusal::{Refusal, shortened};
 
+pub use bounds::may_refuse;
+
 /// Functions of one value, by their first names; their other names come along.
 const SCALAR: &[&str] = &[
     // Numbers.

@@ -17,11 +17,13 @@ use datafusion::datasource::physical_plan::{
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
-use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
+use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, SortOrderPushdownResult};
 use datafusion_datasource::morsel::{MorselPlanner, Morselizer};
 use object_store::ObjectStore;
+
+use super::functions;
 
 /// Files whose counts are held together at most, for each part of a scan that runs at once: half a megabyte.
 const COUNTED_FILES_MAX: usize = 64;
@@ -146,11 +148,19 @@ impl FileSource for Source {
         filters: Vec<Arc<dyn PhysicalExpr>>,
         options: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
-        let mut pushed = self.planned.try_pushdown_filters(filters.clone(), options)?;
-        pushed.updated_node = pushed
+        // A function that refuses to make too much is told from a failure only above the reader of files, which says what
+        // failed in its own words.
+        let below: Vec<_> = filters.iter().filter(|filter| !functions::may_refuse(filter)).cloned().collect();
+        let pushed = self.planned.try_pushdown_filters(below.clone(), options)?;
+        let updated = pushed
             .updated_node
-            .map(|planned| self.after(Asked::Filters(filters, Arc::new(options.clone())), planned));
-        Ok(pushed)
+            .map(|planned| self.after(Asked::Filters(below, Arc::new(options.clone())), planned));
+        let mut of_below = pushed.filters.into_iter();
+        let answers = filters.iter().map(|filter| match functions::may_refuse(filter) {
+            true => PushedDown::No,
+            false => of_below.next().unwrap_or(PushedDown::No),
+        });
+        Ok(FilterPushdownPropagation { filters: answers.collect(), updated_node: updated })
     }
 
     fn try_pushdown_sort(

@@ -69,10 +69,21 @@ impl Sources {
                 let alone =
                     Snapshot { files: vec![Arc::clone(file)], hot: Vec::new(), ..(**snapshot).clone() };
                 let probe = AssertUnwindSafe(decode(&self.session, alone)).catch_unwind().await;
-                if !matches!(probe, Ok(Ok(()))) {
-                    tracing::error!(path, "a stored object cannot be decoded");
-                    return Refusal::corrupt_object(&path);
+                if matches!(probe, Ok(Ok(()))) {
+                    continue;
                 }
+                // A look that had no memory saw no damage.
+                if let Some(short) = self.session.short() {
+                    return budget::refusal(short);
+                }
+                if let Ok(Err(error)) = &probe
+                    && let Failure::Refused(refusal) = Failure::of(error)
+                    && matches!(refusal.status, 422 | 503)
+                {
+                    return refusal;
+                }
+                tracing::error!(path, "a stored object cannot be decoded");
+                return Refusal::corrupt_object(&path);
             }
         }
         Refusal::bug()

@@ -110,7 +110,7 @@ impl Lender {
         let answered = match ask {
             Ask::Table { name } => self.table(name).await,
             Ask::Scan { table, projection, time_ns, sources } => {
-                self.scan(&table, projection, Bounds { time_ns, sources })
+                self.scan(&table, projection, Bounds { time_ns, sources }).await
             }
             Ask::Hot { scan, at } => self.hot(scan, at).await,
             Ask::Open { path } => self.open(&path).await,
@@ -140,7 +140,33 @@ impl Lender {
         Ok(Loan::of(given, hot::schema(&snapshot.schema)?))
     }
 
-    fn scan(&self, table: &str, projection: Option<Vec<usize>>, bounds: Bounds) -> Result<Loan, Refusal> {
+    /// A scan's list, and its first file with it: most queries that are waited for read few files, and ask once less.
+    async fn scan(
+        &self,
+        table: &str,
+        projection: Option<Vec<usize>>,
+        bounds: Bounds,
+    ) -> Result<Loan, Refusal> {
+        let (scan, files, hot_rows) = self.list(table, projection, bounds)?;
+        // What is wrong with it is said when it is asked for.
+        let opened = match files.first() {
+            Some(first) => self.open(&first.path).await.ok(),
+            None => None,
+        };
+        let (file, sums) = match opened {
+            Some(Loan { given: Given::File { sums }, file, .. }) => (file, sums),
+            _ => (None, None),
+        };
+        Ok(Loan { file, ..Loan::of(Given::Scan { scan, files, hot_rows, sums }, Bytes::new()) })
+    }
+
+    /// The number of a new scan, its files, and how many hot rows it has.
+    fn list(
+        &self,
+        table: &str,
+        projection: Option<Vec<usize>>,
+        bounds: Bounds,
+    ) -> Result<(usize, Vec<wire::File>, u64), Refusal> {
         let mut lent = self.lent();
         let snapshot = Arc::clone(lent.tables.get(table).ok_or_else(Refusal::bug)?);
         let columns = snapshot.schema.fields().len();
@@ -160,7 +186,7 @@ impl Lender {
         let hot_rows = snapshot.hot_rows();
         let scan = lent.scans.len();
         lent.scans.push(Arc::new(Scan { snapshot, wanted: Wanted { projection, bounds } }));
-        Ok(Loan::of(Given::Scan { scan, files, hot_rows }, Bytes::new()))
+        Ok((scan, files, hot_rows))
     }
 
     async fn hot(&self, scan: usize, at: (usize, usize)) -> Result<Loan, Refusal> {
@@ -243,10 +269,12 @@ impl std::fmt::Debug for Lender {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
     use std::sync::Arc;
 
+    use object_store::local::LocalFileSystem;
     use object_store::memory::InMemory;
-    use object_store::{ObjectStoreExt, PutPayload, path::Path};
+    use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 
     use super::Lender;
     use crate::fixture::{Fixture, Sealed, T0, row};
@@ -262,11 +290,20 @@ mod tests {
     }
 
     async fn lender() -> Lender {
+        let fixture = fixture().await;
+        let rooted = object_store::prefix::PrefixStore::new(Arc::clone(&fixture.store), "tenant/a");
+        lender_of(&fixture, rooted)
+    }
+
+    async fn fixture() -> Fixture {
         let mut fixture = Fixture::new();
         let one = |draft: &mut Draft| row(draft, T0, "s", |_| {});
         fixture.table("a", "events", Kind::Events, &[(Sealed::Yes, &one), (Sealed::No, &one)]).await;
+        fixture
+    }
+
+    fn lender_of(fixture: &Fixture, rooted: impl ObjectStore) -> Lender {
         let snapshot = Arc::new(fixture.snapshots[0].clone());
-        let rooted = object_store::prefix::PrefixStore::new(Arc::clone(&fixture.store), "tenant/a");
         Lender::new(
             move |name| (name == "events").then(|| Arc::clone(&snapshot)),
             Arc::new(rooted),
@@ -318,6 +355,33 @@ mod tests {
             sources: None,
         };
         assert_eq!(status(&lender.answer(columns).await.given), 500);
+    }
+
+    // T1
+    #[tokio::test]
+    async fn a_list_comes_with_its_first_file_open_and_no_other() {
+        let fixture = fixture().await;
+        let folder = tempfile::tempdir().unwrap();
+        let local = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
+        let path = Path::from("events/date=2026-01-02/0000.parquet");
+        let stored = fixture.store.get(&Path::from(format!("tenant/a/{path}"))).await.unwrap();
+        let bytes = stored.bytes().await.unwrap();
+        local.put(&path, PutPayload::from_bytes(bytes.clone())).await.unwrap();
+        let lender = lender_of(&fixture, local);
+        lender.answer(Ask::Table { name: "events".into() }).await;
+        let none = Ask::Scan { table: "events".into(), projection: None, time_ns: (0, 0), sources: None };
+        let loan = lender.answer(none).await;
+        assert!(loan.file.is_none(), "nothing of it can match");
+        let loan = lender.answer(scan()).await;
+        assert!(matches!(&loan.given, Given::Scan { files, .. } if files[0].path == path.as_ref()));
+        let mut read = Vec::new();
+        loan.file.unwrap().read_to_end(&mut read).unwrap();
+        assert!(read == bytes, "it is that file");
+        // One that is not as it was committed is on the list, and what is wrong is said when it is asked for.
+        std::fs::write(folder.path().join(path.as_ref()), b"short").unwrap();
+        let loan = lender.answer(scan()).await;
+        assert!(matches!(loan.given, Given::Scan { .. }) && loan.file.is_none());
+        assert_eq!(status(&lender.answer(Ask::Open { path: path.to_string() }).await.given), 500);
     }
 
     // B1

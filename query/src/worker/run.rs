@@ -10,7 +10,9 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use datafusion::physical_plan::{
+    EmptyRecordBatchStream, ExecutionPlan, SendableRecordBatchStream, execute_stream,
+};
 use futures::{FutureExt, StreamExt};
 use storage::record::Kind;
 use tokio::runtime::Runtime;
@@ -193,7 +195,7 @@ impl Room {
         attr::rewrite(&mut query, &shapes).map_err(|problem| Refusal::new(400, "invalid_query", problem))?;
         let session = self.sessions.over(Arc::clone(&store) as _).map_err(|_| Refusal::bug())?;
         let named = tables.iter().map(|table| (table.name.clone(), Arc::clone(table) as _)).collect();
-        let fault = Fault { session: &session, tables: &tables };
+        let fault = Fault { room: self, session: &session, tables: &tables };
         let frame = match session.plan(query, named).await {
             Ok(frame) => frame,
             Err(error) => return Err(fault.refusal(&error).await),
@@ -349,15 +351,27 @@ impl Rows<'_> {
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(batch))) if batch.num_rows() == 0 => {}
                 Ok(Some(Ok(batch))) => return Ok(Some(batch)),
-                Ok(Some(Err(error))) => return Err(self.fault.refusal(&error).await),
-                Err(_) => return Err(self.fault.corrupt().await),
+                Ok(Some(Err(error))) => {
+                    self.let_go();
+                    return Err(self.fault.refusal(&error).await);
+                }
+                Err(_) => {
+                    self.let_go();
+                    return Err(self.fault.corrupt().await);
+                }
             }
         }
+    }
+
+    /// Lets go of what the query holds: what a file holds is looked at with all the memory there is.
+    fn let_go(&mut self) {
+        self.stream = Box::pin(EmptyRecordBatchStream::new(self.stream.schema()));
     }
 }
 
 /// Finds out what a failure means to the caller.
 struct Fault<'a> {
+    room: &'a Room,
     session: &'a Session,
     tables: &'a [Arc<Remote>],
 }
@@ -373,6 +387,7 @@ impl Fault<'_> {
 
     /// Names the first object that cannot be decoded; our bug if all can. A store that is away is no damage.
     async fn corrupt(&self) -> Refusal {
+        self.room.is_released().await;
         for table in self.tables {
             if table.store.was_away() {
                 return Refusal::storage_unavailable();
@@ -385,7 +400,7 @@ impl Fault<'_> {
                 match probe {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => match Failure::of(&error) {
-                        Failure::Refused(refusal) if refusal.status == 503 => return refusal,
+                        Failure::Refused(refusal) if matches!(refusal.status, 422 | 503) => return refusal,
                         _ => return Refusal::corrupt_object(&file.path),
                     },
                     Err(_) => return Refusal::corrupt_object(&file.path),

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,6 +59,15 @@ impl Lent {
     /// Adds a file of a scan.
     pub fn add(&self, file: Scanned) {
         self.files().insert(file.path.clone(), file);
+    }
+
+    /// Takes over a file that came open with the list it is on.
+    pub fn open(&self, path: &str, file: File, bytes: u64, sums: Option<&str>) {
+        if let Some(near) = Near::new(file, bytes, sums)
+            && self.open.get(path).is_none()
+        {
+            self.open.keep(path, near);
+        }
     }
 
     /// The files of one dataset's scans.
@@ -121,7 +131,9 @@ impl Lent {
         }
         let Ok(length) = usize::try_from(length) else { return Err(short(path)) };
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(length).map_err(|_| short(path))?;
+        bytes
+            .try_reserve_exact(length)
+            .map_err(|_| Error::Generic { store: "lent", source: Box::new(Refusal::memory()) })?;
         let mut at = range.start;
         while at < range.end {
             let end = range.end.min(at + READ_BYTES_MAX);

@@ -94,7 +94,12 @@ impl TableProvider for Remote {
             sources: bounds.sources,
         };
         let gift = self.desk.ask(ask).await.map_err(carried)?;
-        let Given::Scan { scan, files, hot_rows } = gift.given else { return Err(carried(Refusal::bug())) };
+        let Given::Scan { scan, files, hot_rows, sums } = gift.given else {
+            return Err(carried(Refusal::bug()));
+        };
+        if let (Some(first), Some(opened)) = (files.first(), gift.file) {
+            self.store.open(&first.path, opened, first.bytes, sums.as_deref());
+        }
         let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         if !files.is_empty() {
             let files: Vec<Scanned> = files

@@ -78,6 +78,8 @@ pub enum Given {
         files: Vec<File>,
         /// Hot rows before any condition.
         hot_rows: u64,
+        /// The sums of the first file's blocks, where it comes open with the frame (see [`Given::File`]).
+        sums: Option<String>,
     },
     /// Hot rows as an Arrow IPC stream in the tail, and where the next ones begin.
     Hot {

@@ -158,6 +158,20 @@ async fn functions_say_how_much_they_would_make() {
             refusal.detail
         );
     }
+    // A condition that the reader of files could work out is refused in the same words.
+    let mut sealed = Fixture::new();
+    sealed.table("a", "events", Kind::Events, &[(Sealed::Yes, &many)]).await;
+    for of in [&fixture, &sealed] {
+        let sql = "SELECT count(*) FROM events WHERE repeat(message, 10000) LIKE '%a%'";
+        let refusal = of.sql(sql).await.unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (422, "query_limit"), "{}", refusal.detail);
+        assert!(refusal.detail.contains("function repeat would make"), "{}", refusal.detail);
+        let sql = "SELECT count(*) FROM events WHERE CAST(message AS BIGINT) > 5";
+        let refusal = of.sql(sql).await.unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (400, "invalid_query"), "{}", refusal.detail);
+        let reply = of.sql("SELECT count(*) AS v FROM events WHERE repeat(message, 2) LIKE 'ab %'").await;
+        assert_eq!(reply.unwrap()["rows"], json!([{"v": 5_000}]));
+    }
     for (sql, expected) in [
         ("SELECT repeat('ab', 3) AS v", json!([{"v": "ababab"}])),
         ("SELECT lpad('a', 3, 'x') AS v", json!([{"v": "xxa"}])),

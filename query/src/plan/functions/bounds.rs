@@ -10,10 +10,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, FieldRef, Int64Type};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use crate::refusal::Refusal;
 
@@ -83,6 +85,16 @@ pub fn bounded(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
         Some((_, rule)) => Arc::new(ScalarUDF::new_from_impl(Bounded { inner: function, rule: *rule })),
         None => function,
     }
+}
+
+/// Whether a part of a condition can refuse to be made.
+#[must_use]
+pub fn may_refuse(condition: &Arc<dyn PhysicalExpr>) -> bool {
+    let is_bounded = |part: &Arc<dyn PhysicalExpr>| {
+        let function = part.downcast_ref::<ScalarFunctionExpr>().map(|part| part.fun().inner().as_ref());
+        Ok(function.is_some_and(|function| function.is::<Bounded>()))
+    };
+    condition.exists(is_bounded).unwrap_or(true)
 }
 
 /// Runs a function within its bound. It is not simplified as the function itself would be: that gives the function back
