@@ -13,8 +13,8 @@ use storage::record::{Column, Draft, Field, Kind, Tenant, TextColumn};
 
 const SHARDS: usize = 16;
 
-/// Open traces in one shard: as many as a map of 1,024 places holds before it doubles. With [`SPANS_MAX`] this bounds the
-/// tracker to some 15 MiB, reached only by 14,336 open traces of 128 spans each.
+/// Open traces in one shard. With [`SPANS_MAX`] this bounds the tracker to some 15 MiB, reached only by 14,336 open traces
+/// of 128 spans each.
 const OPEN_MAX: usize = 896;
 
 /// Spans and missing parents remembered of one trace; a longer one is not judged.
@@ -46,6 +46,8 @@ impl Tally {
 /// What is remembered of an open trace. There are thousands, for a minute each: it is small.
 #[derive(Debug)]
 struct Trace {
+    /// Of a hash of its id, the half that names it in its shard.
+    key: u32,
     /// Which of the shard's tenants it is of.
     tenant: u32,
     /// Second in which its first span came, of those since 1970 UTC; the lowest 32 bits.
@@ -63,9 +65,13 @@ const MISSING: u32 = 1 << 31;
 
 #[derive(Debug, Default)]
 struct Shard {
-    open: HashMap<u64, Trace>,
-    /// Keys of `open` in order of appearance.
-    order: VecDeque<u64>,
+    /// In order of appearance.
+    open: VecDeque<Trace>,
+    /// The number of each by its key, as they were begun; numbers start again after the last. A map alone of what is large
+    /// would have room for twice as many: one that is full, with as many taken from it as put into it, doubles.
+    numbers: HashMap<u32, u32>,
+    /// The number of the first in `open`.
+    first: u32,
     /// Where a tenant's tally is.
     tenants: HashMap<Tenant, u32>,
     tallies: Vec<Tally>,
@@ -102,7 +108,7 @@ impl Completeness {
             // Spans of one trace usually stand together: one lock for all of them.
             let key = self.hasher.hash_one((tenant, trace_id));
             let mut shard = self.shard(key);
-            let trace = shard.open(key, tenant, now_ns);
+            let trace = shard.open(half(key), tenant, now_ns);
             while row < draft.row_count() && traces.get(row) == Some(trace_id) {
                 let span = spans.get(row).map(|id| self.hasher.hash_one(id));
                 trace.see(span, parents.get(row).map(|id| self.hasher.hash_one(id)));
@@ -135,22 +141,28 @@ impl Completeness {
 }
 
 impl Shard {
-    fn open(&mut self, key: u64, tenant: &Tenant, now_ns: i64) -> &mut Trace {
+    fn open(&mut self, key: u32, tenant: &Tenant, now_ns: i64) -> &mut Trace {
         self.judge_settled(now_ns);
-        if !self.open.contains_key(&key) {
-            if self.open.len() >= OPEN_MAX {
-                self.judge_oldest();
+        let at = match self.numbers.get(&key) {
+            Some(number) => number.wrapping_sub(self.first) as usize,
+            None => {
+                if self.open.len() >= OPEN_MAX {
+                    self.judge_oldest();
+                }
+                let tenant = self.place_of(tenant);
+                self.numbers.insert(key, self.first.wrapping_add(self.open.len() as u32));
+                self.open.push_back(Trace {
+                    key,
+                    tenant,
+                    first_seen_s: second_of(now_ns),
+                    has_root: false,
+                    is_too_long: false,
+                    ids: SmallVec::new(),
+                });
+                self.open.len() - 1
             }
-            self.order.push_back(key);
-        }
-        let tenant = self.place_of(tenant);
-        self.open.entry(key).or_insert_with(|| Trace {
-            tenant,
-            first_seen_s: second_of(now_ns),
-            has_root: false,
-            is_too_long: false,
-            ids: SmallVec::new(),
-        })
+        };
+        self.open.get_mut(at).expect("a trace with a number is open")
     }
 
     fn place_of(&mut self, tenant: &Tenant) -> u32 {
@@ -164,19 +176,21 @@ impl Shard {
     }
 
     fn judge_settled(&mut self, now_ns: i64) {
-        while let Some(oldest) = self.order.front().and_then(|key| self.open.get(key))
+        while let Some(oldest) = self.open.front()
             && second_of(now_ns).wrapping_sub(oldest.first_seen_s).cast_signed() >= SETTLED_S
         {
             self.judge_oldest();
         }
         if self.open.is_empty() {
-            self.open = HashMap::new();
-            self.order = VecDeque::new();
+            self.open = VecDeque::new();
+            self.numbers = HashMap::new();
         }
     }
 
     fn judge_oldest(&mut self) {
-        let Some(trace) = self.order.pop_front().and_then(|key| self.open.remove(&key)) else { return };
+        let Some(trace) = self.open.pop_front() else { return };
+        self.first = self.first.wrapping_add(1);
+        self.numbers.remove(&trace.key);
         let Some(tally) = self.tallies.get_mut(trace.tenant as usize) else { return };
         if trace.is_too_long {
             tally.too_long += 1;
@@ -216,6 +230,11 @@ impl Trace {
 /// The second of a time, of those since 1970 UTC; the lowest 32 bits.
 fn second_of(now_ns: i64) -> u32 {
     (now_ns.div_euclid(1_000_000_000) & i64::from(u32::MAX)) as u32
+}
+
+/// The half of a hash that did not choose the shard: two open traces are one in one of five million.
+fn half(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 /// 31 bits of a hash: of 128 spans in a trace, two have the same in one of 260,000 traces.
@@ -285,7 +304,12 @@ mod tests {
         tracker.observe(&tenant, &spans(&rows), 0);
         let tally = tracker.tally(&tenant, SETTLED_NS);
         assert_eq!((tally.too_long, tally.complete), (1, (OPEN * 2) as u64));
-        // With its key: the places of all shards are a megabyte.
-        assert!(size_of::<(u64, Trace)>() <= 56);
+        // The places of all shards are a megabyte, however many traces came and went.
+        for shard in &tracker.shards {
+            let shard = shard.lock().expect("no panic");
+            assert_eq!(shard.open.len(), shard.numbers.len());
+            assert!(shard.open.capacity() <= 1_024 && shard.numbers.capacity() <= 1_792);
+        }
+        assert!(size_of::<Trace>() <= 48);
     }
 }
