@@ -3,6 +3,7 @@
 //! The time of a query begins when it is asked and covers all of it: waiting, running, and a client that reads slowly.
 //! At the deadline the worker is killed and the answer given, whatever the worker does.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -89,7 +90,7 @@ async fn conduct(pool: Arc<Shared>, asked: Asked, deadline: Instant, mut reply: 
         match placed {
             Ok(Ok(placed)) => placed,
             Ok(Err(refusal)) => return reply.fail(refusal).await,
-            Err(_) => return reply.fail(busy("no worker came free within the query's time")).await,
+            Err(_) => return reply.fail(too_busy()).await,
         }
     };
     let mut worker = worker;
@@ -108,10 +109,14 @@ async fn conduct(pool: Arc<Shared>, asked: Asked, deadline: Instant, mut reply: 
         // It was gone before it took the query: the query goes to another.
         others -= 1;
         counts.crashed.fetch_add(1, Ordering::Relaxed);
-        pool.ended(worker).await;
-        worker = match tokio::time::timeout_at(deadline, pool.worker(&key)).await {
+        let other = async {
+            pool.ended(worker).await;
+            pool.worker(&key).await
+        };
+        worker = match tokio::time::timeout_at(deadline, other).await {
             Ok(Ok(other)) => other,
-            _ => return reply.fail(Refusal::new(503, "worker_failed", "no SQL worker can be started")).await,
+            Ok(Err(_)) => return reply.fail(not_started()).await,
+            Err(_) => return reply.fail(too_busy()).await,
         };
     };
     let refusal = match talk {
@@ -132,20 +137,33 @@ async fn conduct(pool: Arc<Shared>, asked: Asked, deadline: Instant, mut reply: 
             end_later(&pool, worker, turn);
             return log_end(&correlation_id, &tenant, "query_timeout");
         }
-        Ok(Talk::Gone) => Some(match pool.ended(worker).await {
-            End::OutOfMemory => {
-                counts.killed_memory.fetch_add(1, Ordering::Relaxed);
-                out_of_memory(&progress)
-            }
-            End::Crashed => {
-                counts.crashed.fetch_add(1, Ordering::Relaxed);
-                Refusal::new(503, "worker_failed", "the query ended its worker; it may be asked again")
-            }
-        }),
+        Ok(Talk::Gone) => {
+            // Its socket is closed before the last of its memory and files is given back, which can take a while.
+            let mut ended = pin!(pool.ended(worker));
+            Some(match tokio::time::timeout_at(deadline, ended.as_mut()).await {
+                Ok(End::OutOfMemory) => {
+                    counts.killed_memory.fetch_add(1, Ordering::Relaxed);
+                    out_of_memory(&progress)
+                }
+                Ok(End::Crashed) => {
+                    counts.crashed.fetch_add(1, Ordering::Relaxed);
+                    Refusal::new(503, "worker_failed", "the query ended its worker; it may be asked again")
+                }
+                Err(_) => {
+                    counts.killed_timeout.fetch_add(1, Ordering::Relaxed);
+                    reply.fail(timeout(time_max, &progress)).await;
+                    ended.await;
+                    return log_end(&correlation_id, &tenant, "query_timeout");
+                }
+            })
+        }
         Ok(Talk::Broken) => {
             counts.crashed.fetch_add(1, Ordering::Relaxed);
-            pool.end(worker).await;
-            Some(Refusal::new(503, "worker_failed", "the query's worker sent what cannot be read"))
+            reply
+                .fail(Refusal::new(503, "worker_failed", "the query's worker sent what cannot be read"))
+                .await;
+            end_later(&pool, worker, turn);
+            return log_end(&correlation_id, &tenant, "worker_failed");
         }
     };
     drop(turn);
@@ -171,8 +189,15 @@ async fn place(
         Full::Whole => busy("as many queries wait as may wait"),
     })?;
     let worker = pool.worker(key).await;
-    let worker = worker.map_err(|_| Refusal::new(503, "worker_failed", "no SQL worker can be started"))?;
-    Ok((turn, worker))
+    Ok((turn, worker.map_err(|_| not_started())?))
+}
+
+fn not_started() -> Refusal {
+    Refusal::new(503, "worker_failed", "no SQL worker can be started")
+}
+
+fn too_busy() -> Refusal {
+    busy("no worker came free within the query's time")
 }
 
 fn busy(detail: &str) -> Refusal {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub struct Lender {
     memory: Arc<Memory>,
     tenant: Tenant,
     lent: Mutex<Lent>,
+    /// Whether files were found not to be on this machine.
+    is_far: AtomicBool,
     /// Bytes of objects that went through the server.
     passed_bytes: AtomicU64,
 }
@@ -88,7 +90,16 @@ impl Lender {
         (memory, tenant): (Arc<Memory>, Tenant),
     ) -> Self {
         let (find, lent) = (Arc::new(find), Mutex::default());
-        Self { find, store, proofs, memory, tenant, lent, passed_bytes: AtomicU64::new(0) }
+        Self {
+            find,
+            store,
+            proofs,
+            memory,
+            tenant,
+            lent,
+            is_far: AtomicBool::new(false),
+            passed_bytes: AtomicU64::new(0),
+        }
     }
 
     /// Takes memory for so many bytes on their way, and waits where the tenant's reads hold their share of it: that is
@@ -150,14 +161,11 @@ impl Lender {
         let (scan, files, hot_rows) = self.list(table, projection, bounds)?;
         // What is wrong with it is said when it is asked for.
         let opened = match files.first() {
-            Some(first) => self.open(&first.path).await.ok(),
-            None => None,
+            Some(first) if !self.is_far.load(Ordering::Relaxed) => self.open(&first.path).await.ok(),
+            _ => None,
         };
-        let (file, sums) = match opened {
-            Some(Loan { given: Given::File { sums }, file, .. }) => (file, sums),
-            _ => (None, None),
-        };
-        Ok(Loan { file, ..Loan::of(Given::Scan { scan, files, hot_rows, sums }, Bytes::new()) })
+        let (file, first) = opened.map_or((None, None), |loan| (loan.file, Some(Box::new(loan.given))));
+        Ok(Loan { file, ..Loan::of(Given::Scan { scan, files, hot_rows, first }, Bytes::new()) })
     }
 
     /// The number of a new scan, its files, and how many hot rows it has.
@@ -214,7 +222,10 @@ impl Lender {
         self.listed(path)?;
         let location = Path::parse(path).map_err(|_| Refusal::bug())?;
         let opened = self.proven().open(&location).await.map_err(|error| refusal(path, &error))?;
-        let Some(OpenFile { file, blocks }) = opened else { return Ok(Loan::of(Given::Far, Bytes::new())) };
+        let Some(OpenFile { file, blocks }) = opened else {
+            self.is_far.store(true, Ordering::Relaxed);
+            return Ok(Loan::of(Given::Far, Bytes::new()));
+        };
         let sums = blocks.map(|blocks| blocks.encode());
         Ok(Loan { file: Some(file), ..Loan::of(Given::File { sums }, Bytes::new()) })
     }

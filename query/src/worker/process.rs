@@ -35,6 +35,9 @@ pub enum Launch {
     /// A thread that is ready, and gone before it takes a query.
     #[cfg(test)]
     Gone,
+    /// A thread that takes its query and goes, and a process that stays.
+    #[cfg(test)]
+    Staying,
 }
 
 /// Bounds of the workers.
@@ -252,6 +255,12 @@ fn start(launch: &Launch) -> Started {
             std::thread::spawn(move || tests::be_ready_and_go(theirs));
             Ok((None, ours))
         }
+        #[cfg(test)]
+        Launch::Staying => {
+            let (ours, theirs) = UnixStream::pair()?;
+            std::thread::spawn(move || tests::take_a_query_and_go(theirs));
+            Ok((Some(Command::new("sleep").arg("60").spawn()?), ours))
+        }
     }
 }
 
@@ -274,6 +283,16 @@ mod tests {
     pub fn be_ready_and_go(stream: UnixStream) -> io::Result<()> {
         Inbox::new(stream.try_clone()?).next()?;
         Desk::new(stream).report(&ToServer::Ready { confined_by: Vec::new() }, &[])
+    }
+
+    /// A worker that takes its query and closes its socket.
+    pub fn take_a_query_and_go(stream: UnixStream) -> io::Result<()> {
+        let mut inbox = Inbox::new(stream.try_clone()?);
+        inbox.next()?;
+        let desk = Desk::new(stream);
+        desk.report(&ToServer::Ready { confined_by: Vec::new() }, &[])?;
+        inbox.next()?;
+        desk.report(&ToServer::Progress { rows: 7, bytes: 0 }, &[])
     }
 
     // B1: by a clock that stands still but for what is waited for.

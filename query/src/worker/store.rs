@@ -61,13 +61,14 @@ impl Lent {
         self.files().insert(file.path.clone(), file);
     }
 
-    /// Takes over a file that came open with the list it is on.
-    pub fn open(&self, path: &str, file: File, bytes: u64, sums: Option<&str>) {
-        if let Some(near) = Near::new(file, bytes, sums)
-            && self.open.get(path).is_none()
-        {
-            self.open.keep(path, near);
-        }
+    /// Takes what was given for a file: that file, open, or that files are not where this machine can read them.
+    pub fn take(&self, path: &str, size: u64, given: Given, file: Option<File>) -> Option<Arc<Near>> {
+        let (Given::File { sums }, Some(file)) = (given, file) else {
+            self.is_far.store(true, Ordering::Relaxed);
+            return None;
+        };
+        let near = Near::new(file, size, sums.as_deref())?;
+        Some(self.open.get(path).unwrap_or_else(|| self.open.keep(path, near)))
     }
 
     /// The files of one dataset's scans.
@@ -113,12 +114,7 @@ impl Lent {
         }
         let ask = Ask::Open { path: path.to_owned() };
         let gift = self.desk.ask(ask).await.map_err(|refusal| self.failed(path, refusal))?;
-        let (Given::File { sums }, Some(file)) = (gift.given, gift.file) else {
-            self.is_far.store(true, Ordering::Relaxed);
-            return Ok(None);
-        };
-        let near = Near::new(file, size, sums.as_deref());
-        Ok(near.map(|near| self.open.keep(path, near)))
+        Ok(self.take(path, size, gift.given, gift.file))
     }
 
     async fn read(&self, path: &str, size: u64, range: Range<u64>) -> Result<Bytes> {

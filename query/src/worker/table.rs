@@ -94,11 +94,11 @@ impl TableProvider for Remote {
             sources: bounds.sources,
         };
         let gift = self.desk.ask(ask).await.map_err(carried)?;
-        let Given::Scan { scan, files, hot_rows, sums } = gift.given else {
+        let Given::Scan { scan, files, hot_rows, first } = gift.given else {
             return Err(carried(Refusal::bug()));
         };
-        if let (Some(first), Some(opened)) = (files.first(), gift.file) {
-            self.store.open(&first.path, opened, first.bytes, sums.as_deref());
+        if let (Some(file), Some(given)) = (files.first(), first) {
+            self.store.take(&file.path, file.bytes, *given, gift.file);
         }
         let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         if !files.is_empty() {

@@ -78,8 +78,9 @@ pub enum Given {
         files: Vec<File>,
         /// Hot rows before any condition.
         hot_rows: u64,
-        /// The sums of the first file's blocks, where it comes open with the frame (see [`Given::File`]).
-        sums: Option<String>,
+        /// What would be given for the first file, as [`Self::File`] with its descriptor, or [`Self::Far`]; nothing where there
+        /// is none, or where it is to be asked for to learn what is wrong with it.
+        first: Option<Box<Self>>,
     },
     /// Hot rows as an Arrow IPC stream in the tail, and where the next ones begin.
     Hot {

@@ -45,6 +45,31 @@ async fn a_query_goes_to_so_many_other_workers() {
     assert_eq!(pool.counts().started.load(Ordering::Relaxed), 4);
 }
 
+/// X3: what closes its socket and does not end is not waited for past the query's time.
+#[tokio::test]
+async fn a_worker_that_does_not_end_is_not_waited_for() {
+    let options = Options { launch: Launch::Staying, warm: 0, ..Options::default() };
+    let pool = Pool::start(options, || {}).unwrap();
+    let asked = Asked {
+        key: (tenant(), Roles::NONE),
+        question: question(),
+        lender: lender(|_| None),
+        // Less than a worker is given to end by itself.
+        time_max: Duration::from_secs(1),
+        correlation_id: "c".into(),
+    };
+    let refusal = pool.ask(asked).await.unwrap_err();
+    assert_eq!((refusal.status, refusal.code), (422, "query_timeout"), "{}", refusal.detail);
+    assert!(refusal.detail.contains("7 rows"), "{}", refusal.detail);
+    assert_eq!(pool.levels().1, 1, "its place is kept until nothing of it is left");
+    let ended = async {
+        while pool.levels().1 > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it is ended");
+}
+
 /// A worker that asks on and waits for no answer is answered in turn: so many things are looked for at once.
 #[tokio::test]
 async fn a_worker_asks_for_so_much_at_once() {
