@@ -147,7 +147,6 @@ mod tests {
     use super::{Allocator, runtime, within};
     use crate::worker::wire::Configure;
 
-    // B1: a worker's address space has room for the stacks of so many.
     // B1
     #[test]
     fn much_freed_memory_is_given_back_at_once() {
@@ -165,6 +164,7 @@ mod tests {
         assert_eq!(RESTED.load(Ordering::Relaxed), 1);
     }
 
+    // B1: a worker's address space has room for the stacks of so many.
     #[test]
     fn a_query_has_so_many_threads() {
         for (asked, given) in [(0, 1), (2, 2), (4, 4), (9, 4)] {
