@@ -39,8 +39,10 @@ const WHOLE_EACH: u64 = 100;
 /// MiB of log that the measured recovery reads: in a short run, and in a long one.
 const RECOVERY_MIB: (u64, u64) = (16, 512);
 
-/// Seals and rotations often, so that kills meet them; time for a check of everything.
-const ENVIRONMENT: [(&str, &str); 3] = [
+/// Seals and rotations often, so that kills meet them; fewer declared keys than are kept, so that each start forgets
+/// the oldest, and several seconds of them; time for a check of everything.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("FLOODMARK_STORAGE__IDEMPOTENCY_KEYS_MAX", "1000"),
     ("FLOODMARK_STORAGE__SEAL_AGE_MS", "300"),
     ("FLOODMARK_STORAGE__WAL_SEGMENT_BYTES", "1048576"),
     ("FLOODMARK_QUERY__TIME_MAX_MS", "600000"),

@@ -4,7 +4,7 @@
 //! that carries it is durable. It outlives its log segment in a small file beside the log. Everywhere it is its keyed
 //! hash ([`crate::declared`]).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -181,6 +181,29 @@ impl TenantKeys {
     }
 }
 
+/// Keys of several logs, each in the order it acknowledged them in, as one: the newest of all are last, each key once.
+///
+/// Within a log its order counts and no clock: one that was set back must not make the newest the oldest.
+pub fn in_order(logs: Vec<Vec<Remembered>>) -> Vec<Remembered> {
+    let mut all: Vec<Remembered> = Vec::with_capacity(logs.iter().map(Vec::len).sum());
+    for log in logs {
+        let mut newest_ns = i64::MIN;
+        all.extend(log.into_iter().map(|(tenant, at_ns, key)| {
+            newest_ns = newest_ns.max(at_ns);
+            (tenant, newest_ns, key)
+        }));
+    }
+    all.sort_by_key(|(_, at_ns, _)| *at_ns);
+    let mut seen = HashSet::with_capacity(all.len());
+    let mut once: Vec<Remembered> = all
+        .into_iter()
+        .rev()
+        .filter(|(tenant, _, key)| seen.insert((tenant.clone(), key.key.clone())))
+        .collect();
+    once.reverse();
+    once
+}
+
 #[derive(Serialize, Deserialize)]
 struct Line {
     tenant: String,
@@ -298,9 +321,13 @@ pub fn read_beside(disk: &dyn Disk, folder: &Path) -> io::Result<(Vec<Remembered
     Ok((remembered, broken))
 }
 
+/// The file that many are gathered in. Segments count from 1: a trim never writes over it.
+const GATHERED: u64 = 0;
+
 /// Replaces many files of keys beside a log by one that holds the last `keys_max` of each tenant, durably.
 ///
-/// `remembered` is what [`read_beside`] gave.
+/// `remembered` is what [`read_beside`] gave. The segment of a file that goes may still be there: its keys are written
+/// anew when it is trimmed.
 ///
 /// # Errors
 /// As writing and deleting files; every key is in a file all the while.
@@ -311,7 +338,9 @@ pub fn gather_beside(
     keys_max: usize,
 ) -> io::Result<()> {
     let files = files_beside(disk, folder)?;
-    let Some((last, _)) = files.last().filter(|_| files.len() > FILES_MAX) else { return Ok(()) };
+    if files.len() <= FILES_MAX {
+        return Ok(());
+    }
     let mut counts: HashMap<&Tenant, usize> = HashMap::new();
     let mut kept: Vec<Remembered> = Vec::new();
     for key in remembered.iter().rev() {
@@ -322,9 +351,9 @@ pub fn gather_beside(
         }
     }
     kept.reverse();
-    keep_beside(disk, folder, *last, &kept)?;
+    keep_beside(disk, folder, GATHERED, &kept)?;
     for (number, path) in &files {
-        if number != last {
+        if *number != GATHERED {
             disk.remove(path)?;
         }
     }
@@ -349,7 +378,7 @@ fn files_beside(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<(u64, PathBuf)
 mod tests {
     use std::sync::Arc;
 
-    use super::{Keys, gather_beside, keep_beside, read_beside, read_lines};
+    use super::{Keys, gather_beside, in_order, keep_beside, read_beside, read_lines};
     use crate::declared::DeclaredKeySecret;
     use crate::disk::LocalDisk;
     use crate::fixture::OddDisk;
@@ -454,6 +483,36 @@ mod tests {
         gather_beside(&LocalDisk, folder.path(), &all, 15).unwrap();
         assert_eq!(read_beside(&LocalDisk, folder.path()).unwrap().0, all[5..]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// F19: a kill between a segment's keys and its end has it trimmed once more behind the next start.
+    #[test]
+    fn a_segment_that_is_trimmed_once_more_costs_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let tenant = Tenant::parse("acme").unwrap();
+        let key = |number: u64| (tenant.clone(), number.cast_signed(), done(&format!("k{number}")));
+        for number in 1..=20 {
+            keep_beside(&LocalDisk, folder.path(), number, &[key(number)]).unwrap();
+        }
+        let all = || read_beside(&LocalDisk, folder.path()).unwrap().0;
+        for _ in 0..2 {
+            gather_beside(&LocalDisk, folder.path(), &all(), 100).unwrap();
+            keep_beside(&LocalDisk, folder.path(), 20, &[key(20)]).unwrap();
+        }
+        assert_eq!(in_order(vec![all()]), (1..=20).map(key).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn keys_of_several_logs_are_in_the_order_of_their_time() {
+        let tenant = Tenant::parse("acme").unwrap();
+        let log = |keys: &[(i64, &str)]| -> Vec<_> {
+            keys.iter().map(|(at_ns, key)| (tenant.clone(), *at_ns, done(key))).collect()
+        };
+        // The second log's clock was set back behind `d`; `b` stands in a file and in a frame.
+        let logs =
+            vec![log(&[(1, "a"), (5, "b"), (5, "b"), (40, "c")]), log(&[(30, "d"), (2, "e"), (41, "f")])];
+        let keys: Vec<_> = in_order(logs).into_iter().map(|(_, _, key)| key.key.to_string()).collect();
+        assert_eq!(keys, ["a", "b", "d", "e", "c", "f"]);
     }
 
     // B1: damage does not fill the log.

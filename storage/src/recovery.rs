@@ -14,7 +14,7 @@ use crate::deployment::{Recovery, Shared};
 use crate::disk::{Disk, is_odd, read_small, replace};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults;
-use crate::idempotency;
+use crate::idempotency::{self, in_order};
 use crate::latency::Measure;
 use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::seal::dates::Begun;
@@ -242,7 +242,7 @@ pub fn salvage(shared: &Shared, wal: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Replays every log on the disk; returns the declared keys they remember. Chunks that no table holds go to the hot buffer and are measured again.
+/// Replays every log on the disk; returns the declared keys that each remembers. Chunks that no table holds go to the hot buffer and are measured again.
 ///
 /// # Errors
 /// `Kind::Corrupt` naming segment and offset; `Kind::Unavailable` when files cannot be read.
@@ -252,7 +252,7 @@ pub fn replay_logs(
     measure: Measure,
     recovery: &mut Recovery,
     progress: &impl Fn(Recovery),
-) -> Result<Vec<Remembered>> {
+) -> Result<Vec<Vec<Remembered>>> {
     let failed = |error| Error::new(ErrorKind::Unavailable, "log cannot be read").with_source(error);
     let disk = &*shared.disk;
     let lanes = lanes(disk, wal)?;
@@ -262,10 +262,11 @@ pub fn replay_logs(
             recovery.bytes_total += disk.len(&segment::path(&folder, number)).map_err(failed)?;
         }
     }
-    let mut keys: Vec<Remembered> = Vec::new();
+    let mut keys = Vec::new();
     for lane in lanes {
         let folder = wal.join(lane.to_string());
-        let tail = replay_log(shared, lane, &folder, measure, &mut keys, recovery, progress)?;
+        let (tail, of_log) = replay_log(shared, lane, &folder, measure, recovery, progress)?;
+        keys.push(of_log);
         shared.ledgers.lock().expect("no panic happens under this lock").push(Arc::clone(&tail.ledger));
         shared.tails.lock().expect("no panic happens under this lock").insert(lane, tail);
     }
@@ -285,10 +286,10 @@ pub async fn replay_all(
 ) -> Result<()> {
     let mut recovery = Recovery::default();
     let mut keys = replay_logs(shared, wal, measure, &mut recovery, &progress)?;
-    keys.extend(bucket::take_over(shared, measure, &mut recovery, &progress).await?);
-    // They age anew from here: by how much is known to no clock.
+    keys.push(bucket::take_over(shared, measure, &mut recovery, &progress).await?);
+    // They age anew from here: by how much is known to no clock. Where there is no room for all, the newest stand.
     let now_ns = shared.steady_ns();
-    shared.keys.remember(now_ns, keys.into_iter().map(|(tenant, _, key)| (tenant, now_ns, key)));
+    shared.keys.remember(now_ns, in_order(keys).into_iter().map(|(tenant, _, key)| (tenant, now_ns, key)));
     Ok(())
 }
 
@@ -297,10 +298,9 @@ fn replay_log(
     lane: usize,
     folder: &Path,
     measure: Measure,
-    known_keys: &mut Vec<Remembered>,
     recovery: &mut Recovery,
     progress: &impl Fn(Recovery),
-) -> Result<Tail> {
+) -> Result<(Tail, Vec<Remembered>)> {
     let failed = |error| Error::new(ErrorKind::Unavailable, "log cannot be read").with_source(error);
     let disk = &*shared.disk;
     let gaps = salvage::known(disk, folder)?;
@@ -357,8 +357,8 @@ fn replay_log(
     if let Err(error) = gathered {
         tracing::warn!(lane, %error, "the declared keys beside the log stay in many files until the next start");
     }
-    known_keys.extend(beside);
-    known_keys.extend(shared.keys.sealed(take.keys));
+    let mut keys = beside;
+    keys.extend(shared.keys.sealed(take.keys));
     let ledger = Ledger::new(
         Arc::clone(&shared.disk),
         folder.to_owned(),
@@ -368,11 +368,12 @@ fn replay_log(
         shared.options.wal_segment_bytes,
     );
     progress(*recovery);
-    Ok(Tail {
+    let tail = Tail {
         ledger: Arc::new(ledger),
         last_segment: summary.last_segment,
         last_seq: summary.last_seq.max(take.last_seq),
         epoch: summary.epoch,
         next_rows: take.next_rows,
-    })
+    };
+    Ok((tail, keys))
 }

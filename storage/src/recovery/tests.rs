@@ -19,9 +19,16 @@ use crate::simulation::disk::{DiskOdds, SimDisk};
 use crate::simulation::world::measure;
 use crate::writer::{Idempotency, Known};
 
+fn options() -> Options {
+    Options { data: "/data".into(), disk_reserve_bytes: 0, ..Options::default() }
+}
+
 async fn start(disk: &Arc<SimDisk>, objects: &Arc<InMemory>) -> Arc<Storage> {
+    start_with(disk, objects, options()).await
+}
+
+async fn start_with(disk: &Arc<SimDisk>, objects: &Arc<InMemory>, options: Options) -> Arc<Storage> {
     let world = World { disk: Arc::clone(disk) as _, store: Arc::clone(objects) as _, now: clock::now };
-    let options = Options { data: "/data".into(), disk_reserve_bytes: 0, ..Options::default() };
     Storage::recover(options, world, None, measure, |_| ()).await.unwrap()
 }
 
@@ -56,4 +63,38 @@ async fn starts_with_many_keys() {
         }
         assert_eq!(files_of_keys(&disk, folder), files);
     }
+}
+
+/// F19: where memory holds fewer keys than the logs, the newest of all stand, whichever log they are in.
+#[tokio::test(start_paused = true)]
+async fn the_newest_keys_of_all_logs_stand() {
+    LocalSet::new().run_until(starts_with_too_many_keys()).await;
+}
+
+async fn starts_with_too_many_keys() {
+    clock::start();
+    let disk = SimDisk::new(1, Path::new("/data"));
+    let objects = Arc::new(InMemory::new());
+    let tenant = Tenant::parse("acme").unwrap();
+    let options = Options { idempotency_keys_max: 4, ..options() };
+    let storage = start_with(&disk, &objects, options.clone()).await;
+    drop((storage.writer(0).unwrap(), storage.writer(1).unwrap()));
+    for (log, keys) in
+        [("0", [("a", 90), ("b", 100)].as_slice()), ("1", &[("c", 1), ("d", 2), ("e", 3), ("f", 4)])]
+    {
+        let kept = |(key, at_ns): &(&str, i64)| {
+            let reply = (*b"{}").into();
+            let key = Idempotency { key: (*key).into(), fingerprint: [7; 16], status: 200, reply };
+            (tenant.clone(), *at_ns, Arc::new(key))
+        };
+        let keys: Vec<_> = keys.iter().map(kept).collect();
+        keep_beside(&*disk, &Path::new("/data/wal").join(log), 1, &keys).unwrap();
+    }
+    let storage = start_with(&disk, &objects, options).await;
+    let known = |key: &&str| {
+        let known = storage.shared().keys.reserve(&tenant, key, [7; 16]);
+        matches!(known, Known::Replayed(_))
+    };
+    let standing: Vec<_> = ["a", "b", "c", "d", "e", "f"].into_iter().filter(known).collect();
+    assert_eq!(standing, ["a", "b", "e", "f"]);
 }
