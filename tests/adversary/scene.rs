@@ -64,7 +64,10 @@ impl Scene {
                 }
                 answer.status.to_string()
             }
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => "no answer in a minute".into(),
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                self.fails(format!("{door}: no answer in a minute to {what:.300}"));
+                "no answer in a minute".into()
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => "given up at the end".into(),
             Err(_) => "closed without an answer".into(),
         };

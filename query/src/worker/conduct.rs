@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::child::End;
 use super::lend::Lender;
 use super::pool::{Key, Pool, Shared};
-use super::process::{End, Worker};
+use super::process::Worker;
 use super::turns::Full;
 use super::wire::{ASKS_MAX, Given, PIECE_BYTES_MAX, Question, ToServer, ToWorker};
 use crate::query::{Answer, Body};

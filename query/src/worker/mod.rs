@@ -11,6 +11,7 @@
 //! tenant in its life, and is thrown away after any end but a clean one
 //! (docs/decisions/0010-sql-in-worker-processes.md).
 
+mod child;
 mod conduct;
 mod confine;
 mod desk;

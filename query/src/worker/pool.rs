@@ -14,7 +14,8 @@ use storage::{Roles, cores};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, oneshot};
 
-use super::process::{self, End, Options, Starter, Worker};
+use super::child::End;
+use super::process::{self, Options, Starter, Worker};
 use super::turns::{Full, Turns};
 
 /// Queries that one worker answers in its life.
@@ -107,7 +108,7 @@ impl State {
         {
             spent.push(self.kept.remove(0).1);
         }
-        let ended = self.fresh.iter_mut().position(Worker::has_ended);
+        let ended = self.fresh.iter().position(Worker::has_ended);
         spent.extend(ended.map(|at| self.fresh.remove(at)));
         spent
     }
@@ -273,7 +274,7 @@ impl Shared {
                 }
             };
             match (worker, evicted) {
-                (Some(mut worker), _) => {
+                (Some(worker), _) => {
                     if worker.has_ended() {
                         self.end(worker).await;
                         continue;
@@ -325,20 +326,20 @@ impl Shared {
         self.end(worker).await;
     }
 
-    /// Kills a worker, waits until nothing of it is left, and says how it had ended.
+    /// Kills a worker, waits until nothing is left that it held, and says how it had ended.
     pub async fn end(self: &Arc<Self>, mut worker: Worker) -> End {
         worker.kill();
         self.ended(worker).await
     }
 
-    /// Waits until nothing of a worker is left that ended or was killed.
+    /// Waits until nothing is left that a worker held which ended or was killed.
     ///
     /// Its place comes free also when nobody waits any more: a query whose time is over while it makes room for itself
     /// would keep it for ever otherwise.
     pub async fn ended(self: &Arc<Self>, worker: Worker) -> End {
         let shared = Arc::clone(self);
         let ended = self.handle.spawn(async move {
-            let end = process::reap(worker, &shared.handle).await;
+            let end = process::ended(worker, &shared.handle).await;
             shared.state().processes -= 1;
             shared.changed.notify_one();
             end

@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use storage::cores;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use super::child::{End, Process, Reaper};
 use super::link::Link;
 use super::wire::{Configure, ToServer, ToWorker};
 
@@ -18,8 +18,6 @@ use super::wire::{Configure, ToServer, ToWorker};
 pub const BINARY: &str = "/proc/self/exe";
 /// How long a worker may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(30);
-/// How long a worker that closed its socket may take to end.
-const END_MAX: Duration = Duration::from_secs(2);
 
 /// How workers come to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,9 +61,7 @@ impl Default for Options {
 
 /// A worker that waits for a query or answers one. Dropping it kills it.
 pub struct Worker {
-    child: Option<Child>,
-    /// Its place among those that give way to writes.
-    share: Option<cores::Process>,
+    process: Option<Process>,
     /// Its socket.
     pub link: Link,
     /// Queries it has answered.
@@ -74,20 +70,11 @@ pub struct Worker {
     ready_bytes: u64,
 }
 
-/// How a worker ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Aborted, as where an allocation fails, or killed from outside, as where the machine is out of memory.
-    OutOfMemory,
-    /// Any other way: our bug.
-    Crashed,
-}
-
 impl Worker {
     /// A worker that is whatever is at the other end of a socket.
     #[cfg(test)]
     pub fn over(stream: UnixStream) -> io::Result<Self> {
-        Ok(Self { child: None, share: None, link: Link::new(stream)?, served: 0, ready_bytes: 0 })
+        Ok(Self { process: None, link: Link::new(stream)?, served: 0, ready_bytes: 0 })
     }
 
     /// Tells it what it may use, and waits until it is ready.
@@ -113,68 +100,28 @@ impl Worker {
 
     /// Memory that it has written and holds now, in bytes.
     fn held_bytes(&self) -> u64 {
-        let Some(child) = &self.child else { return 0 };
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let Some(process) = &self.process else { return 0 };
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         kib.unwrap_or(0) << 10
     }
 
     /// Whether it has ended by itself.
-    pub fn has_ended(&mut self) -> bool {
-        let has_ended = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
-        if has_ended {
-            // It was waited for: its number may be another's.
-            self.share = None;
-        }
-        has_ended
+    pub fn has_ended(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::has_ended)
     }
 
-    /// It gives way no more: what it ends with is waited for.
-    fn hurry(&mut self) {
-        if let Some(share) = self.share.take() {
-            share.end();
-        }
-    }
-
-    /// Kills it at once; [`Self::reap`] waits for the rest.
+    /// Kills it at once; [`Self::end`] waits for the rest.
     pub fn kill(&mut self) {
-        self.hurry();
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
+        if let Some(process) = &mut self.process {
+            process.kill();
         }
     }
 
-    /// Waits until nothing of the process is left, and says how it ended. Blocks: milliseconds after a kill.
-    pub fn reap(mut self) -> End {
-        use std::os::unix::process::ExitStatusExt as _;
-        self.hurry();
-        let begun = Instant::now();
-        let status = loop {
-            let Some(child) = &mut self.child else { break None };
-            match child.try_wait() {
-                Ok(None) if begun.elapsed() < END_MAX => std::thread::sleep(Duration::from_millis(1)),
-                Ok(Some(status)) => break Some(status),
-                _ => {
-                    let _ = child.kill();
-                    break child.wait().ok();
-                }
-            }
-        };
-        let signal = status.and_then(|status| status.signal());
-        match signal {
-            Some(libc::SIGABRT | libc::SIGKILL) => End::OutOfMemory,
-            _ => End::Crashed,
-        }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.kill();
-        if let Some(child) = &mut self.child {
-            let _ = child.wait();
-        }
+    /// Waits until nothing is left that it held, and says how it ended. Blocks: milliseconds after a kill.
+    pub fn end(self) -> End {
+        self.process.map_or(End::Crashed, Process::end)
     }
 }
 
@@ -186,6 +133,7 @@ type Started = io::Result<(Option<Child>, UnixStream)>;
 #[derive(Clone)]
 pub struct Starter {
     asked: mpsc::Sender<oneshot::Sender<Started>>,
+    reaper: Reaper,
     options: Options,
 }
 
@@ -198,16 +146,17 @@ impl Starter {
         // Each start has a place among the processes, so no more of them wait.
         let (asked, mut asks) = mpsc::channel::<oneshot::Sender<Started>>(options.workers_max.max(1));
         let launch = options.launch.clone();
+        let reaper = Reaper::start()?;
+        let buries = reaper.clone();
         std::thread::Builder::new().name("sql-starter".into()).spawn(move || {
             while let Some(reply) = asks.blocking_recv() {
                 // Who asked may have gone: what was started is dropped, which ends it.
-                if let Err(Ok((Some(mut child), _))) = reply.send(start(&launch)) {
-                    let _ = child.kill();
-                    let _ = child.wait();
+                if let Err(Ok((Some(child), _))) = reply.send(start(&launch)) {
+                    buries.bury(child);
                 }
             }
         })?;
-        Ok(Self { asked, options })
+        Ok(Self { asked, reaper, options })
     }
 
     /// Starts a worker, and waits until it is ready.
@@ -219,8 +168,8 @@ impl Starter {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         self.asked.send(reply).await.map_err(|_| gone())?;
         let (child, stream) = started.await.map_err(|_| gone())??;
-        let share = child.as_ref().and_then(|child| cores::Process::new(child.id()));
-        let worker = Worker { child, share, link: Link::new(stream)?, served: 0, ready_bytes: 0 };
+        let process = child.map(|child| Process::new(child, self.reaper.clone()));
+        let worker = Worker { process, link: Link::new(stream)?, served: 0, ready_bytes: 0 };
         worker.ready(&self.options).await
     }
 }
@@ -265,8 +214,8 @@ fn start(launch: &Launch) -> Started {
 }
 
 /// Waits for the end of a worker on a thread that may block.
-pub async fn reap(worker: Worker, handle: &Handle) -> End {
-    handle.spawn_blocking(move || worker.reap()).await.unwrap_or(End::Crashed)
+pub async fn ended(worker: Worker, handle: &Handle) -> End {
+    handle.spawn_blocking(move || worker.end()).await.unwrap_or(End::Crashed)
 }
 
 #[cfg(test)]
