@@ -3,13 +3,14 @@
 //!
 //! Keys that an older build kept as they came still count: they are hashed as they are read.
 
-use std::borrow::Cow;
-
 use crate::record::Tenant;
 use crate::writer::Idempotency;
 
 /// Begins every hashed key. No client sends a tab in a key.
 const MARK: &str = "hash\t";
+
+/// What a key is known by: its keyed hash, or the hash of one that is kept as it came.
+pub type Name = [u8; 16];
 
 /// Keys the hashes of declared keys. Without one they are kept as they come: for tools that only copy them.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -28,15 +29,23 @@ impl DeclaredKeySecret {
         Self(Some(secret))
     }
 
-    /// The form under which a tenant's key is kept.
-    pub(crate) fn key<'a>(&self, tenant: &Tenant, key: &'a str) -> Cow<'a, str> {
-        match &self.0 {
-            Some(secret) if !key.starts_with(MARK) => {
-                let hash = hash(secret, b"key", tenant, key.as_bytes());
-                Cow::Owned(format!("{MARK}{}", hex::encode(hash)))
-            }
-            _ => Cow::Borrowed(key),
+    /// What a tenant's key is known by, as it came or as it is kept.
+    pub(crate) fn name(&self, tenant: &Tenant, key: &str) -> Name {
+        match (kept(key), &self.0) {
+            (Some(name), _) => name,
+            (None, Some(secret)) => hash(secret, b"key", tenant, key.as_bytes()),
+            (None, None) => hash(&[0; 32], b"key", tenant, key.as_bytes()),
         }
+    }
+
+    /// The form under which a key is kept.
+    pub(crate) fn text(name: Name) -> Box<str> {
+        format!("{MARK}{}", hex::encode(name)).into()
+    }
+
+    /// Whether a key is kept as it came.
+    pub(crate) fn is_clear(key: &str) -> bool {
+        kept(key).is_none()
     }
 
     /// A payload's fingerprint as it is kept: a short payload could be guessed from an open one.
@@ -49,8 +58,8 @@ impl DeclaredKeySecret {
 
     /// A record as it is kept; one that is in that form already stays.
     pub(crate) fn seal(&self, tenant: &Tenant, mut record: Idempotency) -> Idempotency {
-        if let Cow::Owned(key) = self.key(tenant, &record.key) {
-            record.key = key.into();
+        if self.seals(&record) {
+            record.key = Self::text(self.name(tenant, &record.key));
             record.fingerprint = self.fingerprint(tenant, record.fingerprint);
         }
         record
@@ -58,8 +67,15 @@ impl DeclaredKeySecret {
 
     /// Whether a record that was read back is as it came, and to be hashed.
     pub(crate) fn seals(&self, record: &Idempotency) -> bool {
-        self.0.is_some() && !record.key.starts_with(MARK)
+        self.0.is_some() && Self::is_clear(&record.key)
     }
+}
+
+/// The name in a key that is kept as its hash.
+fn kept(key: &str) -> Option<Name> {
+    let mut name = Name::default();
+    hex::decode_to_slice(key.strip_prefix(MARK)?, &mut name).ok()?;
+    Some(name)
 }
 
 /// 128 bits: keys of one tenant do not meet by chance.
@@ -93,7 +109,8 @@ mod tests {
         };
         let kept = secret.seal(&acme, record.clone());
         assert!(!kept.key.contains("jane") && kept.fingerprint != [1; 16], "{kept:?}");
-        assert_eq!(kept.key.as_ref(), secret.key(&acme, "jane@example.com"));
+        assert_eq!(kept.key, DeclaredKeySecret::text(secret.name(&acme, "jane@example.com")));
+        assert_eq!(secret.name(&acme, &kept.key), secret.name(&acme, "jane@example.com"));
         assert_eq!(secret.seal(&acme, kept.clone()), kept);
         assert_ne!(secret.seal(&other, record.clone()).key, kept.key, "tenants share no hash");
         let another = DeclaredKeySecret::new([8; 32]);

@@ -14,7 +14,7 @@ use crate::deployment::{Recovery, Shared};
 use crate::disk::{Disk, is_odd, read_small, replace};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::faults;
-use crate::idempotency::{self, in_order};
+use crate::idempotency::{beside, in_order};
 use crate::latency::Measure;
 use crate::record::{Dataset, Kind, TableId, Tenant};
 use crate::seal::dates::Begun;
@@ -347,12 +347,11 @@ fn replay_log(
     }
     faults::io("replay.before_settle").map_err(failed)?;
     summary.settle(disk, folder).map_err(failed)?;
-    let (beside, broken) = idempotency::read_beside(disk, folder).map_err(failed)?;
+    let (beside, broken) = beside::read_beside(disk, folder).map_err(failed)?;
     shared.stats.broken_keys.fetch_add(broken, Ordering::Relaxed);
     let beside = shared.keys.sealed(beside);
-    let gathered = faults::io("replay.before_keys").and_then(|()| {
-        idempotency::gather_beside(disk, folder, &beside, shared.options.idempotency_keys_max)
-    });
+    let gathered = faults::io("replay.before_keys")
+        .and_then(|()| beside::gather_beside(disk, folder, &beside, shared.options.idempotency_keys_max));
     // Every key is in a file as before. A disk that is full must not keep the log from being read (F16).
     if let Err(error) = gathered {
         tracing::warn!(lane, %error, "the declared keys beside the log stay in many files until the next start");

@@ -15,7 +15,7 @@ use super::{Progress, TableCopy};
 use crate::deployment::Storage;
 use crate::disk::LocalDisk;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::idempotency;
+use crate::idempotency::beside;
 use crate::latency::Measure;
 use crate::options::Options;
 use crate::recovery;
@@ -173,7 +173,7 @@ fn begin_epoch(wal: &Path, keys: &[Remembered]) -> Result<Arc<str>> {
     let lane = wal.join("0");
     fs::create_dir_all(&lane).map_err(unwritten)?;
     // Segments count from 1: what stands beside segment 0 is never trimmed over.
-    idempotency::keep_beside(&LocalDisk, &lane, 0, keys).map_err(unwritten)?;
+    beside::keep_beside(&LocalDisk, &lane, 0, keys).map_err(unwritten)?;
     sync_folder(&lane).and_then(|()| sync_folder(wal)).map_err(unwritten)?;
     recovery::node(&LocalDisk, wal)
 }

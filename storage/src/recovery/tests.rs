@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 
 use crate::deployment::{Storage, World};
 use crate::disk::Disk;
-use crate::idempotency::keep_beside;
+use crate::idempotency::beside::keep_beside;
 use crate::options::Options;
 use crate::record::Tenant;
 use crate::simulation::clock;

@@ -128,7 +128,8 @@ impl Ledger {
         let failed = |error| Error::new(Kind::Unavailable, "log cannot be trimmed").with_source(error);
         for (number, keys) in &done {
             if !faults::has(Bug::ForgetKeys) {
-                crate::idempotency::keep_beside(&*self.disk, &self.folder, *number, keys).map_err(failed)?;
+                crate::idempotency::beside::keep_beside(&*self.disk, &self.folder, *number, keys)
+                    .map_err(failed)?;
             }
             faults::io("trim.keys_kept").map_err(failed)?;
             match self.disk.remove(&segment::path(&self.folder, *number)) {

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use crate::error::Result;
-use crate::idempotency::{decode_lines, encode_lines};
+use crate::idempotency::beside::{decode_lines, encode_lines};
 use crate::store::unavailable;
 use crate::wal::log::Remembered;
 
