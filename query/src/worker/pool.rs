@@ -15,7 +15,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, oneshot};
 
 use super::child::End;
-use super::process::{self, Options, Starter, Worker};
+use super::process::{Options, Starter, Worker};
 use super::turns::{Full, Turns};
 
 /// Queries that one worker answers in its life.
@@ -336,15 +336,16 @@ impl Shared {
     ///
     /// Its place comes free also when nobody waits any more: a query whose time is over while it makes room for itself
     /// would keep it for ever otherwise.
-    pub async fn ended(self: &Arc<Self>, worker: Worker) -> End {
+    pub async fn ended(self: &Arc<Self>, mut worker: Worker) -> End {
         let shared = Arc::clone(self);
-        let ended = self.handle.spawn(async move {
-            let end = process::ended(worker, &shared.handle).await;
-            shared.state().processes -= 1;
-            shared.changed.notify_one();
-            end
+        let (told, end) = oneshot::channel();
+        self.handle.spawn_blocking(move || {
+            let _place = Place { shared: &shared, is_kept: false };
+            let _ = told.send(worker.end());
+            // It may wait for a place among the dead: no other starts in its place until then.
+            drop(worker);
         });
-        ended.await.unwrap_or(End::Crashed)
+        end.await.unwrap_or(End::Crashed)
     }
 
     /// Keeps as many workers ready as are wanted, and ends those that are idle.
@@ -386,7 +387,7 @@ impl Shared {
     }
 }
 
-/// A place among the processes while one is started; given back unless it came to be.
+/// A place among the processes while one is started or ended; given back unless one came to be.
 struct Place<'a> {
     shared: &'a Shared,
     is_kept: bool,

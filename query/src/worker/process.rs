@@ -7,7 +7,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::child::{End, Process, Reaper};
@@ -120,8 +119,8 @@ impl Worker {
     }
 
     /// Waits until nothing is left that it held, and says how it ended. Blocks: milliseconds after a kill.
-    pub fn end(self) -> End {
-        self.process.map_or(End::Crashed, Process::end)
+    pub fn end(&mut self) -> End {
+        self.process.as_mut().map_or(End::Crashed, Process::end)
     }
 }
 
@@ -211,11 +210,6 @@ fn start(launch: &Launch) -> Started {
             Ok((Some(Command::new("sleep").arg("60").spawn()?), ours))
         }
     }
-}
-
-/// Waits for the end of a worker on a thread that may block.
-pub async fn ended(worker: Worker, handle: &Handle) -> End {
-    handle.spawn_blocking(move || worker.end()).await.unwrap_or(End::Crashed)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::worker::process::Launch;
 
 fn key() -> Key {
     (Tenant::parse("a").unwrap(), Roles::NONE)
@@ -17,7 +18,7 @@ fn a_worker_serves_so_often_and_while_it_is_small() {
 
 #[tokio::test]
 async fn a_worker_that_served_often_enough_is_not_kept() {
-    let options = Options { launch: process::Launch::Thread, warm: 0, ..Options::default() };
+    let options = Options { launch: Launch::Thread, warm: 0, ..Options::default() };
     let pool = Pool::start(options, || {}).unwrap();
     for (served, is_kept) in [(198, true), (199, false)] {
         let mut worker = pool.shared().worker(&key()).await.unwrap();
@@ -47,7 +48,7 @@ async fn a_worker_that_is_long_idle_is_taken_out() {
 /// one tenant held all SQL that was left.
 #[tokio::test]
 async fn a_place_comes_free_although_nobody_waits_for_it_any_more() {
-    let options = Options { launch: process::Launch::Thread, warm: 0, workers_max: 1, ..Options::default() };
+    let options = Options { launch: Launch::Thread, warm: 0, workers_max: 1, ..Options::default() };
     let pool = Pool::start(options, || {}).unwrap();
     let worker = pool.shared().worker(&key()).await.unwrap();
     pool.shared().release(key(), worker, true).await;
