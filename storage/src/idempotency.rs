@@ -1,4 +1,4 @@
-//! Declared keys: what a client wants stored at most once (F19).
+//! Declared keys: what a client wants stored at most once.
 //!
 //! A key is reserved while its request is on the way, and stands with its fingerprint and reply once the frame
 //! that carries it is durable. It outlives its log segment in a small file [`beside`] the log. Everywhere it is its keyed

@@ -1,4 +1,4 @@
-//! Declared keys in files beside a log: they outlive the segments of their frames (F19).
+//! Declared keys in files beside a log: they outlive the segments of their frames.
 
 use std::collections::HashMap;
 use std::io;
@@ -105,7 +105,7 @@ const FILES_MAX: usize = 8;
 
 /// Reads the keys kept beside a log, in the order they were acknowledged in.
 ///
-/// However old they say they are: a clock that jumped while nothing ran must not make the log forget (F19). They
+/// However old they say they are: a clock that jumped while nothing ran must not make the log forget. They
 /// age anew from the start, and their number is bounded.
 ///
 /// Returns how many lines were no keys, too.
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// F19: a kill between a segment's keys and its end has it trimmed once more behind the next start.
+    /// A kill between a segment's keys and its end has it trimmed once more behind the next start.
     #[test]
     fn a_segment_that_is_trimmed_once_more_costs_no_key() {
         let folder = tempfile::tempdir().unwrap();

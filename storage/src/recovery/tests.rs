@@ -65,7 +65,7 @@ async fn starts_with_many_keys() {
     }
 }
 
-/// F19: where memory holds fewer keys than the logs, the newest of all stand, whichever log they are in.
+/// Where memory holds fewer keys than the logs, the newest of all stand, whichever log they are in.
 #[tokio::test(start_paused = true)]
 async fn the_newest_keys_of_all_logs_stand() {
     LocalSet::new().run_until(starts_with_too_many_keys()).await;
